@@ -1,0 +1,2 @@
+//! The command line: everything is in `coremill::cli`.
+fn main() {}
