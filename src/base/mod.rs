@@ -1,1 +1,9 @@
-//! `base`.
+//! What every layer may use: files that are whole or absent, digests, hints, progress, a clock.
+
+pub mod cancel;
+pub mod clock;
+pub mod digest;
+pub mod error;
+pub mod fmt;
+pub mod fs;
+pub mod progress;

@@ -1,0 +1,173 @@
+//! Files and folders that are either whole or absent.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
+
+/// The prefix of everything half-written; [`sweep_stale`] recognises it.
+const PARTIAL: &str = ".coremill-partial-";
+
+/// Writes `bytes` to a sibling of `path` and renames it over `path`.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let parent = parent_of(path);
+    fs_err::create_dir_all(&parent)?;
+    let mut file =
+        NamedTempFile::with_prefix_in(PARTIAL, &parent).map_err(|e| in_place(&e, path))?;
+    file.write_all(bytes).map_err(|e| in_place(&e, path))?;
+    file.as_file().sync_all().map_err(|e| in_place(&e, path))?;
+    file.persist(path).map_err(|e| in_place(&e.error, path))?;
+    Ok(())
+}
+
+/// A folder under construction beside its destination: [`commit`](Self::commit) renames it into place,
+/// dropping it removes it.
+#[derive(Debug)]
+pub struct Staging {
+    dir: TempDir,
+    destination: PathBuf,
+}
+
+impl Staging {
+    /// Starts a folder that will become `destination`.
+    pub fn begin(destination: &Path) -> io::Result<Self> {
+        let parent = parent_of(destination);
+        fs_err::create_dir_all(&parent)?;
+        let dir =
+            TempDir::with_prefix_in(PARTIAL, &parent).map_err(|e| in_place(&e, destination))?;
+        Ok(Self { dir, destination: destination.to_owned() })
+    }
+
+    /// Where to write the folder's content.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Makes the folder appear at its destination in one step.
+    ///
+    /// With `replace`, what stood there before goes only once the new folder is complete; without it, something
+    /// standing there is an error of kind [`io::ErrorKind::AlreadyExists`] and stays.
+    pub fn commit(self, replace: bool) -> io::Result<()> {
+        let Self { dir, destination } = self;
+        if destination.exists() {
+            if !replace {
+                let text = format!("`{}` exists", destination.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
+            let old = TempDir::with_prefix_in(PARTIAL, parent_of(&destination))?;
+            open_permissions(dir.path())?;
+            fs_err::rename(&destination, old.path().join("old"))?;
+            fs_err::rename(dir.keep(), &destination)?;
+            return old.close();
+        }
+        open_permissions(dir.path())?;
+        fs_err::rename(dir.keep(), &destination)
+    }
+}
+
+/// Removes what killed runs left half-written in `folder`; gives the number of things removed.
+///
+/// Only entries untouched for an hour go, so that a run at work beside this one keeps its own.
+pub fn sweep_stale(folder: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    if !folder.is_dir() {
+        return Ok(0);
+    }
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let stale = entry.file_name().to_string_lossy().starts_with(PARTIAL)
+            && entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age.as_secs() > 3600);
+        if stale {
+            if entry.file_type()?.is_dir() {
+                fs_err::remove_dir_all(entry.path())?;
+            } else {
+                fs_err::remove_file(entry.path())?;
+            }
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// All files below `folder`, as paths relative to it with `/` between parts, in order.
+pub fn files_below(folder: &Path) -> io::Result<Vec<String>> {
+    fn walk(folder: &Path, prefix: &str, out: &mut Vec<String>) -> io::Result<()> {
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                walk(&entry.path(), &format!("{name}/"), out)?;
+            } else {
+                out.push(name);
+            }
+        }
+        Ok(())
+    }
+    let mut out = Vec::new();
+    walk(folder, "", &mut out)?;
+    out.sort();
+    Ok(out)
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn in_place(error: &io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write `{}`: {error}", path.display()))
+}
+
+/// `tempfile` makes folders for the owner alone; an artifact is as readable as any other folder.
+#[cfg(unix)]
+fn open_permissions(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(not(unix))]
+fn open_permissions(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_staging_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let destination = root.path().join("out/a.mlpackage");
+        let staging = Staging::begin(&destination).unwrap();
+        fs_err::write(staging.path().join("x"), "1").unwrap();
+        drop(staging);
+        assert!(files_below(root.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn commit_replaces_only_when_asked() {
+        let root = tempfile::tempdir().unwrap();
+        let destination = root.path().join("a");
+        for (text, replace, want) in [("1", false, "1"), ("2", false, "1"), ("3", true, "3")] {
+            let staging = Staging::begin(&destination).unwrap();
+            fs_err::write(staging.path().join("x"), text).unwrap();
+            let outcome = staging.commit(replace);
+            assert_eq!(outcome.is_ok(), text == want);
+            assert_eq!(fs_err::read_to_string(destination.join("x")).unwrap(), want);
+            assert_eq!(files_below(root.path()).unwrap(), ["a/x"]);
+        }
+    }
+
+    #[test]
+    fn write_atomic_makes_parents_and_replaces() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("b/c.json");
+        for text in ["one", "two"] {
+            write_atomic(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs_err::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(files_below(root.path()).unwrap(), ["b/c.json"]);
+    }
+}
