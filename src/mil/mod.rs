@@ -1,1 +1,18 @@
-//! `mil`.
+//! The typed program: functions, blocks, operations and values, free of protobuf.
+//!
+//! [`read`] and [`write`] turn Core ML's messages into these types and back; [`verify`] says whether a program hangs
+//! together. Operations keep coremltools' names (`linear`, `constexpr_lut_to_dense`) and their arguments by name.
+
+mod dtype;
+pub mod edit;
+pub mod print;
+pub mod read;
+mod types;
+pub mod verify;
+pub mod write;
+
+pub use dtype::DType;
+pub use types::{
+    Arg, BlobRef, Block, Data, Dim, Function, NamedType, Op, Program, TensorData, TensorType, Type,
+    Value,
+};

@@ -1,0 +1,158 @@
+//! Whether a program hangs together: every name is defined once, before it is used.
+
+use std::collections::BTreeSet;
+
+use thiserror::Error;
+
+use super::{Arg, Block, Program};
+
+/// What does not hang together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum VerifyError {
+    /// An operation uses a name that nothing before it defines.
+    #[error(
+        "function `{function}`: operation `{op}` (`{kind}`) uses `{name}` in `{parameter}`, which nothing before it defines"
+    )]
+    Undefined {
+        /// The function.
+        function: String,
+        /// The operation's name.
+        op: String,
+        /// The operation's kind.
+        kind: String,
+        /// The parameter.
+        parameter: String,
+        /// The name used.
+        name: String,
+    },
+    /// Two definitions of one name.
+    #[error("function `{function}`: `{name}` is defined twice")]
+    Twice {
+        /// The function.
+        function: String,
+        /// The name.
+        name: String,
+    },
+    /// A block's output that nothing defines.
+    #[error("function `{function}`: output `{name}` is never defined")]
+    NoOutput {
+        /// The function.
+        function: String,
+        /// The output.
+        name: String,
+    },
+}
+
+/// Checks all functions of `program`.
+pub fn program(program: &Program) -> Result<(), VerifyError> {
+    for (name, function) in &program.functions {
+        let mut known = BTreeSet::new();
+        for input in &function.inputs {
+            define(name, &input.name, &mut known)?;
+        }
+        block(name, &function.block, known)?;
+    }
+    Ok(())
+}
+
+fn block<'a>(
+    function: &str,
+    block_: &'a Block,
+    mut known: BTreeSet<&'a str>,
+) -> Result<(), VerifyError> {
+    for input in &block_.inputs {
+        define(function, &input.name, &mut known)?;
+    }
+    for op in &block_.ops {
+        for (parameter, args) in &op.inputs {
+            for arg in args {
+                if let Arg::Name(name) = arg
+                    && !known.contains(name.as_str())
+                {
+                    return Err(VerifyError::Undefined {
+                        function: function.to_owned(),
+                        op: op.name().to_owned(),
+                        kind: op.kind.clone(),
+                        parameter: parameter.clone(),
+                        name: name.clone(),
+                    });
+                }
+            }
+        }
+        for nested in &op.blocks {
+            block(function, nested, known.clone())?;
+        }
+        for output in &op.outputs {
+            define(function, &output.name, &mut known)?;
+        }
+    }
+    for name in &block_.outputs {
+        if !known.contains(name.as_str()) {
+            return Err(VerifyError::NoOutput {
+                function: function.to_owned(),
+                name: name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn define<'a>(
+    function: &str,
+    name: &'a str,
+    known: &mut BTreeSet<&'a str>,
+) -> Result<(), VerifyError> {
+    if known.insert(name) {
+        Ok(())
+    } else {
+        Err(VerifyError::Twice { function: function.to_owned(), name: name.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::mil::{DType, Function, NamedType, Op, Type};
+
+    fn op(kind: &str, x: &str, out: &str) -> Op {
+        Op {
+            kind: kind.to_owned(),
+            inputs: BTreeMap::from([("x".to_owned(), vec![Arg::Name(x.to_owned())])]),
+            outputs: vec![NamedType { name: out.to_owned(), ty: Type::tensor(DType::F16, &[1]) }],
+            blocks: Vec::new(),
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn programs_that_do_not_hang_together() {
+        let cases = [
+            (vec![op("relu", "x", "y")], "y", None),
+            (
+                vec![op("relu", "z", "y")],
+                "y",
+                Some(
+                    "function `main`: operation `y` (`relu`) uses `z` in `x`, which nothing before it defines",
+                ),
+            ),
+            (vec![op("relu", "x", "x")], "x", Some("function `main`: `x` is defined twice")),
+            (vec![op("relu", "x", "y")], "w", Some("function `main`: output `w` is never defined")),
+        ];
+        for (ops, output, want) in cases {
+            let function = Function {
+                inputs: vec![NamedType {
+                    name: "x".to_owned(),
+                    ty: Type::tensor(DType::F16, &[1]),
+                }],
+                opset: "CoreML8".to_owned(),
+                block: Block { ops, outputs: vec![output.to_owned()], ..Block::default() },
+                attributes: BTreeMap::new(),
+            };
+            let functions = BTreeMap::from([("main".to_owned(), function)]);
+            let outcome = program(&Program { version: 1, functions, attributes: BTreeMap::new() });
+            assert_eq!(outcome.err().map(|e| e.to_string()).as_deref(), want);
+        }
+    }
+}
