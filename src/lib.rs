@@ -6,7 +6,6 @@ pub mod base;
 pub mod blob;
 pub mod cli;
 pub mod compress;
-pub mod convert;
 pub mod eval;
 pub mod gate;
 pub mod interp;
