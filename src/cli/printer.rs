@@ -54,37 +54,32 @@ impl Printer {
     /// A line of information for people.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet {
-            self.line(text);
+            stderr_line(text);
         }
     }
 
     /// Something that went wrong without stopping the command.
     pub(crate) fn warn(self, text: &str) {
-        self.line(&format!("{}: {text}", "warning".yellow().bold()));
+        stderr_line(&format!("{}: {text}", "warning".yellow().bold()));
     }
 
     /// What stopped the command.
     pub(crate) fn failure(self, failure: &Failure) {
-        self.line(&format!("{}: {}", "error".red().bold(), failure.message));
+        stderr_line(&format!("{}: {}", "error".red().bold(), failure.message));
         if let Some(hint) = &failure.hint {
-            self.line(&format!("{}: {hint}", "hint".cyan().bold()));
+            stderr_line(&format!("{}: {hint}", "hint".cyan().bold()));
         }
     }
 
     /// Columns that a table may fill.
     pub(crate) fn width(self) -> usize {
-        let columns = console_width();
-        if io::stdout().is_terminal() { columns.unwrap_or(DEFAULT_WIDTH) } else { DEFAULT_WIDTH }
+        let columns = comfy_table::Table::new().width();
+        if io::stdout().is_terminal() { columns.map_or(DEFAULT_WIDTH, usize::from) } else { DEFAULT_WIDTH }
     }
 
-    #[expect(clippy::unused_self, reason = "only a printer prints")]
-    fn line(self, text: &str) {
-        let mut out = anstream::stderr().lock();
-        // When even stderr is gone there is nobody left to tell.
-        drop(writeln!(out, "{text}"));
-    }
 }
 
-fn console_width() -> Option<usize> {
-    indicatif::TermLike::width(&console::Term::stdout()).into()
+/// One line to stderr; when even that is gone there is nobody left to tell.
+pub(super) fn stderr_line(text: &str) {
+    drop(writeln!(anstream::stderr().lock(), "{text}"));
 }

@@ -1,6 +1,5 @@
 //! The three ways of showing progress: a bar, JSON lines, nothing.
 
-use std::io::Write as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::args::ProgressMode;
+use super::printer::stderr_line;
 use crate::base::progress::{Progress, Silent, Unit};
 
 /// The listener that `--progress` asks for; without it, a bar where stderr is a terminal.
@@ -70,8 +70,8 @@ impl Progress for Bar {
 
     fn note(&self, line: &str) {
         self.with(|slot| match slot {
-            Some(bar) => bar.suspend(|| eprint(line)),
-            None => eprint(line),
+            Some(bar) => bar.suspend(|| stderr_line(line)),
+            None => stderr_line(line),
         });
     }
 }
@@ -106,7 +106,7 @@ impl Progress for JsonLines {
             Unit::Bytes => "bytes",
             Unit::Items => "items",
         };
-        eprint(&json!({"event": "begin", "stage": stage, "total": total, "unit": unit}).to_string());
+        stderr_line(&json!({"event": "begin", "stage": stage, "total": total, "unit": unit}).to_string());
         let now = Instant::now();
         self.with(|slot| {
             *slot =
@@ -125,7 +125,7 @@ impl Progress for JsonLines {
                         "total": stage.total, "unit": stage.unit,
                         "seconds": stage.started.elapsed().as_secs_f64(),
                     });
-                    eprint(&line.to_string());
+                    stderr_line(&line.to_string());
                 }
             }
         });
@@ -138,18 +138,12 @@ impl Progress for JsonLines {
                     "event": "end", "stage": stage.name, "done": stage.done,
                     "seconds": stage.started.elapsed().as_secs_f64(),
                 });
-                eprint(&line.to_string());
+                stderr_line(&line.to_string());
             }
         });
     }
 
     fn note(&self, line: &str) {
-        eprint(&json!({"event": "note", "text": line}).to_string());
+        stderr_line(&json!({"event": "note", "text": line}).to_string());
     }
-}
-
-fn eprint(line: &str) {
-    let mut out = anstream::stderr().lock();
-    // When stderr is gone there is nobody left to watch.
-    drop(writeln!(out, "{line}"));
 }
