@@ -5,7 +5,6 @@
 pub mod base;
 pub mod blob;
 
-pub mod compress;
 pub mod eval;
 pub mod gate;
 pub mod interp;
