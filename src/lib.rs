@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod mil;
 pub mod package;
 pub mod proto;
+pub mod python;
 pub mod quant;
 pub mod report;
 pub mod source;
