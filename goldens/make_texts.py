@@ -35,12 +35,9 @@ def verses(excerpt):
 
 def entries(excerpt):
     """The whole entries of a Jargon File excerpt; nothing of any other."""
-    body = [line for line in excerpt.split("\n") if line]
-    if sum(bool(re.match(r"    \S", line)) for line in body) < 0.75 * len(body):
-        return []
-    if "[1913 Webster]" in excerpt:
-        return []
     whole = HEADWORD.split(excerpt)[1:-1]
+    if len(whole) < 10:
+        return []
     kept = [entry for entry in whole if not RUDE.search(entry)]
     return ["\n\n".join(kept) + "\n"]
 
