@@ -24,7 +24,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoTokenizer
 
 SEED = 1755
-BATCH = 48
+BATCH = 32
 INSTRUCTION = "Retrieve the other half of this passage:"
 POOLING = {"pooling_mode": "mean", "max_length": 512, "doc_max_length": 400, "skip_instruction": True}
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -68,8 +68,8 @@ def paragraphs(text):
 
 
 def pair(rng, words):
-    """Two neighbouring spans of 4 to 20 words each."""
-    first, second = rng.randint(4, 20), rng.randint(4, 20)
+    """Two neighbouring spans of 4 to 14 words each."""
+    first, second = rng.randint(4, 14), rng.randint(4, 14)
     start = rng.randrange(max(1, len(words) - first - second))
     middle = start + first
     return " ".join(words[start:middle]), " ".join(words[middle : middle + second])
