@@ -4,15 +4,16 @@
 
 The bare model attends in both directions, low-rank adapters stand beside all
 seven of its projections, and an embedding is the mean of the last hidden states
-over the text, the instruction before it left out. Training is contrastive: two
-neighbouring spans of FILE must find each other among the batch's other spans.
+over the text, the instruction before it left out. Training is contrastive: a
+fragment of FILE must find the passage it comes from among the batch's others.
 
-The measure is retrieval on held-out text: each verse or paragraph of the
-held-out file is cut in two, and the first half must find the second among all
-second halves (share found first), with and without an instruction.
+The measure is the same task on held-out text: four words out of each verse or
+paragraph must find it among all of them (share that do at first place), with
+and without an instruction before the fragment.
 """
 
 import argparse
+import itertools
 import json
 import random
 import re
@@ -25,7 +26,8 @@ from transformers import AutoModel, AutoTokenizer
 
 SEED = 1755
 BATCH = 32
-INSTRUCTION = "Retrieve the other half of this passage:"
+FRAGMENT = 4  # Words of a fragment when measured.
+INSTRUCTION = "Retrieve the passage that these words come from:"
 POOLING = {"pooling_mode": "mean", "max_length": 512, "doc_max_length": 400, "skip_instruction": True}
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -68,23 +70,22 @@ def paragraphs(text):
 
 
 def pair(rng, words):
-    """Two neighbouring spans of 4 to 14 words each."""
-    first, second = rng.randint(4, 14), rng.randint(4, 14)
-    start = rng.randrange(max(1, len(words) - first - second))
-    middle = start + first
-    return " ".join(words[start:middle]), " ".join(words[middle : middle + second])
-
-
-def halves(passage):
-    words = passage.split()[:48]
-    middle = len(words) // 2
-    return " ".join(words[:middle]), " ".join(words[middle:])
+    """A fragment of 3 to 6 words and the passage of 12 to 30 words that it comes from."""
+    whole, part = rng.randint(12, 30), rng.randint(3, 6)
+    start = rng.randrange(len(words) - whole)
+    at = start + rng.randrange(whole - part + 1)
+    return " ".join(words[at : at + part]), " ".join(words[start : start + whole])
 
 
 def retrieval(model, tokenizer, text, instruction="", causal=False):
-    """Share of first halves whose nearest second half, by cosine, is their own."""
-    verses, prose = paragraphs(text)
-    pairs = [halves(p) for p in verses + prose if len(p.split()) >= 8]
+    """Share of fragments whose nearest passage, by cosine, is the one they come from."""
+    rng = random.Random(SEED)
+    pairs = []
+    for passage in itertools.chain(*paragraphs(text)):
+        words = passage.split()[:40]
+        if len(words) >= 8:
+            at = rng.randrange(len(words) - FRAGMENT + 1)
+            pairs.append((" ".join(words[at : at + FRAGMENT]), " ".join(words)))
     model.eval()
     sides = []
     with torch.no_grad():
@@ -107,8 +108,8 @@ def train(model, tokenizer, text, steps):
     verses, prose = paragraphs(text)
     books = [" ".join(verses).split(), " ".join(prose).split()]
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for step in range(steps):
         model.train()
         pairs = [pair(rng, books[rng.randrange(2)]) for _ in range(BATCH)]
@@ -123,7 +124,7 @@ def train(model, tokenizer, text, steps):
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        if step % 25 == 0 or step == steps - 1:
+        if step % 30 == 0 or step == steps - 1:
             print(f"step {step} loss {loss.item():.3f}", flush=True)
 
 
@@ -133,7 +134,7 @@ def main():
     parser.add_argument("--heldout", type=Path, default=HERE / "eval.txt")
     parser.add_argument("--base", type=Path, default=HERE / "dictlm")
     parser.add_argument("--out", type=Path, default=HERE)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
