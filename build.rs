@@ -35,6 +35,7 @@ fn embed_sources() -> io::Result<()> {
         writeln!(table, "    ({:?}, include_str!({file:?})),", name.join("/")).expect("memory");
     }
     table.push_str("]\n");
+    #[expect(clippy::disallowed_methods, reason = "a build script writes into its own folder")]
     fs::write(variable("OUT_DIR").join("python_sources.rs"), table)
 }
 

@@ -7,7 +7,7 @@ use indexmap::IndexSet;
 use super::ConvertError;
 use crate::base::digest;
 use crate::blob::{Blob, BlobType};
-use crate::mil::{DType, Data, Value, edit};
+use crate::mil::{BlobRef, DType, Type, edit};
 use crate::package::{Model, Package, WEIGHT_FILE};
 use crate::proto::model::{FunctionDescription, ModelDescription};
 
@@ -75,8 +75,10 @@ pub(super) fn join(
     let mut described = Vec::new();
     for (name, package) in parts {
         let mut one = package.program().clone();
-        edit::for_each_value_mut(&mut one, &mut |value| {
-            point_to_entry(value, package, &|id| over_base(name, id), &mut keys, &mut entries)
+        edit::for_each_op_mut(&mut one, &mut |op| {
+            edit::for_each_blob_mut(op, &mut |ty, at| {
+                point_to_entry(ty, at, package, &|id| over_base(name, id), &mut keys, &mut entries)
+            })
         })?;
         let main = one.functions.remove("main").ok_or_else(|| ConvertError::NoMain { function: name.clone() })?;
         program.functions.insert(name.clone(), main);
@@ -104,14 +106,14 @@ pub(super) fn join(
 
 /// Replaces the offset of a blob by the index of its entry, adding the entry if it is new.
 fn point_to_entry(
-    value: &mut Value,
+    ty: &Type,
+    at: &mut BlobRef,
     package: &Package,
     over_base: &dyn Fn(u64) -> bool,
     keys: &mut IndexSet<Key>,
     entries: &mut Vec<Entry>,
 ) -> Result<(), ConvertError> {
-    let Data::Blob(at) = &mut value.data else { return Ok(()) };
-    let tensor = value.ty.as_tensor().expect("coremltools stores only tensors in blobs");
+    let tensor = ty.as_tensor().expect("coremltools stores only tensors in blobs");
     let shape = tensor.fixed_shape().expect("a stored tensor has a fixed shape");
     let dtype = tensor.dtype;
     let (key, content) = if at.offset >= PLACEHOLDER_BASE {

@@ -10,7 +10,7 @@ use super::table::{Placeholder, Table};
 use crate::base::cancel;
 use crate::base::progress::{Progress, Unit};
 use crate::blob::Writer;
-use crate::mil::{DType, Data, edit};
+use crate::mil::{DType, edit};
 use crate::package::{Draft, FileRecord, Model};
 use crate::source::{Element, Pour, Weights};
 
@@ -40,12 +40,12 @@ pub(super) fn pour(
     }
     let written = writer.finish()?;
     progress.end();
-    edit::for_each_value_mut::<ConvertError>(&mut model.program, &mut |value| {
-        if let Data::Blob(at) = &mut value.data {
+    edit::for_each_op_mut::<ConvertError>(&mut model.program, &mut |op| {
+        edit::for_each_blob_mut(op, &mut |_, at| {
             let index = usize::try_from(at.offset).expect("an index made by `join`");
             at.offset = offsets[index];
-        }
-        Ok(())
+            Ok(())
+        })
     })?;
     let written = (count > 0).then_some(written);
     let files = draft.finish(&model, written)?;

@@ -92,7 +92,11 @@ pub struct Affine {
 ///
 /// Signed types are quantized as coremltools' `LINEAR_SYMMETRIC`, unsigned ones as its `LINEAR`. A block of zeros
 /// has the scale 1. A scale too small for fp16 becomes 2^−24, of which all fp16 values are multiples.
-pub fn quantize(weight: Weight<'_>, dtype: Dtype, block_shape: [usize; 2]) -> Result<Affine, Error> {
+pub fn quantize(
+    weight: Weight<'_>,
+    dtype: Dtype,
+    block_shape: [usize; 2],
+) -> Result<Affine, Error> {
     let (rows, cols) = (weight.rows(), weight.cols());
     let [block_rows, block_cols] = block_shape;
     let contiguous = block_shape == [rows, cols] || block_rows == 1;

@@ -57,7 +57,8 @@ fn pack_eights<const B: usize>(elements: &[u8]) -> Vec<u8> {
 }
 
 fn gather<const B: usize>(eight: &[u8; 8]) -> [u8; B] {
-    let stream = eight.iter().rev().fold(0_u64, |stream, &e| stream << B | u64::from(e) & ((1 << B) - 1));
+    let stream =
+        eight.iter().rev().fold(0_u64, |stream, &e| stream << B | u64::from(e) & ((1 << B) - 1));
     std::array::from_fn(|i| stream.to_le_bytes()[i])
 }
 

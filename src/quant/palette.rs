@@ -37,7 +37,12 @@ pub struct Palettized {
 /// Each table holds the k-means centroids of its group (see [`Search`] for how close to optimal) rounded to fp16, in
 /// ascending order; with fewer distinct values than entries it holds them all, and repeats the last to its end.
 /// Each value has the index of the entry nearest to it, of two as near the smaller entry, and of equal ones the first.
-pub fn palettize(weight: Weight<'_>, bits: Bits, group_size: usize, search: Search) -> Result<Palettized, Error> {
+pub fn palettize(
+    weight: Weight<'_>,
+    bits: Bits,
+    group_size: usize,
+    search: Search,
+) -> Result<Palettized, Error> {
     let (rows, cols) = (weight.rows(), weight.cols());
     if group_size == 0 || !rows.is_multiple_of(group_size) {
         return Err(Error::Group { rows, cols, group_size });
@@ -47,7 +52,9 @@ pub fn palettize(weight: Weight<'_>, bits: Bits, group_size: usize, search: Sear
     let mut indices = vec![0; rows * cols];
     let tables = lut.chunks_exact_mut(bits.n_values());
     if group_len >= LARGE_GROUP {
-        for ((values, table), indices) in weight.values().chunks(group_len).zip(tables).zip(indices.chunks_mut(group_len)) {
+        for ((values, table), indices) in
+            weight.values().chunks(group_len).zip(tables).zip(indices.chunks_mut(group_len))
+        {
             large_group(values, search, table, indices);
         }
     } else {
@@ -83,7 +90,10 @@ fn large_group(values: &[f16], search: Search, table: &mut [f16], indices: &mut 
     fit(&distinct, search, table);
     let mut nearest = Nearest::default();
     nearest.set(table, &distinct);
-    values.par_chunks(CHUNK).zip(indices.par_chunks_mut(CHUNK)).for_each(|(values, indices)| nearest.assign(values, indices));
+    values
+        .par_chunks(CHUNK)
+        .zip(indices.par_chunks_mut(CHUNK))
+        .for_each(|(values, indices)| nearest.assign(values, indices));
 }
 
 /// What a thread reuses from one group to the next.
@@ -137,7 +147,8 @@ impl Nearest {
 
     /// Writes the index of each of `values`.
     pub fn assign(&self, values: &[f16], indices: &mut [u8]) {
-        let index_of_key: &[u8; 1 << 16] = self.index_of_key.as_slice().try_into().expect("one index for each pattern");
+        let index_of_key: &[u8; 1 << 16] =
+            self.index_of_key.as_slice().try_into().expect("one index for each pattern");
         for (index, &value) in indices.iter_mut().zip(values) {
             *index = index_of_key[usize::from(ordered_key(value))];
         }
