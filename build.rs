@@ -14,6 +14,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Writes `python_sources.rs`: a slice of (path, text) of all `.py` files below `python/coremill`, in order.
+#[expect(clippy::disallowed_methods, reason = "a build script does without `fs_err`")]
 fn embed_sources() -> io::Result<()> {
     let variable = |name| PathBuf::from(env::var_os(name).expect("cargo sets it"));
     let root = variable("CARGO_MANIFEST_DIR").join("python").join("coremill");
@@ -32,7 +33,8 @@ fn embed_sources() -> io::Result<()> {
             .components()
             .map(|part| part.as_os_str().to_string_lossy())
             .collect();
-        writeln!(table, "    ({:?}, include_str!({file:?})),", name.join("/")).expect("memory");
+        let text = file.to_string_lossy();
+        writeln!(table, "    ({:?}, include_str!({text:?})),", name.join("/")).expect("memory");
     }
     table.push_str("]\n");
     #[expect(clippy::disallowed_methods, reason = "a build script writes into its own folder")]

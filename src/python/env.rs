@@ -20,9 +20,9 @@ use crate::base::progress::Progress;
 
 /// The marker's name in the environment's folder.
 const MARKER: &str = "coremill.json";
-/// Free bytes that making the environment needs: 5.4 GiB installed, up to 2.6 GiB of downloads beside it, and pip's
-/// own cache of them.
-const NEEDED: u64 = 11 << 30;
+/// Free bytes that making the environment needs. Measured on Linux: 5.6 GiB installed, 8.7 GiB at the peak, when the
+/// downloads lie beside it; pip may keep another 3 GiB in a cache of its own.
+const NEEDED: u64 = 9 << 30;
 /// The same for the packages of the tests.
 const NEEDED_DEV: u64 = 1 << 30;
 
@@ -416,7 +416,8 @@ mod tests {
     }
 }
 
-#[cfg(all(test, feature = "python"))]
+#[cfg(test)]
+#[cfg(feature = "python")]
 mod python_tests {
     use std::process::Command;
 
@@ -511,7 +512,7 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
                 1,
                 "pip failed",
             ),
-            (good.lock.clone(), u64::MAX, "needs"),
+            (good.lock, u64::MAX, "needs"),
         ];
         for (lock, needed, fact) in cases {
             let plan = Plan { lock, needed, ..plan(shelf.path()) };
@@ -520,7 +521,10 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
             assert!(error.hint().is_some());
             let added =
                 names(shelf.path()).into_iter().filter(|n| !before.contains(n)).collect::<Vec<_>>();
-            assert!(added.iter().all(|n| n.ends_with(".lock") || n.ends_with(".log")), "{added:?}");
+            assert!(
+                added.iter().all(|n| [".lock", ".log"].iter().any(|end| n.ends_with(end))),
+                "{added:?}"
+            );
         }
     }
 

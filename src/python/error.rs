@@ -174,7 +174,9 @@ impl Hint for EnvError {
                 missing.join(" ")
             ),
             Self::Space { .. } | Self::DiskFull { .. } => {
-                "free some space, or choose a cache folder on a larger disk with `--cache-dir`".to_owned()
+                "free some space, or choose a cache folder on a larger disk with `--cache-dir`; PIP_NO_CACHE_DIR=1 keeps \
+                 pip from storing downloads a second time"
+                    .to_owned()
             }
             Self::Offline { .. } => {
                 "run `coremill setup` once with a network, or point COREMILL_PYTHON at an interpreter that has the \
