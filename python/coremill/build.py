@@ -1,11 +1,13 @@
 """Turns a transformers model into one that traces well: our layers in place of theirs, weights or placeholders."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from transformers.pytorch_utils import Conv1D
 
 from . import placeholders
+from .adapters import Adapter, branch_placeholders, branch_weights
+from .adapters import merge as merge_adapters
 from .architectures import attention_sites
 from .attention import Step
 from .checkpoint import Checkpoint
@@ -16,18 +18,34 @@ from .layers import Linear, RmsNorm, Rotary
 _REPLACED_BUFFERS = {"bias", "masked_bias"}
 
 
-@dataclass
 class Table:
-    """The placeholders of one request, in the order of their ids."""
+    """The placeholders of one request, in the order of their ids; asked twice for the same, it gives the same."""
 
-    entries: list[dict] = field(default_factory=list)
+    def __init__(self):
+        self.entries: list[dict] = []
+        self._made: dict[tuple, torch.nn.Parameter] = {}
 
-    def add(self, tensor: str, shape, transpose: bool = False, **more) -> torch.nn.Parameter:
-        """A new placeholder for a checkpoint's `tensor`; `shape` is the one in the program."""
-        identity = len(self.entries)
-        entry = {"id": identity, "tensor": tensor, "shape": list(shape), "transpose": transpose}
-        self.entries.append({**entry, "adapter": None, "merged_adapters": None, **more})
-        return _parameter(placeholders.tensor(identity, shape))
+    def add(self, tensor: str, shape, transpose=False, adapter=None, merged_adapters=None) -> torch.nn.Parameter:
+        """The placeholder for a `tensor` of the checkpoint, or of the adapter that `adapter` names.
+
+        `shape` is the one in the program; `transpose` says that the stored one is the reverse; `merged_adapters`
+        lists the encode adapters that are to be merged into the tensor.
+        """
+        key = (tensor, adapter and adapter["index"], tuple(merged_adapters or ()))
+        if key not in self._made:
+            identity = len(self.entries)
+            self.entries.append(
+                {
+                    "id": identity,
+                    "tensor": tensor,
+                    "shape": list(shape),
+                    "transpose": transpose,
+                    "adapter": adapter,
+                    "merged_adapters": merged_adapters,
+                }
+            )
+            self._made[key] = _parameter(placeholders.tensor(identity, shape))
+        return self._made[key]
 
 
 @dataclass
@@ -37,39 +55,47 @@ class Model:
     module: torch.nn.Module
     step: Step
     windows: set[int | None]
-    table: Table | None
     checkpoint: Checkpoint
 
 
-def skeleton(checkpoint: Checkpoint, length: int) -> Model:
-    """The model with a placeholder for every parameter."""
+def skeleton(checkpoint: Checkpoint, length: int, table: Table, adapters=(), merge=False) -> Model:
+    """The model with a placeholder for every parameter, for functions of `length` positions.
+
+    `adapters` are paths of encode adapters: they become branches, or with `merge` marks at the tensors they change.
+    """
     module = checkpoint.empty_model()
     tensors = checkpoint.resolve(module.named_parameters())
-    table = Table()
+    placed = [Adapter(path, module) for path in adapters]
     transposed = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, Conv1D)}
     made = {}
     for name, parameter in module.named_parameters():
-        shape = tuple(parameter.shape)
-        if name in transposed:
-            shape = shape[::-1]
-        made[name] = table.add(tensors[name], shape, transpose=name in transposed)
+        turned = name in transposed
+        shape = tuple(parameter.shape)[::-1] if turned else tuple(parameter.shape)
+        merged = [index for index, adapter in enumerate(placed) if adapter.changes(name)] if merge else None
+        made[name] = table.add(tensors[name], shape, transpose=turned, merged_adapters=merged or None)
     # Tied parameters are one object under several names: each keeps the placeholder of the first.
     first = {id(parameter): name for name, parameter in reversed(list(module.named_parameters()))}
     for name, parameter in list(module.named_parameters(remove_duplicate=False)):
         _assign(module, name, made[first[id(parameter)]])
-    return _operate(module, checkpoint, length, table)
+    model = _operate(module, checkpoint, length, blank=True)
+    if not merge:
+        branch_placeholders(placed, module, table)
+    return model
 
 
-def real(checkpoint: Checkpoint, length: int, module: torch.nn.Module | None = None) -> Model:
-    """The model with its weights in f32; `module` gives one that is loaded already."""
-    module = module or checkpoint.real_model()
+def real(checkpoint: Checkpoint, length: int, merged=(), branches=()) -> Model:
+    """The model with its weights in f32: the adapters of `merged` merged by peft, those of `branches` beside it."""
+    module = merge_adapters(checkpoint.real_model(), merged)
+    placed = [Adapter(path, module) for path in branches]
     for part in module.modules():
         if isinstance(part, Conv1D):
             part.weight = _parameter(part.weight.detach().t().contiguous())
-    return _operate(module, checkpoint, length, None)
+    model = _operate(module, checkpoint, length, blank=False)
+    branch_weights(placed, module)
+    return model
 
 
-def _operate(module, checkpoint: Checkpoint, length: int, table: Table | None) -> Model:
+def _operate(module, checkpoint: Checkpoint, length: int, blank: bool) -> Model:
     """Replaces linears, norms and rotary tables, and ties the attention layers to one step."""
     row = checkpoint.row
     for name, part in list(module.named_modules()):
@@ -80,11 +106,11 @@ def _operate(module, checkpoint: Checkpoint, length: int, table: Table | None) -
         elif name.rpartition(".")[2] == "rotary_emb":
             _assign(module, name, Rotary(type(part)(checkpoint.config, device="cpu"), length))
     _settle_buffers(module)
-    step = Step(blank=table is not None)
+    step = Step(blank)
     windows = attention_sites(module, row, step)
     if not windows:
         raise Known("unsupported_architecture", f"no attention layer of `{checkpoint.config.model_type}` was recognised")
-    return Model(module.eval(), step, windows, table, checkpoint)
+    return Model(module.eval(), step, windows, checkpoint)
 
 
 def _settle_buffers(module) -> None:

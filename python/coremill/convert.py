@@ -48,6 +48,9 @@ class Function:
         return {"name": self.name, **{kind: [port.as_dict() for port in value] for kind, value in ports.items()}}
 
 
+# Token ids and positions are never negative, so the operations that would mend negative ones are left out.
+_LEFT_OUT = {"common::guard_negative_gather_indices"}
+
 _TORCH = {"int32": torch.int32, "fp16": torch.float32, "fp32": torch.float32}
 _NUMPY = {"int32": np.int32, "fp16": np.float16, "fp32": np.float32}
 
@@ -59,9 +62,12 @@ def convert(function: Function, path: str, target: str, precision: str) -> None:
     """
     # Names of unnamed operations count upwards for as long as the process lives; begin anew, so they are the same.
     mb.name_count.clear()
+    function.module.eval()
     small = any(is_spread(parameter) for parameter in function.module.parameters())
     example = tuple(torch.zeros(port.shape, dtype=_TORCH[port.dtype]) for port in function.inputs)
     example = tuple(value + 1 if port.name == "length" else value for port, value in zip(function.inputs, example))
+    pipeline = ct.PassPipeline()
+    pipeline.remove_passes(_LEFT_OUT)
     with torch.no_grad(), hooks.placeholders_stay_small() if small else nullcontext():
         traced = torch.jit.trace(function.module, example, check_trace=False)
         model = ct.convert(
@@ -71,6 +77,7 @@ def convert(function: Function, path: str, target: str, precision: str) -> None:
             states=[ct.StateType(_tensor(port, named=False), name=port.name) for port in function.states],
             minimum_deployment_target=getattr(ct.target, target),
             compute_precision={"fp16": ct.precision.FLOAT16, "fp32": ct.precision.FLOAT32}[precision],
+            pass_pipeline=pipeline,
             skip_model_load=True,
         )
     spec = model.get_spec()

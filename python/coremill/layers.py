@@ -66,5 +66,5 @@ class Rotary(torch.nn.Module):
 
     def forward(self, x, position_ids):
         """cos and sin [1, T, D] for position_ids [1, T]."""
-        positions = position_ids[0]
+        positions = position_ids.squeeze(0)
         return self.rotary_cos.index_select(0, positions)[None], self.rotary_sin.index_select(0, positions)[None]
