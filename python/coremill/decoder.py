@@ -41,12 +41,14 @@ class Decoder(torch.nn.Module):
         )
         return result.last_hidden_state
 
-    def see_past(self, positions):
-        """Lets queries at positions [T] see what lies at or before them."""
-        count = positions.shape[0]
-        rows = positions if count == 1 else positions.repeat(self.group)
+    def see_past(self, positions, repeat: int):
+        """Lets queries at positions [T] see what lies at or before them.
+
+        The masks have a row for each position, `repeat` times over: once for each query head of a group, or once
+        for all when there is one position only.
+        """
         windows = {None if window is None or window >= self.length else window for window in self._windows}
-        masks = causal_masks(rows, self.length, sorted(windows, key=lambda window: window or 0))
+        masks = causal_masks(positions.repeat(repeat), self.length, sorted(windows, key=lambda window: window or 0))
         self._step.masks = {window: masks.get(window, masks.get(None)) for window in self._windows}
 
     def head(self, hidden):
@@ -68,7 +70,7 @@ class StateInit(StatefulDecoder):
 
     def forward(self, input_ids, position, length):
         positions = position + torch.arange(input_ids.shape[1], dtype=torch.int32)
-        self.see_past(positions)
+        self.see_past(positions, self.group)
         hidden = self.hidden(input_ids, positions, StateCache(self.keyCache, self.valueCache, position))
         return self.head(hidden.index_select(1, length - 1))
 
@@ -77,7 +79,7 @@ class StateDecode(StatefulDecoder):
     """input_ids [1, 1], position [1] to logits [1, V]."""
 
     def forward(self, input_ids, position):
-        self.see_past(position)
+        self.see_past(position, 1)
         return self.head(self.hidden(input_ids, position, StateCache(self.keyCache, self.valueCache, position)))
 
 
@@ -85,8 +87,8 @@ class IoInit(Decoder):
     """input_ids [1, S], length [1] to logits [1, V] of the last valid token, keys and values [L, KV, S, D]."""
 
     def forward(self, input_ids, length):
-        positions = torch.arange(self.length, dtype=torch.int32)
-        self.see_past(positions)
+        positions = every_position(input_ids)
+        self.see_past(positions, self.group)
         cache = CollectCache()
         hidden = self.hidden(input_ids, positions, cache)
         return self.head(hidden.index_select(1, length - 1)), *cache.stacked()
@@ -96,7 +98,7 @@ class IoDecode(Decoder):
     """input_ids [1, 1], position [1], keys and values [L, KV, S, D] to logits [1, V] and both caches again."""
 
     def forward(self, input_ids, position, key_cache, value_cache):
-        self.see_past(position)
+        self.see_past(position, 1)
         cache = SelectCache(key_cache, value_cache, position)
         hidden = self.hidden(input_ids, position, cache)
         return self.head(hidden), *cache.stacked()
@@ -111,8 +113,17 @@ class Encode(Decoder):
     def forward(self, input_ids, attention_mask, pool_mask):
         mask = additive(attention_mask > 0)
         self._step.masks = dict.fromkeys(self._windows, mask)
-        hidden = self.hidden(input_ids, torch.arange(self.length, dtype=torch.int32), None)
+        hidden = self.hidden(input_ids, every_position(input_ids), None)
         return masked_mean(hidden, pool_mask)
+
+
+def every_position(input_ids):
+    """The positions 0 .. S - 1 [S] of input_ids [1, S].
+
+    They must not be a constant: coremltools would look learned positions up at once and store the result, so that
+    the table would be a weight of its own in each function.
+    """
+    return torch.arange(input_ids.shape[1], dtype=torch.int32) + input_ids[0] * 0
 
 
 def masked_mean(hidden, mask):

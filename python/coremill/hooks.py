@@ -15,6 +15,7 @@ import numpy as np
 from coremltools.converters.mil.mil.types import string_to_nptype
 
 from . import placeholders
+from .errors import Known
 
 
 def _get_cast_value(original):
@@ -47,7 +48,9 @@ class _WithoutPlaceholders:
 
 
 def _holds_placeholder(value) -> bool:
-    return not isinstance(value, (list, tuple)) and placeholders.is_spread(value.val)
+    if isinstance(value, (list, tuple)):
+        return any(placeholders.is_spread(part.val) for part in value)
+    return placeholders.is_spread(value.val)
 
 
 def _check_underflow_to_zero(original):
@@ -70,6 +73,19 @@ def _type_value_inference(original):
         return original(self, overwrite_output)
 
     return infer
+
+
+def _auto_val(original):
+    """Computing with a placeholder's value would give a constant that is neither a weight nor its placeholder."""
+
+    def auto_val(self, output_types):
+        values = original(self, output_types)
+        if self.op_type not in ("const", "cast") and any(value is not None for value in values):
+            if any(_holds_placeholder(value) for value in self.inputs.values()):
+                raise Known("conversion_failed", f"operation `{self.name}` (`{self.op_type}`) would fold a weight")
+        return values
+
+    return auto_val
 
 
 def _find_constants(original):
@@ -116,6 +132,7 @@ HOOKS = [
     (_FP16, "FP16ComputePrecision.fp16_overflow", _fp16_overflow, ""),
     (_FP16, "FP16ComputePrecision._check_underflow_to_zero", _check_underflow_to_zero, ""),
     (f"{_MIL}.mil.operation", "Operation.type_value_inference", _type_value_inference, ""),
+    (f"{_MIL}.mil.operation", "Operation._auto_val", _auto_val, ""),
     (_DEDUPLICATION, "const_deduplication.find_constants", _find_constants, ""),
     (_DEDUPLICATION, "const_deduplication.should_be_deduplicated", _should_be_deduplicated, ""),
     (f"{_MIL}.backend.mil.helper", "_get_offset_by_writing_data", _get_offset_by_writing_data, ""),
