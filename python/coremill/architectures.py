@@ -3,7 +3,7 @@
 import math
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
@@ -24,7 +24,7 @@ class Architecture:
 
     `kind` is `decoder` or `encoder`; `implementation` the attention that transformers is asked for; `attention` the
     class of its attention layers; `norms` the classes of its RMS norms; `site` gives (scale, window) of an attention
-    layer; `patch` replaces a method of it where the attention interface does not reach.
+    layer; `patch` replaces a method of it where the attention interface does not reach; `options` go to the model.
     """
 
     kind: str
@@ -33,6 +33,7 @@ class Architecture:
     norms: tuple[type, ...]
     site: Callable
     patch: Callable | None = None
+    options: dict = field(default_factory=dict)
 
 
 def _rotary_site(layer):
@@ -93,7 +94,9 @@ ARCHITECTURES = {
     "qwen3": Architecture("decoder", INTERFACE, Qwen3Attention, (Qwen3RMSNorm,), _rotary_site),
     "gpt2": Architecture("decoder", INTERFACE, GPT2Attention, (), _gpt2_site),
     "gpt_neo": Architecture("decoder", "eager", GPTNeoSelfAttention, (), _gpt_neo_site, _patch_gpt_neo),
-    "bert": Architecture("encoder", "eager", BertSelfAttention, (), _bert_site, _patch_bert),
+    "bert": Architecture(
+        "encoder", "eager", BertSelfAttention, (), _bert_site, _patch_bert, {"add_pooling_layer": False}
+    ),
 }
 
 

@@ -25,18 +25,21 @@ class Table:
         self.entries: list[dict] = []
         self._made: dict[tuple, torch.nn.Parameter] = {}
 
-    def add(self, tensor: str, shape, transpose=False, adapter=None, merged_adapters=None) -> torch.nn.Parameter:
+    def add(
+        self, tensor: str, shape, *, transpose=False, adapter=None, merged_adapters=None, folder=""
+    ) -> torch.nn.Parameter:
         """The placeholder for a `tensor` of the checkpoint, or of the adapter that `adapter` names.
 
         `shape` is the one in the program; `transpose` says that the stored one is the reverse; `merged_adapters`
-        lists the encode adapters that are to be merged into the tensor.
+        lists the encode adapters that are to be merged into the tensor; `folder` is where in the checkpoint it lies.
         """
-        key = (tensor, adapter and adapter["index"], tuple(merged_adapters or ()))
+        key = (folder, tensor, adapter and adapter["index"], tuple(merged_adapters or ()))
         if key not in self._made:
             identity = len(self.entries)
             self.entries.append(
                 {
                     "id": identity,
+                    "folder": folder,
                     "tensor": tensor,
                     "shape": list(shape),
                     "transpose": transpose,
@@ -72,7 +75,9 @@ def skeleton(checkpoint: Checkpoint, length: int, table: Table, adapters=(), mer
         turned = name in transposed
         shape = tuple(parameter.shape)[::-1] if turned else tuple(parameter.shape)
         merged = [index for index, adapter in enumerate(placed) if adapter.changes(name)] if merge else None
-        made[name] = table.add(tensors[name], shape, transpose=turned, merged_adapters=merged or None)
+        made[name] = table.add(
+            tensors[name], shape, transpose=turned, merged_adapters=merged or None, folder=checkpoint.folder
+        )
     # Tied parameters are one object under several names: each keeps the placeholder of the first.
     first = {id(parameter): name for name, parameter in reversed(list(module.named_parameters()))}
     for name, parameter in list(module.named_parameters(remove_duplicate=False)):

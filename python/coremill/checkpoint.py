@@ -17,7 +17,8 @@ _INDEX = "model.safetensors.index.json"
 class Checkpoint:
     """A checkpoint folder whose architecture is known.
 
-    For a sentence-transformers folder, `transformer` is where its modules.json says the model lies.
+    For a sentence-transformers folder, `transformer` is the path where its modules.json says the
+    model lies, `folder` the same within the checkpoint.
     """
 
     def __init__(self, path: str):
@@ -25,7 +26,8 @@ class Checkpoint:
             raise Known("bad_checkpoint", f"no checkpoint folder at {path}")
         self.path = path
         self.modules = _sentence_modules(path)
-        self.transformer = os.path.join(path, self.modules[0]["path"]) if self.modules else path
+        self.folder = self.modules[0]["path"] if self.modules else ""
+        self.transformer = os.path.join(path, self.folder)
         self.config = _config(self.transformer)
         self.names = list(getattr(self.config, "architectures", None) or [])
         self.row = architectures.find(self.config.model_type, self.names)
@@ -38,13 +40,17 @@ class Checkpoint:
     def empty_model(self) -> torch.nn.Module:
         """The transformers model without memory: every parameter and buffer on the meta device."""
         with torch.device("meta"):
-            return self._class().from_config(self.config, attn_implementation=self.row.implementation).eval()
+            kind = self._class()
+            chosen = self.row.implementation
+            return kind.from_config(self.config, attn_implementation=chosen, **self.row.options).eval()
 
     def real_model(self, implementation: str | None = None) -> torch.nn.Module:
         """The transformers model with its weights, in f32."""
         self.resolve(self.empty_model().named_parameters())
         chosen = implementation or self.row.implementation
-        model = self._class().from_pretrained(self.transformer, dtype=torch.float32, attn_implementation=chosen)
+        model = self._class().from_pretrained(
+            self.transformer, dtype=torch.float32, attn_implementation=chosen, **self.row.options
+        )
         return model.eval()
 
     def resolve(self, parameters) -> dict[str, str]:

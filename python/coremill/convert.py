@@ -65,7 +65,9 @@ def convert(function: Function, path: str, target: str, precision: str) -> None:
     function.module.eval()
     small = any(is_spread(parameter) for parameter in function.module.parameters())
     example = tuple(torch.zeros(port.shape, dtype=_TORCH[port.dtype]) for port in function.inputs)
-    example = tuple(value + 1 if port.name == "length" else value for port, value in zip(function.inputs, example))
+    # Counts of tokens must not be zero: the trace runs once, and looks up the last token.
+    counts = ("length", "attention_mask", "pool_mask")
+    example = tuple(value + 1 if port.name in counts else value for port, value in zip(function.inputs, example))
     pipeline = ct.PassPipeline()
     pipeline.remove_passes(_LEFT_OUT)
     with torch.no_grad(), hooks.placeholders_stay_small() if small else nullcontext():

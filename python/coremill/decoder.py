@@ -9,6 +9,7 @@ import torch
 from . import placeholders
 from .attention import CollectCache, SelectCache, StateCache, additive, causal_masks
 from .build import Model
+from .encoder import masked_mean
 from .facts import Facts
 
 
@@ -124,13 +125,3 @@ def every_position(input_ids):
     the table would be a weight of its own in each function.
     """
     return torch.arange(input_ids.shape[1], dtype=torch.int32) + input_ids[0] * 0
-
-
-def masked_mean(hidden, mask):
-    """The mean [1, H] of hidden [1, S, H] over the ones of mask [1, S]; zeros where there are none.
-
-    Dividing before summing keeps the sum of long inputs within fp16.
-    """
-    weights = mask.to(torch.float32)
-    weights = weights / torch.maximum(weights.sum(-1, keepdim=True), torch.tensor(1.0))
-    return torch.matmul(weights[:, None], hidden).squeeze(1)

@@ -1,7 +1,7 @@
 """Which functions a checkpoint can have, and their ports: the one place that knows the signatures."""
 
-from . import decoder
-from .build import Model
+from . import decoder, encoder
+from .build import Model, Table
 from .convert import Function, Port
 from .errors import Known
 from .facts import Facts
@@ -19,10 +19,10 @@ def check_lengths(facts: Facts, seq_len: int, chunk: int) -> None:
         raise Known("bad_request", f"sequence length {seq_len} is not a multiple of the prompt chunk {chunk}")
 
 
-def build(name: str, model: Model, facts: Facts, request: dict) -> Function:
-    """The function called `name`, ready to be converted."""
+def build(name: str, model: Model, facts: Facts, request: dict, table: Table | None) -> Function:
+    """The function called `name`, ready to be converted; with a `table`, weights of its own become placeholders."""
     if name == "encode":
-        return _encode(model, facts, request)
+        return _encode(model, facts, request, table)
     if facts.kind != "decoder":
         raise Known("bad_request", f"a {facts.model_type} checkpoint has no function `{name}`", "it has `encode`")
     builders = {
@@ -101,15 +101,13 @@ def _io_decode(model, facts, request):
     )
 
 
-def _encode(model, facts, request):
+def _encode(model, facts, request, table):
     seq_len = request["seq_len"]
     tokens = (_int32("input_ids", 1, seq_len), _int32("attention_mask", 1, seq_len))
     if facts.kind == "decoder":
         module, width = decoder.Encode(model, facts, seq_len), facts.hidden
         tokens = (*tokens, _int32("pool_mask", 1, seq_len))
     else:
-        from . import encoder
-
-        module = encoder.Encoder(model, seq_len)
+        module = encoder.Encoder(model, table)
         width = module.width
     return Function("encode", module, tokens, (Port("embedding", (1, width), request["compute_precision"]),))

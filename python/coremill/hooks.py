@@ -128,14 +128,14 @@ _FP16 = f"{_MIL}.mil.passes.defs.quantization"
 
 # Module, attribute path, hook, digest of the source it stands in for.
 HOOKS = [
-    (f"{_MIL}.mil.ops.defs.iOS15.elementwise_unary", "cast.get_cast_value", _get_cast_value, ""),
-    (_FP16, "FP16ComputePrecision.fp16_overflow", _fp16_overflow, ""),
-    (_FP16, "FP16ComputePrecision._check_underflow_to_zero", _check_underflow_to_zero, ""),
-    (f"{_MIL}.mil.operation", "Operation.type_value_inference", _type_value_inference, ""),
-    (f"{_MIL}.mil.operation", "Operation._auto_val", _auto_val, ""),
-    (_DEDUPLICATION, "const_deduplication.find_constants", _find_constants, ""),
-    (_DEDUPLICATION, "const_deduplication.should_be_deduplicated", _should_be_deduplicated, ""),
-    (f"{_MIL}.backend.mil.helper", "_get_offset_by_writing_data", _get_offset_by_writing_data, ""),
+    (f"{_MIL}.mil.ops.defs.iOS15.elementwise_unary", "cast.get_cast_value", _get_cast_value, "349994c9a45ae8e0"),
+    (_FP16, "FP16ComputePrecision.fp16_overflow", _fp16_overflow, "16442a50be56e0f9"),
+    (_FP16, "FP16ComputePrecision._check_underflow_to_zero", _check_underflow_to_zero, "ca65abdf8aafa58d"),
+    (f"{_MIL}.mil.operation", "Operation.type_value_inference", _type_value_inference, "14f8fdda0e010451"),
+    (f"{_MIL}.mil.operation", "Operation._auto_val", _auto_val, "1e264d8ad701aa1b"),
+    (_DEDUPLICATION, "const_deduplication.find_constants", _find_constants, "103228f30c480990"),
+    (_DEDUPLICATION, "const_deduplication.should_be_deduplicated", _should_be_deduplicated, "bf2c5ae679d1d324"),
+    (f"{_MIL}.backend.mil.helper", "_get_offset_by_writing_data", _get_offset_by_writing_data, "5759e5ade997accd"),
 ]
 
 

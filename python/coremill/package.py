@@ -46,11 +46,11 @@ def skeleton(fields: dict) -> dict:
         merge = request["encode_mode"] == "merge"
         return build.skeleton(checkpoint, request["seq_len"], table, request["encode_adapters"], merge)
 
-    written = _write(request, request["out"], known, model_of)
+    written = _write(request, request["out"], known, model_of, table)
     return {"facts": known.as_dict(), "functions": written, "placeholders": table.entries}
 
 
-def full(fields: dict) -> dict:
+def convert_full(fields: dict) -> dict:
     """The plain way: real weights through the same wrappers and coremltools, one .mlpackage at OUT.
 
     Of several functions it is a multifunction package; of one, a plain one. The response has `facts` and `functions`.
@@ -73,7 +73,7 @@ def full(fields: dict) -> dict:
     known = facts.gather(checkpoint)
     folder = os.path.dirname(os.path.abspath(request["out"]))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".functions-") as staging:
-        written = _write(request, staging, known, model_of)
+        written = _write(request, staging, known, model_of, None)
         if len(written) == 1:
             os.rename(written[0]["path"], request["out"])
         else:
@@ -85,12 +85,13 @@ def full(fields: dict) -> dict:
     return {"facts": known.as_dict(), "functions": [{**entry, "path": request["out"]} for entry in written]}
 
 
-def _write(request: dict, out: str, known: facts.Facts, model_of) -> list[dict]:
+def _write(request: dict, out: str, known: facts.Facts, model_of, table) -> list[dict]:
     """Converts every function asked for; `model_of(name)` gives the model it is drawn from."""
+    functions.check_lengths(known, request["seq_len"], request["prompt_chunk"])
     os.makedirs(out, exist_ok=True)
     written = []
     for name in request["functions"] or _every_function(known):
-        function = functions.build(name, model_of(name), known, request)
+        function = functions.build(name, model_of(name), known, request, table)
         path = os.path.join(out, f"{name}.mlpackage")
         convert(function, path, request["target"], request["compute_precision"])
         written.append({**function.as_dict(), "path": path})

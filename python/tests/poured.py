@@ -91,7 +91,7 @@ class Source:
         if entry["adapter"]:
             tensor = self._branch(entry)
         else:
-            tensor = self._merged(self.tensors[entry["tensor"]].float(), entry)
+            tensor = self._merged(self.tensors[(entry["folder"] and entry["folder"] + "/") + entry["tensor"]].float(), entry)
         if entry["transpose"]:
             tensor = tensor.t()
         assert list(tensor.shape) == entry["shape"]

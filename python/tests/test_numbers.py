@@ -3,8 +3,9 @@
 import pytest
 import tiny
 import torch
+from poured import ask
 
-from coremill import build, decoder, facts
+from coremill import build, decoder, encoder, facts
 from coremill.checkpoint import Checkpoint
 
 SEQ_LEN, CHUNK = 32, 8
@@ -74,3 +75,50 @@ def test_decoder_equals_transformers(folder, family, run):
             for step, logits in enumerate(run(model, known, ids, prompt)):
                 difference = (logits - expected[prompt - 1 + step]).abs().max().item()
                 assert difference < TOLERANCE, (prompt, step, difference)
+
+
+ENCODERS = [
+    (family, mode, adapters)
+    for family in ("llama", "mistral", "qwen2", "qwen3", "gpt2")
+    for mode in ("branches", "merge")
+    for adapters in ([], [{"seed": 1}], [{"seed": 1, "inner": True}, {"seed": 2, "use_rslora": True}])
+] + [("gpt_neo", "branches", [])]
+
+
+@pytest.mark.parametrize(("family", "mode", "adapters"), ENCODERS)
+def test_encode_equals_the_reference(folder, family, mode, adapters):
+    path = tiny.checkpoint(folder, family)
+    paths = [tiny.adapter(folder, family, **options) for options in adapters]
+    checkpoint = Checkpoint(path)
+    model = build.real(checkpoint, SEQ_LEN, *((paths, ()) if mode == "merge" else ((), paths)))
+    encode = decoder.Encode(model, facts.gather(checkpoint, model.windows), SEQ_LEN).eval()
+    inputs = [{"input_ids": tokens(count), "pool": pool(count)} for count in (1, 9, SEQ_LEN)]
+    expected = ask("reference_embed", model=path, encode_adapters=paths, inputs=inputs)["embeddings"]
+    for item, vector in zip(inputs, expected):
+        count = len(item["input_ids"])
+        mask = torch.tensor([[1] * count + [0] * (SEQ_LEN - count)], dtype=torch.int32)
+        pooled = torch.tensor([item["pool"] + [0] * (SEQ_LEN - count)], dtype=torch.int32)
+        with torch.no_grad():
+            found = encode(padded(item["input_ids"], SEQ_LEN), mask, pooled)[0]
+        assert (found - torch.tensor(vector)).abs().max().item() < TOLERANCE
+
+
+def pool(count: int) -> list[int]:
+    """The second half of the tokens."""
+    return [int(index >= count // 2) for index in range(count)]
+
+
+@pytest.mark.parametrize("modules", tiny.CHAINS, ids=str)
+def test_encoder_equals_the_reference(folder, modules):
+    path = tiny.sentence_checkpoint(folder, modules)
+    checkpoint = Checkpoint(path)
+    encode = encoder.Encoder(build.real(checkpoint, SEQ_LEN), None).eval()
+    inputs = [{"input_ids": tokens(count)} for count in (1, 9, SEQ_LEN)]
+    expected = ask("reference_embed", model=path, inputs=inputs)["embeddings"]
+    for item, vector in zip(inputs, expected):
+        count = len(item["input_ids"])
+        mask = torch.tensor([[1] * count + [0] * (SEQ_LEN - count)], dtype=torch.int32)
+        with torch.no_grad():
+            found = encode(padded(item["input_ids"], SEQ_LEN), mask)[0]
+        assert found.shape == (encode.width,)
+        assert (found - torch.tensor(vector)).abs().max().item() < TOLERANCE

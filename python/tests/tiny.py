@@ -85,11 +85,31 @@ def checkpoint(folder, family: str, seed: int = 7) -> str:
     return str(path)
 
 
-def sentence_checkpoint(folder, modules: list[tuple[str, dict]], name: str = "sentence") -> str:
+# Module lists of sentence-transformers after the Transformer: kind and configuration.
+CHAINS = [
+    [("Pooling", {"pooling_mode_mean_tokens": True}), ("Normalize", {})],
+    [("Pooling", {"pooling_mode_cls_token": True})],
+    [("Pooling", {"pooling_mode_lasttoken": True}), ("Normalize", {})],
+    [
+        ("Pooling", {"pooling_mode_max_tokens": True, "pooling_mode_mean_sqrt_len_tokens": True}),
+        (
+            "Dense",
+            {
+                "in_features": 96,
+                "out_features": 40,
+                "bias": True,
+                "activation_function": "torch.nn.modules.activation.Tanh",
+            },
+        ),
+    ],
+]
+
+
+def sentence_checkpoint(folder, modules: list[tuple[str, dict]]) -> str:
     """A BERT checkpoint with a sentence-transformers module list: (type, config) after the Transformer."""
     from safetensors.torch import save_file
 
-    path = folder / name
+    path = folder / f"sentence-{CHAINS.index(modules)}"
     checkpoint(folder, "bert")
     if not path.exists():
         path.mkdir()
