@@ -14,7 +14,6 @@ fn main() -> io::Result<()> {
 }
 
 /// Writes `python_sources.rs`: a slice of (path, text) of all `.py` files below `python/coremill`, in order.
-#[expect(clippy::disallowed_methods, reason = "a build script does without `fs_err`")]
 fn embed_sources() -> io::Result<()> {
     let variable = |name| PathBuf::from(env::var_os(name).expect("cargo sets it"));
     let root = variable("CARGO_MANIFEST_DIR").join("python").join("coremill");

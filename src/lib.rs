@@ -5,6 +5,7 @@
 pub mod base;
 pub mod blob;
 pub mod compress;
+pub mod convert;
 
 pub mod eval;
 pub mod gate;
