@@ -9,8 +9,10 @@ use crate::convert::{AdapterMode, ComputeUnits, KvForm, Target};
 /// Hugging Face checkpoints to Core ML packages that are proven before they ship.
 #[derive(Debug, Parser)]
 #[command(name = "coremill", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 holds, 1 a gate failed, 2 bad usage or input, 3 the evaluation is invalid or \
-                        inconclusive, 4 a tool or the environment failed.")]
+#[command(
+    after_help = "Exit codes: 0 holds, 1 a gate failed, 2 bad usage or input, 3 the evaluation is invalid or \
+                        inconclusive, 4 a tool or the environment failed."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

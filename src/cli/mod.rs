@@ -8,6 +8,7 @@ mod failure;
 mod printer;
 mod progress;
 mod settings;
+mod tables;
 
 use std::process::ExitCode;
 

@@ -74,9 +74,12 @@ impl Printer {
     /// Columns that a table may fill.
     pub(crate) fn width(self) -> usize {
         let columns = comfy_table::Table::new().width();
-        if io::stdout().is_terminal() { columns.map_or(DEFAULT_WIDTH, usize::from) } else { DEFAULT_WIDTH }
+        if io::stdout().is_terminal() {
+            columns.map_or(DEFAULT_WIDTH, usize::from)
+        } else {
+            DEFAULT_WIDTH
+        }
     }
-
 }
 
 /// One line to stderr; when even that is gone there is nobody left to tell.

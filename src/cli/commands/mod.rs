@@ -3,19 +3,9 @@
 mod context;
 mod convert;
 mod doctor;
-mod embed;
-mod evaluate;
-mod explain;
-mod gate;
-mod generate;
 mod inspect;
-mod manifest;
-mod predict;
 mod quantize;
-mod report;
 mod setup;
-mod sweep;
-mod verify;
 
 use super::args::{Cli, Command};
 use super::failure::Failure;
@@ -36,16 +26,7 @@ pub(super) fn run(cli: Cli, printer: &Printer) -> Outcome {
         Command::Doctor => doctor::run(&context),
         Command::Convert(args) => convert::run(&args, &context),
         Command::Quantize(args) => quantize::run(&args, &context),
-        Command::Sweep(args) => sweep::run(&args, &context),
-        Command::Evaluate(args) => evaluate::run(&args, &context),
-        Command::Verify(args) => verify::run(&args, &context),
-        Command::Gate(args) => gate::run(&args, &context),
-        Command::Predict(args) => predict::run(&args, &context),
-        Command::Generate(args) => generate::run(&args, &context),
-        Command::Embed(args) => embed::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
-        Command::Manifest(command) => manifest::run(&command, &context),
-        Command::Report(args) => report::run(&args, &context),
-        Command::Explain(args) => explain::run(&args, &context),
+        _ => Err(Failure::input("not yet")),
     }
 }
