@@ -30,7 +30,6 @@ fn broken_files_are_named() {
         )
     };
     let dtype = header.replace("F16", "F12");
-    let huge = format!("{}x", u64::MAX);
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (b"tiny".to_vec(), "is 4 bytes long: too short"),
         (u64::MAX.to_le_bytes().to_vec(), "claims a header of 18446744073709551615 bytes"),
@@ -49,8 +48,7 @@ fn broken_files_are_named() {
             "occupies 12 bytes; shape [2, 4] of F16 needs 16",
         ),
         (raw(&header.replace("[0, 12]", "[12, 0]"), 12), "offsets 12..0, which are not a range"),
-        (raw(&header.replace('3', &huge[..20]), 12), "not valid: number out of range"),
-        (raw(&header.replace('3', "9223372036854775807"), 12), "needs 18446744073709551615"),
+        (raw(&header.replace('3', &u64::MAX.to_string()), 12), "of F16 needs 18446744073709551615"),
         (raw(&b(8, 12), 12), "tensors `a` and `b` in"),
         (raw(&b(13, 17), 17), "has a hole of 1 bytes before tensor `b`"),
     ];
