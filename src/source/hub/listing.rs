@@ -111,7 +111,8 @@ impl Listing {
             return Ok(out);
         }
         let repository = self.repository.clone();
-        let pickled = |name: &&String| name.ends_with(".bin") || name.ends_with(".pt");
+        let pickled =
+            |name: &&String| Path::new(name).extension().is_some_and(|e| e == "bin" || e == "pt");
         match self.files.keys().find(pickled) {
             Some(file) => Err(Error::PickleOnly { repository, file: file.clone() }),
             None => Err(Error::NoWeights { repository }),

@@ -12,6 +12,8 @@ use crate::base::digest;
 use crate::base::error::Hint as _;
 use crate::base::progress::Silent;
 
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// What goes wrong with a path, and for how many requests.
@@ -40,7 +42,7 @@ struct Server {
 
 impl Server {
     /// Serves the repository `o/n` with those files.
-    fn start(files: &[(&str, &[u8])]) -> Self {
+    fn start(files: Files<'_>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()));
@@ -297,7 +299,7 @@ fn without_a_network_the_cache_serves() {
 
 #[test]
 fn repositories_without_usable_weights_are_named() {
-    let cases: [(&[(&str, &[u8])], &str); 3] = [
+    let cases: [(Files<'_>, &str); 3] = [
         (
             &[("config.json", b"{}"), ("pytorch_model.bin", b"x")],
             "repository `o/n` holds `pytorch_model.bin` but no safetensors weights",
@@ -318,7 +320,7 @@ fn repositories_without_usable_weights_are_named() {
 
 #[test]
 fn adapters_and_sentence_transformers_arrive() {
-    let cases: [(&[(&str, &[u8])], &[&str]); 2] = [
+    let cases: [(Files<'_>, &[&str]); 2] = [
         (
             &[("adapter_config.json", b"{}"), ("adapter_model.safetensors", b"x"), ("x.py", b"")],
             &["adapter_config.json", "adapter_model.safetensors"],

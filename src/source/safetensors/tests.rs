@@ -3,6 +3,8 @@
 use super::*;
 use crate::source::fixture;
 
+type Files<'a> = Vec<(&'a str, Vec<u8>)>;
+
 /// A file with that header, and that many bytes after it.
 fn raw(header: &str, n_data: usize) -> Vec<u8> {
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
@@ -66,7 +68,7 @@ fn broken_folders_are_named() {
     let index = |text: &str| text.as_bytes().to_vec();
     let name = "model.safetensors.index.json";
     let two = index(r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#);
-    let cases: [(Vec<(&str, Vec<u8>)>, &str); 8] = [
+    let cases: [(Files<'_>, &str); 8] = [
         (vec![], "holds no safetensors weights"),
         (
             vec![("pytorch_model.bin", vec![])],

@@ -267,7 +267,7 @@ proptest! {
         let columns = range(cut[2], cut[3], n_columns);
         let mut block = vec![0.0; rows.len() * columns.len()];
         weight.block(&rows, &columns, &mut block).unwrap();
-        for (i, row) in rows.clone().enumerate() {
+        for (i, row) in rows.enumerate() {
             let part = &block[i * columns.len()..(i + 1) * columns.len()];
             prop_assert_eq!(part, &whole[row * n_columns..][columns.clone()]);
         }
