@@ -11,6 +11,9 @@ use crate::source::safetensors;
 
 /// Elements in hand at a time: 8 MiB of f32 and as many bytes again at most for the output.
 pub(super) const BLOCK: usize = 1 << 21;
+/// Elements in hand at a time when a matrix is turned: 32 MiB of f32, as much turned, half for the output. A strip of
+/// columns is read row by row, so that a narrow one would be read in crumbs.
+pub(super) const STRIP: usize = 1 << 23;
 /// Elements that one thread reads, merges or rounds at a time.
 const CHUNK: usize = 1 << 16;
 

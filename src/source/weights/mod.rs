@@ -5,7 +5,7 @@ mod error;
 
 use std::io;
 
-use block::{BLOCK, Step, Weight, encode, strips, transposed, unravel};
+use block::{BLOCK, STRIP, Step, Weight, encode, strips, transposed, unravel};
 pub use error::Error;
 
 use super::adapter::{self, Adapter, Branch, Delta, Fit};
@@ -123,9 +123,9 @@ impl Weights {
         let mut values = Vec::new();
         let mut bytes = Vec::new();
         // Whole rows as long as the output runs along them, strips of whole columns when it runs down.
-        let (along, across) =
-            if pour.transpose { (n_columns, n_rows) } else { (n_rows, n_columns) };
-        for strip in strips(along, (BLOCK / across).max(1)) {
+        let (along, across, in_hand) =
+            if pour.transpose { (n_columns, n_rows, STRIP) } else { (n_rows, n_columns, BLOCK) };
+        for strip in strips(along, (in_hand / across).max(1)) {
             cancel::check()?;
             let (rows, columns) =
                 if pour.transpose { (0..n_rows, strip) } else { (strip, 0..n_columns) };
