@@ -13,7 +13,7 @@ from coremltools.converters.mil import Builder as mb
 
 from . import hooks
 from .errors import Known
-from .placeholders import is_spread
+from .placeholders import blank, is_spread
 
 # The value that enters the head in `init`; evaluation taps it.
 HIDDEN = "hidden_states"
@@ -51,7 +51,6 @@ class Function:
 # Token ids and positions are never negative, so the operations that would mend negative ones are left out.
 _LEFT_OUT = {"common::guard_negative_gather_indices"}
 
-_TORCH = {"int32": torch.int32, "fp16": torch.float32, "fp32": torch.float32}
 _NUMPY = {"int32": np.int32, "fp16": np.float16, "fp32": np.float32}
 
 
@@ -64,10 +63,7 @@ def convert(function: Function, path: str, target: str, precision: str) -> None:
     mb.name_count.clear()
     function.module.eval()
     small = any(is_spread(parameter) for parameter in function.module.parameters())
-    example = tuple(torch.zeros(port.shape, dtype=_TORCH[port.dtype]) for port in function.inputs)
-    # Counts of tokens must not be zero: the trace runs once, and looks up the last token.
-    counts = ("length", "attention_mask", "pool_mask")
-    example = tuple(value + 1 if port.name in counts else value for port, value in zip(function.inputs, example))
+    example = tuple(_example(port) for port in function.inputs)
     pipeline = ct.PassPipeline()
     pipeline.remove_passes(_LEFT_OUT)
     with torch.no_grad(), hooks.placeholders_stay_small() if small else nullcontext():
@@ -88,6 +84,14 @@ def convert(function: Function, path: str, target: str, precision: str) -> None:
     # The date of a conversion would make the same request give other bytes.
     spec.description.metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
     _save(spec, model.weights_dir, path)
+
+
+def _example(port: Port) -> torch.Tensor:
+    """Something to trace with. Counts of tokens must not be zero, for the trace looks up the last token."""
+    if port.dtype != "int32":
+        return blank(port.shape)
+    counts = ("length", "attention_mask", "pool_mask")
+    return torch.full(port.shape, int(port.name in counts), dtype=torch.int32)
 
 
 def _tensor(port: Port, named: bool = True) -> ct.TensorType:
