@@ -1,4 +1,6 @@
-//! `Hint`: the advice that goes with an error, kept apart from the fact.
+//! `Hint`: the advice that goes with an error, kept apart from the fact, and whose fault the error is.
+
+use std::io;
 
 /// An error that may know what the reader can do about it.
 ///
@@ -6,4 +8,63 @@
 pub trait Hint {
     /// One sentence without a full stop, or nothing when there is no advice to give.
     fn hint(&self) -> Option<String>;
+
+    /// What failed: the input, unless the error knows better.
+    fn blame(&self) -> Blame {
+        Blame::Input
+    }
+}
+
+/// What an error is to be put down to; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Usage or input: exit code 2.
+    Input,
+    /// An evaluation that says nothing: exit code 3.
+    Evaluation,
+    /// A tool, the disk, the network: exit code 4.
+    Environment,
+    /// The user stopped the run: exit code 130, as shells report an interrupt.
+    Interrupt,
+}
+
+impl Blame {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Input => 2,
+            Self::Evaluation => 3,
+            Self::Environment => 4,
+            Self::Interrupt => 130,
+        }
+    }
+}
+
+impl Hint for io::Error {
+    fn hint(&self) -> Option<String> {
+        match self.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Some("free some room, or choose an output on another disk".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+        match self.kind() {
+            NotFound | InvalidData | IsADirectory | NotADirectory | UnexpectedEof => Blame::Input,
+            _ => Blame::Environment,
+        }
+    }
+}
+
+impl Hint for super::cancel::Cancelled {
+    fn hint(&self) -> Option<String> {
+        None
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Interrupt
+    }
 }

@@ -1,1 +1,17 @@
-//! `convert`.
+//! From a checkpoint to a package: Python draws the graph, Rust pours the weights.
+//!
+//! [`run`] asks Python for one skeleton per function, joins them into one program and streams every weight from the
+//! checkpoint into `weight.bin` once, however many functions use it.
+
+mod error;
+mod join;
+mod origin;
+mod pour;
+mod request;
+mod run;
+mod table;
+
+pub use error::ConvertError;
+pub use request::{AdapterMode, ComputeUnits, KvForm, Request, Target};
+pub use run::{Converted, run};
+pub use table::{Facts, Table};

@@ -1,1 +1,14 @@
-//! `package`.
+//! `.mlpackage` folders: opened with everything checked, written whole or not at all.
+//!
+//! Layout: `Manifest.json` names the items; `Data/com.apple.CoreML/model.mlmodel` is the protobuf `Model`;
+//! `Data/com.apple.CoreML/weights/weight.bin` holds the blobs.
+
+mod draft;
+mod items;
+mod model;
+mod open;
+
+pub use draft::{Draft, DraftError, FileRecord};
+pub use items::WEIGHT_FILE;
+pub use model::Model;
+pub use open::{Package, PackageError};

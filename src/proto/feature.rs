@@ -41,6 +41,7 @@ pub enum FeatureKind {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[expect(clippy::empty_structs_with_brackets, reason = "`prost` derives on braces")]
 pub struct Empty {}
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

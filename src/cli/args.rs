@@ -1,0 +1,458 @@
+//! What can be typed, as `clap` sees it; commands get it parsed, settings come from elsewhere.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::convert::{AdapterMode, ComputeUnits, KvForm, Target};
+
+/// Hugging Face checkpoints to Core ML packages that are proven before they ship.
+#[derive(Debug, Parser)]
+#[command(name = "coremill", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 holds, 1 a gate failed, 2 bad usage or input, 3 the evaluation is invalid or \
+                        inconclusive, 4 a tool or the environment failed.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// How answers are written to stdout.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// How progress is shown on stderr [default: bar on a terminal, else none].
+    #[arg(long, global = true, value_enum)]
+    pub progress: Option<ProgressMode>,
+    /// Say nothing but answers, warnings and errors.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// The form of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs: one JSON value.
+    Json,
+}
+
+/// The form of progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// A bar.
+    Bar,
+    /// One JSON object per line.
+    Json,
+    /// None.
+    None,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create the Python environment that conversion uses.
+    Setup(SetupArgs),
+    /// Show what this machine has and what it can do.
+    Doctor,
+    /// Turn a checkpoint into a package.
+    Convert(ConvertArgs),
+    /// Compress a package.
+    Quantize(QuantizeArgs),
+    /// Convert once, then compress, run, evaluate and gate many variants.
+    Sweep(SweepArgs),
+    /// Measure packages against their reference.
+    Evaluate(EvaluateArgs),
+    /// Measure a package and judge it by gates.
+    Verify(VerifyArgs),
+    /// Judge the variants of a report.
+    Gate(GateArgs),
+    /// Run one function on named tensors.
+    Predict(PredictArgs),
+    /// Continue a prompt.
+    Generate(GenerateArgs),
+    /// Embed sentences.
+    Embed(EmbedArgs),
+    /// List what a package holds.
+    Inspect(InspectArgs),
+    /// Work with manifests.
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
+    /// Draw a report again.
+    Report(ReportArgs),
+    /// Explain a gate.
+    Explain(ExplainArgs),
+}
+
+/// `setup`.
+#[derive(Debug, Args)]
+pub struct SetupArgs {
+    /// Also install what the Python tests need.
+    #[arg(long)]
+    pub dev: bool,
+    /// Print the environment's interpreter on stdout.
+    #[arg(long)]
+    pub print_python: bool,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Checkpoint: a folder, or a repository of the hub.
+    #[arg(long, value_name = "DIR|REPO")]
+    pub model: String,
+    /// Revision of the repository: branch, tag or commit.
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// Token for repositories that ask for one [env: HF_TOKEN].
+    #[arg(long, hide_env_values = true)]
+    pub hf_token: Option<String>,
+    /// Where downloads are kept [default: the hub's own cache].
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// LoRA adapter merged into the weights; may be given again, applied in order.
+    #[arg(long, value_name = "DIR|REPO")]
+    pub lora_checkpoint: Vec<String>,
+    /// LLM2Vec adapter that makes the function `encode`; may be given again, applied in order.
+    #[arg(long, value_name = "DIR|REPO")]
+    pub llm2vec_checkpoint: Vec<String>,
+}
+
+/// The shape of a package.
+#[derive(Debug, Args)]
+pub struct ShapeArgs {
+    /// Positions of the cache, and length of `encode`'s input.
+    #[arg(long, value_name = "N")]
+    pub seq_len: u64,
+    /// Tokens that one call of `init` takes.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub prompt_chunk: u64,
+    /// How the key/value cache travels: `state` or `io`.
+    #[arg(long, value_name = "FORM", default_value_t = KvForm::State)]
+    pub kv_cache: KvForm,
+    /// Encode adapters beside the shared weights (`branches`) or in weights of their own (`merge`).
+    #[arg(long, value_name = "MODE", default_value_t = AdapterMode::Branches)]
+    pub encode_adapters: AdapterMode,
+    /// Oldest system to run on: iOS16, iOS17 or iOS18.
+    #[arg(long, value_name = "TARGET", default_value_t = Target::IOS18)]
+    pub minimum_deployment_target: Target,
+    /// Processors meant: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE.
+    #[arg(long, value_name = "UNITS", default_value_t = ComputeUnits::All)]
+    pub compute_units: ComputeUnits,
+}
+
+/// `convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Where the model comes from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// The shape of the package.
+    #[command(flatten)]
+    pub shape: ShapeArgs,
+    /// The package to write.
+    #[arg(long, short, value_name = "X.mlpackage")]
+    pub output: PathBuf,
+    /// Replace the output if it exists.
+    #[arg(long)]
+    pub force: bool,
+    /// Version of the artifact, as semver.
+    #[arg(long, default_value = "0.1.0")]
+    pub artifact_version: semver::Version,
+    /// Folder for intermediate files [default: beside the output].
+    #[arg(long, value_name = "DIR")]
+    pub tmp: Option<PathBuf>,
+    /// Remove intermediate files at the end.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub clean_tmp: bool,
+    /// Bits per weight of palettization; without it the package stays fp16.
+    #[arg(long, value_name = "BITS", conflicts_with = "recipe")]
+    pub wbits: Option<u8>,
+    /// One palette per `tensor` or per group of output `channel`s.
+    #[arg(long, value_name = "KIND", default_value = "grouped_channel", requires = "wbits")]
+    pub palett_granularity: PaletteGranularity,
+    /// Output channels that share a palette.
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "wbits")]
+    pub palett_group_size: u64,
+    /// Other bits for single components: `attention=6,mlp=4`.
+    #[arg(long, value_name = "LIST", conflicts_with = "recipe")]
+    pub mixed_precision: Option<String>,
+    /// Compression recipe, such as `pal4-g16` or `attention=pal6-g16,mlp=pal4-g16`.
+    #[arg(long, value_name = "RECIPE")]
+    pub recipe: Option<String>,
+    /// `native` pours weights into a skeleton; `coremltools` converts the whole model in Python.
+    #[arg(long, value_enum, default_value_t = Engine::Native)]
+    pub engine: Engine,
+    /// Run the package afterwards, compare it with the source model and time it; a miss is exit code 1.
+    #[arg(long)]
+    pub profile_validate: bool,
+    /// Print expected size, memory and time, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What shares a palette.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum PaletteGranularity {
+    /// The whole tensor.
+    #[value(alias = "tensor")]
+    PerTensor,
+    /// A group of output channels.
+    #[value(alias = "grouped_channel", alias = "channel")]
+    PerGroupedChannel,
+}
+
+/// Who does the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// This program.
+    Native,
+    /// coremltools, through the embedded Python.
+    Coremltools,
+}
+
+/// `quantize`.
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    /// The package to compress.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// What to do with which weights, such as `pal4-g16`.
+    #[arg(long, short, value_name = "RECIPE")]
+    pub recipe: String,
+    /// The package to write.
+    #[arg(long, short, value_name = "X.mlpackage")]
+    pub output: PathBuf,
+    /// Replace the output if it exists.
+    #[arg(long)]
+    pub force: bool,
+    /// Exact k-means instead of the quick search.
+    #[arg(long)]
+    pub exact: bool,
+}
+
+/// `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The sweep's specification.
+    #[arg(value_name = "SPEC.toml")]
+    pub spec: PathBuf,
+    /// Print the plan and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do everything again, also what a former run finished.
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+/// What is measured, and against what.
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// The source checkpoint, whose f32 results are the reference.
+    #[arg(long, value_name = "DIR")]
+    pub reference: Option<PathBuf>,
+    /// LoRA adapters that the package has merged.
+    #[arg(long, value_name = "DIR")]
+    pub lora_checkpoint: Vec<PathBuf>,
+    /// LLM2Vec adapters of `encode`.
+    #[arg(long, value_name = "DIR")]
+    pub llm2vec_checkpoint: Vec<PathBuf>,
+    /// Text for perplexity and divergence.
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Tokens in a window of the text [default: the package's sequence length].
+    #[arg(long, value_name = "N")]
+    pub window: Option<u64>,
+    /// Windows to score.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub windows: u64,
+    /// Golden prompts, a JSON list of strings.
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Tokens to generate for each prompt.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub max_tokens: u64,
+    /// Sentences for the embedding check, a JSON list.
+    #[arg(long, value_name = "FILE")]
+    pub sentences: Option<PathBuf>,
+    /// Folder of the tokenizer [default: beside the package].
+    #[arg(long, value_name = "DIR")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// `evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// The packages to measure.
+    #[arg(value_name = "PKG", required = true)]
+    pub packages: Vec<PathBuf>,
+    /// What is measured.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The package to judge.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// What is measured.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// A gate's threshold, such as `cosine=0.99`; may be given again.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub gate: Vec<String>,
+}
+
+/// `gate`.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// The report of a sweep or an evaluation.
+    #[arg(value_name = "REPORT")]
+    pub report: PathBuf,
+    /// A gate's threshold, such as `cosine=0.99`; may be given again.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub gate: Vec<String>,
+}
+
+/// `predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The package.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// The function [default: the package's default].
+    #[arg(long, short, value_name = "NAME")]
+    pub function: Option<String>,
+    /// Inputs by name, a safetensors file.
+    #[arg(long, short, value_name = "FILE")]
+    pub inputs: PathBuf,
+    /// Where the outputs go, a safetensors file.
+    #[arg(long, short, value_name = "FILE")]
+    pub outputs: PathBuf,
+    /// The states, read if the file exists and written back.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Intermediate value to write with the outputs; may be given again.
+    #[arg(long, value_name = "NAME")]
+    pub tap: Vec<String>,
+    /// `declared` rounds every value to its declared type, `f32` does not.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Declared)]
+    pub precision: PrecisionArg,
+}
+
+/// How values are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    /// To the declared types.
+    Declared,
+    /// Not at all.
+    F32,
+}
+
+/// `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The package.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// The text to continue.
+    #[arg(long, short)]
+    pub prompt: String,
+    /// Tokens to generate at most.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 64)]
+    pub max_tokens: u64,
+    /// 0 takes the likeliest token; above, tokens are drawn.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Seed of the draw.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Folder of the tokenizer [default: beside the package].
+    #[arg(long, value_name = "DIR")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// `embed`.
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// The package.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// A sentence; may be given again.
+    #[arg(long, short, required_unless_present = "file")]
+    pub text: Vec<String>,
+    /// Sentences, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Instruction before every sentence, left out of the mean (LLM2Vec).
+    #[arg(long)]
+    pub instruction: Option<String>,
+    /// Folder of the tokenizer [default: beside the package].
+    #[arg(long, value_name = "DIR")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The package.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// Print the program as text.
+    #[arg(long)]
+    pub program: bool,
+}
+
+/// `manifest`.
+#[derive(Debug, Subcommand)]
+pub enum ManifestCommand {
+    /// Check everything that a manifest states against its package.
+    Check {
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+    /// Print a manifest.
+    Show {
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The form to draw.
+    #[arg(value_enum)]
+    pub form: ReportForm,
+    /// The report.
+    #[arg(value_name = "REPORT")]
+    pub report: PathBuf,
+}
+
+/// The forms of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportForm {
+    /// A table for terminals.
+    Table,
+    /// Markdown.
+    Markdown,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The gate; without it, all are listed.
+    #[arg(value_name = "GATE")]
+    pub gate: Option<String>,
+}

@@ -1,0 +1,85 @@
+//! The one place that writes to the terminal: data to stdout, everything else to stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use owo_colors::OwoColorize as _;
+use serde::Serialize;
+
+use super::args::Format;
+use super::failure::Failure;
+
+/// Writes what a command has to say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    format: Format,
+    quiet: bool,
+}
+
+/// Width assumed where stdout is no terminal.
+const DEFAULT_WIDTH: usize = 100;
+
+impl Printer {
+    pub(crate) fn new(format: Format, quiet: bool) -> Self {
+        Self { format, quiet }
+    }
+
+    /// Whether answers are JSON.
+    pub(crate) fn json(self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// The answer of a command: `value` as JSON or `text` for people, as `--format` says.
+    pub(crate) fn answer<T: Serialize>(self, value: &T, text: &str) -> io::Result<()> {
+        if self.json() {
+            let json = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+            self.data(&json)
+        } else {
+            self.data(text)
+        }
+    }
+
+    /// A line of data, as it is.
+    pub(crate) fn data(self, text: &str) -> io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        let outcome = out.write_all(text.as_bytes()).and_then(|()| {
+            if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.write_all(b"\n") }
+        });
+        match outcome.and_then(|()| out.flush()) {
+            // A reader such as `head` that has seen enough is no failure.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// A line of information for people.
+    pub(crate) fn note(self, text: &str) {
+        if !self.quiet {
+            stderr_line(text);
+        }
+    }
+
+    /// Something that went wrong without stopping the command.
+    pub(crate) fn warn(self, text: &str) {
+        stderr_line(&format!("{}: {text}", "warning".yellow().bold()));
+    }
+
+    /// What stopped the command.
+    pub(crate) fn failure(self, failure: &Failure) {
+        stderr_line(&format!("{}: {}", "error".red().bold(), failure.message));
+        if let Some(hint) = &failure.hint {
+            stderr_line(&format!("{}: {hint}", "hint".cyan().bold()));
+        }
+    }
+
+    /// Columns that a table may fill.
+    pub(crate) fn width(self) -> usize {
+        let columns = comfy_table::Table::new().width();
+        if io::stdout().is_terminal() { columns.map_or(DEFAULT_WIDTH, usize::from) } else { DEFAULT_WIDTH }
+    }
+
+}
+
+/// One line to stderr; when even that is gone there is nobody left to tell.
+pub(super) fn stderr_line(text: &str) {
+    drop(writeln!(anstream::stderr().lock(), "{text}"));
+}

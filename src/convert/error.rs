@@ -1,0 +1,151 @@
+//! Why a conversion cannot be done.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::base::cancel::Cancelled;
+use crate::base::error::{Blame, Hint};
+use crate::blob::WriterError;
+use crate::mil::{ConstError, DType};
+use crate::package::{DraftError, PackageError};
+use crate::python::PythonError;
+use crate::source::{adapter, checkpoint, weights};
+
+/// What stopped a conversion.
+#[derive(Debug, Error)]
+pub enum ConvertError {
+    /// The disk.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The run was asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// The checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// An adapter.
+    #[error(transparent)]
+    Adapter(#[from] adapter::Error),
+    /// A weight.
+    #[error(transparent)]
+    Weights(#[from] weights::Error),
+    /// The drawing of the graph.
+    #[error(transparent)]
+    Python(#[from] PythonError),
+    /// Python's answer is not what was agreed.
+    #[error("Python's answer cannot be read: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// A skeleton cannot be opened.
+    #[error("skeleton of `{function}`: {error}")]
+    Skeleton {
+        /// The function.
+        function: String,
+        /// What is wrong with it.
+        error: PackageError,
+    },
+    /// A skeleton without its function.
+    #[error("skeleton of `{function}` has no function `main`")]
+    NoMain {
+        /// The function.
+        function: String,
+    },
+    /// A constant of a skeleton.
+    #[error(transparent)]
+    Const(#[from] ConstError),
+    /// The package cannot be written.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// The blob file cannot be written.
+    #[error(transparent)]
+    Blob(#[from] WriterError),
+    /// A placeholder that Python's table does not list.
+    #[error("the program refers to placeholder {id}, which the table does not list")]
+    UnknownPlaceholder {
+        /// The id.
+        id: u64,
+    },
+    /// A placeholder drawn with another shape than the checkpoint stores.
+    #[error("`{tensor}` is drawn as {drawn:?} and stored as {stored:?}")]
+    PlaceholderShape {
+        /// The checkpoint's tensor.
+        tensor: String,
+        /// Shape in the program.
+        drawn: Vec<u64>,
+        /// Shape in the checkpoint.
+        stored: Vec<u64>,
+    },
+    /// A placeholder of a type that weights are not poured as.
+    #[error("a weight is drawn as {dtype}, not fp16 or fp32")]
+    PlaceholderType {
+        /// The type in the program.
+        dtype: DType,
+    },
+    /// Lengths that do not fit each other.
+    #[error("sequence length {seq_len} is no multiple of the prompt chunk {chunk}")]
+    Chunk {
+        /// Positions.
+        seq_len: u64,
+        /// Tokens per call of `init`.
+        chunk: u64,
+    },
+    /// States before iOS18.
+    #[error("target {target} has no states")]
+    NoStates {
+        /// The target.
+        target: String,
+    },
+    /// Something stands where the package should.
+    #[error("`{}` exists", path.display())]
+    Exists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// Not enough room on the disk.
+    #[error("`{}` has {free} free, the package needs {needed}", path.display())]
+    Disk {
+        /// The folder of the output.
+        path: PathBuf,
+        /// Free, as people write it.
+        free: String,
+        /// Needed.
+        needed: String,
+    },
+}
+
+impl Hint for ConvertError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Checkpoint(e) => e.hint(),
+            Self::Adapter(e) => e.hint(),
+            Self::Weights(e) => e.hint(),
+            Self::Python(e) => e.hint(),
+            Self::Draft(e) => e.hint(),
+            Self::Skeleton { error, .. } => error.hint(),
+            Self::Chunk { seq_len, chunk } => {
+                Some(format!("`--seq-len {}` would fit", seq_len.next_multiple_of(*chunk)))
+            }
+            Self::NoStates { .. } => Some("pass `--kv-cache io`, or a target of iOS18".to_owned()),
+            Self::Exists { .. } => {
+                Some("pass `--force` to replace it, or choose another output".to_owned())
+            }
+            Self::Disk { .. } => {
+                Some("free some room, or choose an output on another disk".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            Self::Cancelled(e) => e.blame(),
+            Self::Weights(e) => e.blame(),
+            Self::Python(e) => e.blame(),
+            Self::Draft(e) => e.blame(),
+            Self::Answer(_) | Self::Blob(_) | Self::Disk { .. } => Blame::Environment,
+            _ => Blame::Input,
+        }
+    }
+}

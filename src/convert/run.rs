@@ -1,0 +1,145 @@
+//! A conversion from its request to the finished packages.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::error::ConvertError;
+use super::join::join;
+use super::origin::Origin;
+use super::pour::pour;
+use super::request::{KvForm, Request};
+use super::table::{Facts, Placeholder, Table};
+use crate::base::cancel;
+use crate::base::progress::{Progress, Unit};
+use crate::package::{FileRecord, Model, Package};
+use crate::python::Interpreter;
+use crate::source::adapter::Adapter;
+use crate::source::checkpoint::Checkpoint;
+use crate::source::weights::Weights;
+
+/// One package that a conversion wrote.
+#[derive(Debug)]
+pub struct Converted {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Its model, weights in place.
+    pub model: Model,
+    /// Its files with their digests.
+    pub files: Vec<FileRecord>,
+    /// What the checkpoint's configuration says.
+    pub facts: Facts,
+}
+
+/// Converts as `request` says and gives the packages written: one, or one per function where the target's packages
+/// hold a single function each (`NAME.init.mlpackage`, `NAME.decode.mlpackage`).
+pub fn run(
+    request: &Request,
+    python: &Interpreter,
+    progress: &dyn Progress,
+) -> Result<Vec<Converted>, ConvertError> {
+    check(request)?;
+    let weights = open(request)?;
+    let scratch = Scratch::new(request)?;
+    progress.begin("draw graph", None, Unit::Items);
+    let table = draw(request, python, scratch.path())?;
+    progress.end();
+    cancel::check()?;
+
+    let mut parts = Vec::new();
+    for drawn in &table.functions {
+        let path = scratch.path().join(format!("{}.mlpackage", drawn.name));
+        let package = Package::open(&path)
+            .map_err(|error| ConvertError::Skeleton { function: drawn.name.clone(), error })?;
+        parts.push((drawn.name.clone(), package));
+    }
+    let placeholders: BTreeMap<u64, &Placeholder> =
+        table.placeholders.iter().map(|p| (p.id, p)).collect();
+    let origin = |function: &str, id: u64| {
+        let placeholder = placeholders.get(&id).ok_or(ConvertError::UnknownPlaceholder { id })?;
+        Origin::of(placeholder, function, request, &weights)
+    };
+    let together = request.target.has_functions() || parts.len() == 1;
+    let groups: Vec<(PathBuf, &[(String, Package)])> = if together {
+        vec![(request.output.clone(), &parts)]
+    } else {
+        parts.chunks(1).map(|part| (sibling(&request.output, &part[0].0), part)).collect()
+    };
+    let mut converted = Vec::new();
+    for (path, parts) in groups {
+        let joined = join(parts, &origin)?;
+        let (model, files) = pour(joined, &weights, &path, request.replace, progress)?;
+        converted.push(Converted { path, model, files, facts: table.facts.clone() });
+    }
+    Ok(converted)
+}
+
+/// The checkpoint with its adapters, everything checked that can be before Python starts.
+pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
+    let checkpoint = Checkpoint::open(&request.model)?;
+    let seq_len = usize::try_from(request.seq_len).unwrap_or(usize::MAX);
+    checkpoint.check_seq_len(seq_len)?;
+    let mut adapters = Vec::new();
+    for path in request.lora.iter().chain(&request.llm2vec) {
+        let adapter = Adapter::open(path)?;
+        adapter.check(&checkpoint)?;
+        adapters.push(adapter);
+    }
+    Ok(Weights::new(checkpoint, adapters)?)
+}
+
+/// `out/x.mlpackage` and `init` as `out/x.init.mlpackage`.
+pub(super) fn sibling(output: &Path, function: &str) -> PathBuf {
+    let stem = output.file_stem().unwrap_or_default().to_string_lossy();
+    output.with_file_name(format!("{stem}.{function}.mlpackage"))
+}
+
+fn check(request: &Request) -> Result<(), ConvertError> {
+    if request.kv_cache == KvForm::State && !request.target.has_functions() {
+        return Err(ConvertError::NoStates { target: request.target.to_string() });
+    }
+    if !request.seq_len.is_multiple_of(request.prompt_chunk.max(1)) {
+        return Err(ConvertError::Chunk { seq_len: request.seq_len, chunk: request.prompt_chunk });
+    }
+    if request.output.exists() && !request.replace {
+        return Err(ConvertError::Exists { path: request.output.clone() });
+    }
+    Ok(())
+}
+
+fn draw(request: &Request, python: &Interpreter, out: &Path) -> Result<Table, ConvertError> {
+    // Without a list Python draws what the checkpoint has: `init` and `decode`, or `encode`.
+    let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
+    let answer = python.call(&json!({
+        "op": "skeleton",
+        "model": request.model,
+        "out": out,
+        "seq_len": request.seq_len,
+        "prompt_chunk": request.prompt_chunk,
+        "kv_cache": request.kv_cache,
+        "target": request.target,
+        "functions": functions,
+        "encode_adapters": request.llm2vec,
+        "encode_mode": request.encode_adapters,
+    }))?;
+    Ok(serde_json::from_value(answer)?)
+}
+
+/// A folder for skeletons, gone at the end unless it is to be kept.
+struct Scratch {
+    dir: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn new(request: &Request) -> Result<Self, ConvertError> {
+        fs_err::create_dir_all(&request.tmp)?;
+        let mut dir = tempfile::TempDir::with_prefix_in("coremill-skeleton-", &request.tmp)?;
+        dir.disable_cleanup(request.keep_tmp);
+        Ok(Self { dir })
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}

@@ -1,0 +1,162 @@
+//! The figures of one artifact: plain data, the same in memory, in `report.json` and in the manifest.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A number with what is needed to read it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Figure {
+    /// The value.
+    pub value: f64,
+    /// The unit, such as `nats`, `ms`, `bytes` or `1` for a ratio.
+    pub unit: String,
+    /// How many observations it rests on.
+    pub n: u64,
+    /// One standard error of the value, where it is an estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<f64>,
+}
+
+/// Perplexity of the artifact and of its reference on the same tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Perplexity {
+    /// exp of the mean negative log-likelihood over the scored tokens.
+    pub value: Figure,
+    /// The same of the reference, f32, on the same tokens.
+    pub reference: Figure,
+    /// value / reference - 1; its standard error comes from the paired per-token differences.
+    pub increase: Figure,
+    /// Mean Kullback-Leibler divergence from the reference per token, over the reference's top K and one bin for the
+    /// rest: a lower bound of the full divergence.
+    pub divergence: Figure,
+    /// Share of tokens at which artifact and reference prefer the same token.
+    pub same_top: Figure,
+    /// Length of each window in tokens; the first token of a window is not scored.
+    pub window: u64,
+    /// Tokens between the starts of two windows.
+    pub stride: u64,
+    /// Windows scored.
+    pub windows: u64,
+    /// Tokens scored whose log-likelihood is not finite; they make the evaluation invalid.
+    pub non_finite: u64,
+    /// SHA-256 of the text.
+    pub text_sha256: String,
+}
+
+/// Greedy transcripts against the reference's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Transcripts {
+    /// One per prompt.
+    pub prompts: Vec<Transcript>,
+    /// Prompts whose transcript equals the reference's to the end.
+    pub equal: u64,
+    /// Mean share of the reference's tokens before the first divergence.
+    pub agreement: Figure,
+}
+
+/// One greedy transcript.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Transcript {
+    /// The prompt.
+    pub prompt: String,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// What the artifact wrote.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// What the reference wrote.
+    pub reference_text: String,
+    /// The reference's tokens.
+    pub reference_tokens: Vec<u32>,
+    /// Index of the first token that differs, if one does.
+    pub first_divergence: Option<u64>,
+    /// The reference's logit margin between its first and second choice at that token: small means a near tie.
+    pub margin: Option<f64>,
+}
+
+/// Embeddings against the reference's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Similarity {
+    /// Mean cosine.
+    pub mean: Figure,
+    /// Smallest cosine.
+    pub minimum: Figure,
+    /// The sentence with the smallest cosine.
+    pub worst: String,
+    /// What the reference is: the checkpoint itself, or the LLM2Vec checkpoint on the base it was trained on.
+    pub reference: String,
+}
+
+/// Times of calls, where and how often they were taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// The runtime that was timed: `interp` or `coreml`.
+    pub runtime: String,
+    /// Opening the package and planning its functions, milliseconds.
+    pub load: Figure,
+    /// One `init` call of a full chunk.
+    pub init: Option<Percentiles>,
+    /// One `decode` step.
+    pub decode: Option<Percentiles>,
+    /// One `encode` call.
+    pub encode: Option<Percentiles>,
+}
+
+/// Order statistics of a sample of times in milliseconds; a percentile is given only where `n` supports it
+/// (p50 from 5, p90 from 20, p99 from 200 observations).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Percentiles {
+    /// Observations, warm-up excluded.
+    pub n: u64,
+    /// Calls before the first observation.
+    pub warm_up: u64,
+    /// Median.
+    pub p50: Option<f64>,
+    /// 90th percentile.
+    pub p90: Option<f64>,
+    /// 99th percentile.
+    pub p99: Option<f64>,
+    /// Mean.
+    pub mean: f64,
+}
+
+/// What the key/value cache holds and held.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KvCache {
+    /// `state` or `io`.
+    pub form: String,
+    /// Bytes of the cache, used or not.
+    pub bytes: u64,
+    /// Positions there are.
+    pub capacity: u64,
+    /// Most positions in use at once during the evaluation.
+    pub peak_resident: u64,
+    /// `peak_resident / capacity`.
+    pub residency: f64,
+    /// Tokens that had to leave the cache to make room.
+    pub evictions: u64,
+}
+
+/// Everything measured on one artifact; what was not asked for, or does not apply, is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Measurements {
+    /// Language modelling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<Perplexity>,
+    /// Greedy generation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcripts: Option<Transcripts>,
+    /// Embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<Similarity>,
+    /// Times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// The cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<KvCache>,
+    /// Largest resident memory of the process while evaluating, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
+}

@@ -1,0 +1,158 @@
+//! Opening a package: the manifest, the model, and its blob files on demand.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use thiserror::Error;
+
+use super::items::{AUTHOR, DATA, Items, MANIFEST};
+use super::model::Model;
+use crate::base::error::Hint;
+use crate::blob::{Blob, Reader};
+use crate::mil::{BlobRef, Blobs, ConstError, Program, read::ReadError, verify::VerifyError};
+
+/// A model file larger than this is refused: the weights are in blobs, and protobuf itself ends at 2 GiB.
+const MAX_MODEL_BYTES: u64 = 2 << 30;
+
+/// Why a package cannot be opened.
+#[derive(Debug, Error)]
+pub enum PackageError {
+    /// A file cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The path is no package folder.
+    #[error("`{}` is no .mlpackage: it has no Manifest.json", path.display())]
+    NotPackage {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The manifest is not what it should be.
+    #[error("`{}`: {what}", path.display())]
+    Manifest {
+        /// The manifest's path.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The model file is too large to be one.
+    #[error("model file of {size} bytes is larger than {MAX_MODEL_BYTES}")]
+    TooLarge {
+        /// Its size.
+        size: u64,
+    },
+    /// The model file is no protobuf of a model.
+    #[error("model file is damaged: {0}")]
+    Decode(#[from] prost::DecodeError),
+    /// Another kind of model.
+    #[error("model is no ML program")]
+    NotProgram,
+    /// The program's messages are wrong.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The program does not hang together.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+impl Hint for PackageError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotPackage { path } if !path.exists() => {
+                Some("the path does not exist".to_owned())
+            }
+            Self::NotProgram => Some(
+                "neural networks, trees and pipelines are other formats; convert the source model"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// An open package.
+#[derive(Debug)]
+pub struct Package {
+    path: PathBuf,
+    model: Model,
+    files: Arc<BlobFiles>,
+}
+
+impl Package {
+    /// Opens the package at `path` and reads its program; blobs are mapped when asked for.
+    pub fn open(path: &Path) -> Result<Self, PackageError> {
+        let manifest = path.join(MANIFEST);
+        if !manifest.is_file() {
+            return Err(PackageError::NotPackage { path: path.to_owned() });
+        }
+        let wrong = |what: String| PackageError::Manifest { path: manifest.clone(), what };
+        let items: Items =
+            serde_json::from_slice(&fs_err::read(&manifest)?).map_err(|e| wrong(e.to_string()))?;
+        let root = items.item_info_entries.get(&items.root_model_identifier).ok_or_else(|| {
+            wrong(format!("root model `{}` is not among the items", items.root_model_identifier))
+        })?;
+        let inside = inner_path(&root.path)
+            .ok_or_else(|| wrong(format!("item path `{}` leads out of the package", root.path)))?;
+        let file = path.join(DATA).join(inside);
+        let size = fs_err::metadata(&file)?.len();
+        if size > MAX_MODEL_BYTES {
+            return Err(PackageError::TooLarge { size });
+        }
+        let model = Model::from_bytes(&fs_err::read(&file)?)?;
+        let folder = file.parent().map_or_else(|| path.join(DATA).join(AUTHOR), Path::to_owned);
+        let files = Arc::new(BlobFiles { folder, open: Mutex::default() });
+        Ok(Self { path: path.to_owned(), model, files })
+    }
+
+    /// Where the package stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model: description and program.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.model.program
+    }
+
+    /// The blobs that the program refers to.
+    pub fn blobs(&self) -> Arc<dyn Blobs> {
+        Arc::<BlobFiles>::clone(&self.files)
+    }
+}
+
+/// Blob files of one package, opened once each.
+#[derive(Debug)]
+struct BlobFiles {
+    folder: PathBuf,
+    open: Mutex<BTreeMap<String, Reader>>,
+}
+
+impl Blobs for BlobFiles {
+    fn blob(&self, at: &BlobRef) -> Result<Blob, ConstError> {
+        let mut open = self.open.lock().expect("no panic while a blob file is opened");
+        if let Some(reader) = open.get(&at.file) {
+            return Ok(reader.blob(at.offset)?);
+        }
+        let inside = at
+            .file
+            .strip_prefix("@model_path/")
+            .and_then(inner_path)
+            .ok_or_else(|| ConstError::Outside { name: at.file.clone() })?;
+        let reader = Reader::open(&self.folder.join(inside))?;
+        let blob = reader.blob(at.offset)?;
+        open.insert(at.file.clone(), reader);
+        Ok(blob)
+    }
+}
+
+/// `path` if it is relative and stays below where it starts.
+fn inner_path(path: &str) -> Option<&Path> {
+    let path = Path::new(path);
+    path.components().all(|c| matches!(c, Component::Normal(_))).then_some(path)
+}
