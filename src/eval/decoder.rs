@@ -200,7 +200,11 @@ mod tests {
             decoder.prefill(&tokens[..capacity]).unwrap();
             for n in capacity + 1..=capacity + capacity / 2 {
                 let logits = decoder.feed(tokens[n - 1]).unwrap();
-                assert_eq!(logits, logits_after(&tokens[capacity - capacity / 2..n]), "{fake:?} {n}");
+                assert_eq!(
+                    logits,
+                    logits_after(&tokens[capacity - capacity / 2..n]),
+                    "{fake:?} {n}"
+                );
             }
             let usage = decoder.usage();
             assert_eq!(usage.evictions, (capacity - capacity / 2) as u64);
@@ -214,7 +218,7 @@ mod tests {
         let mut decoder = Decoder::new(&engine).unwrap();
         let cases: [(&[u32], &str); 3] = [
             (&[], "prompt has no tokens"),
-            (&[1; 17], "prompt has 17 tokens, the cache of `init` holds 16"),
+            (&[1; 17], "prompt has 17 tokens, the cache holds 16"),
             (&[1, 50], "token 50 is not below the vocabulary size 50"),
         ];
         for (tokens, want) in cases {

@@ -35,7 +35,11 @@ impl Engine {
     }
 
     /// Functions that are loaded already.
-    pub fn new(layout: Layout, places: BTreeMap<Role, Place>, loaded: Vec<Box<dyn Loaded>>) -> Self {
+    pub fn new(
+        layout: Layout,
+        places: BTreeMap<Role, Place>,
+        loaded: Vec<Box<dyn Loaded>>,
+    ) -> Self {
         Self { layout, places, loaded, load_time: Duration::ZERO }
     }
 

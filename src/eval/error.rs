@@ -68,7 +68,7 @@ pub enum EvalError {
     #[error("prompt has no tokens")]
     EmptyPrompt,
     /// More tokens than the cache holds.
-    #[error("prompt has {tokens} tokens, the cache of `{name}` holds {capacity}", name = "init")]
+    #[error("prompt has {tokens} tokens, the cache holds {capacity}")]
     PromptTooLong {
         /// Tokens of the prompt.
         tokens: usize,
@@ -116,6 +116,20 @@ pub enum EvalError {
     NothingFinite {
         /// Tokens scored.
         tokens: usize,
+    },
+    /// An empty list.
+    #[error("list of {what} is empty")]
+    Nothing {
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// An embedding that has no direction.
+    #[error("embedding of sentence {index} (`{text}`) is zero or not finite")]
+    Embedding {
+        /// Index in the list.
+        index: usize,
+        /// The sentence.
+        text: String,
     },
     /// A sentence that leaves nothing to embed.
     #[error("sentence {index} has no tokens within the sequence length {seq_len}")]
@@ -165,7 +179,7 @@ impl Hint for EvalError {
                 "choose a window of 2 to {capacity} tokens and a stride of at least 1 and at most the window less 1, \
                  or equal to it"
             )),
-            Self::NonFinite { .. } | Self::NothingFinite { .. } => Some(
+            Self::NonFinite { .. } | Self::NothingFinite { .. } | Self::Embedding { .. } => Some(
                 "values overflow fp16 somewhere: `predict --precision f32` runs the same graph without rounding"
                     .to_owned(),
             ),
@@ -181,9 +195,10 @@ impl Hint for EvalError {
             Self::Reference(e) => e.blame(),
             Self::Io(e) => e.blame(),
             Self::Cancelled(e) => e.blame(),
-            Self::NonFinite { .. } | Self::NothingFinite { .. } | Self::Width { .. } => {
-                Blame::Evaluation
-            }
+            Self::NonFinite { .. }
+            | Self::NothingFinite { .. }
+            | Self::Embedding { .. }
+            | Self::Width { .. } => Blame::Evaluation,
             _ => Blame::Input,
         }
     }

@@ -100,8 +100,12 @@ mod tests {
                 let mut decoder = Decoder::new(&engine).unwrap();
                 let mut seen = Vec::new();
                 let eos: Vec<u32> = eos.into_iter().collect();
-                let request =
-                    Request { prompt: &prompt, max_tokens: 9, sampling: Sampling::Greedy, eos: &eos };
+                let request = Request {
+                    prompt: &prompt,
+                    max_tokens: 9,
+                    sampling: Sampling::Greedy,
+                    eos: &eos,
+                };
                 let got = generate(&mut decoder, &request, &mut |t| seen.push(t)).unwrap();
                 let end = want.iter().position(|t| eos.contains(t)).map_or(9, |i| i + 1);
                 assert_eq!(got.tokens, want[..end]);

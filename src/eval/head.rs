@@ -12,10 +12,10 @@ use crate::base::error::Hint;
 use crate::mil::{Arg, Block, Dim, Function, NamedType, Op, Program, TensorType, Type};
 
 /// The value of `init` that enters the head: hidden states of the whole chunk after the last norm, [1, C, H].
-pub const TAP: &str = "hidden_states";
+pub(super) const TAP: &str = "hidden_states";
 
 /// The function's name in the head's program.
-pub const FUNCTION: &str = "main";
+pub(super) const FUNCTION: &str = "main";
 
 /// Operations that choose positions or change the rank only.
 const SELECT: [&str; 6] =
@@ -23,8 +23,8 @@ const SELECT: [&str; 6] =
 
 /// Operations that treat every position alike.
 const APPLY: [&str; 12] = [
-    "linear", "matmul", "add", "sub", "mul", "real_div", "tanh", "cast", "clip", "sigmoid", "maximum",
-    "minimum",
+    "linear", "matmul", "add", "sub", "mul", "real_div", "tanh", "cast", "clip", "sigmoid",
+    "maximum", "minimum",
 ];
 
 /// Why the head cannot be taken out.
@@ -37,7 +37,9 @@ pub enum HeadError {
     #[error("function `init`: `logits` does not come from `{TAP}`")]
     Detached,
     /// An operation that cannot be applied to every position.
-    #[error("function `init`: operation `{op}` (`{kind}`) between `{TAP}` and `logits` cannot be applied to every position")]
+    #[error(
+        "function `init`: operation `{op}` (`{kind}`) between `{TAP}` and `logits` cannot be applied to every position"
+    )]
     Op {
         /// The operation's name.
         op: String,
@@ -45,7 +47,9 @@ pub enum HeadError {
         kind: String,
     },
     /// Something that depends on the inputs in another way.
-    #[error("function `init`: operation `{op}` (`{kind}`) between `{TAP}` and `logits` uses `{name}`, which is not constant")]
+    #[error(
+        "function `init`: operation `{op}` (`{kind}`) between `{TAP}` and `logits` uses `{name}`, which is not constant"
+    )]
     NotConstant {
         /// The operation's name.
         op: String,
@@ -58,8 +62,9 @@ pub enum HeadError {
 
 impl Hint for HeadError {
     fn hint(&self) -> Option<String> {
-        matches!(self, Self::NoTap)
-            .then(|| "convert the checkpoint again: perplexity needs that value in the package".to_owned())
+        matches!(self, Self::NoTap).then(|| {
+            "convert the checkpoint again: perplexity needs that value in the package".to_owned()
+        })
     }
 }
 
@@ -89,7 +94,8 @@ impl Head {
         let [Dim::Fixed(1), _, Dim::Fixed(width)] = tapped.shape[..] else {
             return Err(HeadError::NoTap);
         };
-        let mut copy = Copy { ops, rows, copied: BTreeMap::new(), kept: BTreeSet::new(), out: Vec::new() };
+        let mut copy =
+            Copy { ops, rows, copied: BTreeMap::new(), kept: BTreeSet::new(), out: Vec::new() };
         let output = copy.path("logits")?.ok_or(HeadError::Detached)?;
         let dtype = tapped.dtype;
         let shape = [1, rows as u64, width];
@@ -179,7 +185,8 @@ impl<'a> Copy<'a> {
             return Ok(());
         }
         let op = self.ops.get(name).copied();
-        let Some(op) = op.filter(|op| op.kind == "const" || op.kind.starts_with("constexpr_")) else {
+        let Some(op) = op.filter(|op| op.kind == "const" || op.kind.starts_with("constexpr_"))
+        else {
             return Err(HeadError::NotConstant {
                 op: user.name().to_owned(),
                 kind: user.kind.clone(),
@@ -246,9 +253,16 @@ mod tests {
             }
         });
         Function {
-            inputs: vec![NamedType { name: "length".to_owned(), ty: Type::tensor(DType::I32, &[1]) }],
+            inputs: vec![NamedType {
+                name: "length".to_owned(),
+                ty: Type::tensor(DType::I32, &[1]),
+            }],
             opset: "CoreML8".to_owned(),
-            block: Block { ops: ops.collect(), outputs: vec!["logits".to_owned()], ..Block::default() },
+            block: Block {
+                ops: ops.collect(),
+                outputs: vec!["logits".to_owned()],
+                ..Block::default()
+            },
             attributes: BTreeMap::new(),
         }
     }
@@ -301,7 +315,10 @@ mod tests {
     #[test]
     fn heads_that_cannot_be_taken_out() {
         let cases = [
-            ("logits = const() : 1 20", "function `init` computes no `hidden_states` of shape [1, C, H]"),
+            (
+                "logits = const() : 1 20",
+                "function `init` computes no `hidden_states` of shape [1, C, H]",
+            ),
             (
                 &format!("{STEM} logits = linear(x=ids, weight=w) : 1 20"),
                 "function `init`: `logits` does not come from `hidden_states`",

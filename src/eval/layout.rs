@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::proto::feature::{ArrayDataType, ArrayFeatureType, FeatureDescription, FeatureKind, StateKind};
+use crate::proto::feature::{
+    ArrayDataType, ArrayFeatureType, FeatureDescription, FeatureKind, StateKind,
+};
 use crate::proto::model::FunctionDescription;
 
 /// What a function is for; its name in a multifunction package.
@@ -132,12 +134,17 @@ pub enum LayoutError {
 impl Layout {
     /// Reads the layout from the descriptions of the functions there are.
     pub fn read(functions: &BTreeMap<Role, FunctionDescription>) -> Result<Self, LayoutError> {
-        let get = |role: Role| functions.get(&role).map(|description| Signature { role, description });
+        let get =
+            |role: Role| functions.get(&role).map(|description| Signature { role, description });
         let decoder = match (get(Role::Init), get(Role::Decode)) {
             (Some(init), Some(decode)) => Some(decoder(&init, &decode)?),
             (None, None) => None,
-            (Some(_), None) => return Err(LayoutError::Alone { present: "init", missing: "decode" }),
-            (None, Some(_)) => return Err(LayoutError::Alone { present: "decode", missing: "init" }),
+            (Some(_), None) => {
+                return Err(LayoutError::Alone { present: "init", missing: "decode" });
+            }
+            (None, Some(_)) => {
+                return Err(LayoutError::Alone { present: "decode", missing: "init" });
+            }
         };
         let encoder = get(Role::Encode).map(|encode| encoder(&encode)).transpose()?;
         Ok(Self { decoder, encoder })
@@ -176,7 +183,9 @@ fn decoder(init: &Signature<'_>, decode: &Signature<'_>) -> Result<DecoderLayout
     };
     let [_, _, capacity, _] = keys.dims("[L, KV, S, D]")?;
     if cache == CacheForm::Io && chunk != capacity {
-        return Err(init.input("input_ids")?.wrong(&format!("[1, {capacity}], as long as the cache")));
+        return Err(init
+            .input("input_ids")?
+            .wrong(&format!("[1, {capacity}], as long as the cache")));
     }
     if chunk == 0 || chunk > capacity {
         return Err(init.input("input_ids")?.wrong(&format!("[1, 1..={capacity}]")));
@@ -322,9 +331,11 @@ mod tests {
 
     #[test]
     fn layouts_of_both_cache_forms_and_both_encoders() {
-        let init = format!("{STATES} in input_ids 1 16; in position 1; in length 1; out logits 1 96");
+        let init =
+            format!("{STATES} in input_ids 1 16; in position 1; in length 1; out logits 1 96");
         let decode = format!("{STATES} in input_ids 1 1; in position 1; out logits 1 96");
-        let encode = "in input_ids 1 64; in attention_mask 1 64; in pool_mask 1 64; out embedding 1 48";
+        let encode =
+            "in input_ids 1 64; in attention_mask 1 64; in pool_mask 1 64; out embedding 1 48";
         let layout = read(&init, &decode, encode).unwrap();
         let cache_bytes = 2 * 2 * 2 * 32 * 8 * 2;
         let decoder = DecoderLayout {

@@ -55,7 +55,7 @@ impl Sampler {
 }
 
 /// Index of the largest logit, the lowest of equals.
-pub fn top(logits: &[f32]) -> usize {
+pub(super) fn top(logits: &[f32]) -> usize {
     let mut best = 0;
     for (i, &logit) in logits.iter().enumerate() {
         if logit > logits[best] || logits[best].is_nan() {
@@ -66,7 +66,7 @@ pub fn top(logits: &[f32]) -> usize {
 }
 
 /// The largest logit less the second largest; 0 where there is no second.
-pub fn margin(logits: &[f32]) -> f32 {
+pub(super) fn margin(logits: &[f32]) -> f32 {
     let best = top(logits);
     let others = logits.iter().enumerate().filter(|&(i, _)| i != best).map(|(_, &logit)| logit);
     others.reduce(f32::max).map_or(0.0, |second| logits[best] - second)

@@ -55,12 +55,7 @@ impl<'a> Scorer<'a> {
     }
 
     /// Applies the head to the positions of a chunk that no earlier chunk had.
-    fn apply(
-        &self,
-        chunk: Chunk,
-        hidden: &[f32],
-        each: &mut EachRow<'_>,
-    ) -> Result<(), EvalError> {
+    fn apply(&self, chunk: Chunk, hidden: &[f32], each: &mut EachRow<'_>) -> Result<(), EvalError> {
         let Head { rows, width, .. } = self.head;
         let new = &hidden[chunk.again * width..chunk.length * width];
         let mut position = chunk.position + chunk.again;

@@ -19,7 +19,8 @@ pub(crate) fn logits_after(tokens: &[u32]) -> Vec<f32> {
 }
 
 fn checksum(cells: &[i32]) -> f32 {
-    let step = |(i, sum): (i64, i64), &cell: &i32| (i + 1, (sum * 31 + i64::from(cell) * 17 + i) % 65_521);
+    let step =
+        |(i, sum): (i64, i64), &cell: &i32| (i + 1, (sum * 31 + i64::from(cell) * 17 + i) % 65_521);
     cells.iter().fold((1, 7), step).1 as f32
 }
 
@@ -91,8 +92,10 @@ impl Fake {
 
     /// The embedding is the checksum over all tokens, and the sum of the tokens that are pooled.
     fn encode(&self, inputs: &Values) -> Values {
-        let [ids, seen, pooled] = ["input_ids", "attention_mask", "pool_mask"].map(|n| ints(inputs, n));
-        let all: Vec<i32> = ids.iter().zip(&seen).filter(|(_, m)| **m == 1).map(|(i, _)| *i).collect();
+        let [ids, seen, pooled] =
+            ["input_ids", "attention_mask", "pool_mask"].map(|n| ints(inputs, n));
+        let all: Vec<i32> =
+            ids.iter().zip(&seen).filter(|(_, m)| **m == 1).map(|(i, _)| *i).collect();
         let sum: i32 = ids.iter().zip(&pooled).map(|(i, m)| i * m).sum();
         let embedding = self.floats(&[1, 2], vec![checksum(&all) + self.bias * 1e4, sum as f32]);
         BTreeMap::from([("embedding".to_owned(), embedding)])
@@ -138,7 +141,8 @@ impl Loaded for Fake {
         if self.cache == CacheForm::Io {
             let suffix = if function == "decode" { "Out" } else { "" };
             for name in ["keyCache", "valueCache"] {
-                values.insert(format!("{name}{suffix}"), self.ints(&[self.capacity], cells.clone()));
+                values
+                    .insert(format!("{name}{suffix}"), self.ints(&[self.capacity], cells.clone()));
             }
         }
         if let Some(kept) = state.get_mut::<Vec<i32>>() {
