@@ -4,6 +4,8 @@
 
 pub mod base;
 pub mod blob;
+pub mod compress;
+pub mod convert;
 
 pub mod eval;
 pub mod gate;
@@ -12,6 +14,7 @@ pub mod manifest;
 pub mod mil;
 pub mod package;
 pub mod proto;
+pub mod python;
 pub mod quant;
 pub mod report;
 pub mod source;

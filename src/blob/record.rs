@@ -114,9 +114,3 @@ pub(super) fn header(count: u32) -> Vec<u8> {
     bytes.resize(64, 0);
     bytes
 }
-
-/// Padding bits of `elements` values of `bits` each, in whole bytes: what the record of a sub-byte type states.
-pub(super) fn padding_bits(elements: u64, bits: u32) -> u64 {
-    let used = elements.wrapping_mul(u64::from(bits)) % 8;
-    if bits >= 8 || used == 0 { 0 } else { 8 - used }
-}

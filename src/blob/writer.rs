@@ -5,7 +5,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::record::{ALIGNMENT, BlobType, RECORD, Record, header, padding_bits};
+use super::record::{ALIGNMENT, BlobType, RECORD, Record, header};
 use crate::base::digest::Hasher;
 
 /// What goes wrong while writing.
@@ -71,12 +71,22 @@ impl Writer {
         bits: u32,
         fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), WriterError>) -> Result<(), E>,
     ) -> Result<u64, E> {
+        self.blob_of_bits(ty, elements.saturating_mul(u64::from(bits)), fill)
+    }
+
+    /// Writes one blob whose elements take `bits` in all, as [`blob`](Self::blob) does.
+    pub fn blob_of_bits<E: From<WriterError>>(
+        &mut self,
+        ty: BlobType,
+        bits: u64,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), WriterError>) -> Result<(), E>,
+    ) -> Result<u64, E> {
         self.align()?;
         let record_at = self.position;
-        let size = elements.saturating_mul(u64::from(bits)).div_ceil(8);
+        let size = bits.div_ceil(8);
         let offset = record_at + RECORD;
-        let record =
-            Record { ty: ty.code(), size, offset, padding_bits: padding_bits(elements, bits) };
+        let padding_bits = (size * 8).saturating_sub(bits);
+        let record = Record { ty: ty.code(), size, offset, padding_bits };
         self.put(&record.to_bytes())?;
         fill(&mut |bytes| self.put(bytes))?;
         let written = self.position - offset;

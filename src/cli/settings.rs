@@ -14,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) hf_endpoint: Option<String>,
     /// `HF_TOKEN`: the hub's token.
     pub(crate) hf_token: Option<String>,
+    /// `COREMILL_OFFLINE`: the network may not be used.
+    pub(crate) offline: bool,
     /// `HF_HOME` as the hub's tools use it.
     pub(crate) hf_home: Option<PathBuf>,
 }
@@ -37,6 +39,7 @@ impl Settings {
             hf_endpoint: text("HF_ENDPOINT"),
             hf_token: text("HF_TOKEN"),
             hf_home: path("HF_HOME"),
+            offline: text("COREMILL_OFFLINE").is_some_and(|v| v != "0"),
         }
     }
 }

@@ -11,7 +11,7 @@ use regex::Regex;
 use thiserror::Error;
 
 use crate::base::error::Hint;
-use crate::quant::{Scheme, SchemeError};
+use crate::quant::{self, Scheme};
 
 /// A part of the model, told from the names of its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +53,8 @@ impl Component {
         if name.contains("attention_output") {
             return Self::Attention;
         }
-        let fits = |(_, _, marks): &&(Self, &str, &[&str])| marks.iter().any(|mark| name.contains(mark));
+        let fits =
+            |(_, _, marks): &&(Self, &str, &[&str])| marks.iter().any(|mark| name.contains(mark));
         COMPONENTS.iter().find(fits).map_or(Self::Other, |line| line.0)
     }
 
@@ -87,7 +88,7 @@ pub struct Recipe {
 }
 
 /// Why a string is no recipe.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum RecipeError {
     /// Nothing there.
     #[error("recipe is empty")]
@@ -98,7 +99,7 @@ pub enum RecipeError {
         /// The whole recipe.
         recipe: String,
         /// What is wrong with the scheme.
-        error: SchemeError,
+        error: quant::Error,
     },
     /// A component that does not exist.
     #[error("recipe `{recipe}`: unknown component `{component}`")]
@@ -134,7 +135,9 @@ impl Hint for RecipeError {
                 let shown = COMPONENTS.iter().filter(|l| l.0 != Component::Table).map(|l| l.1);
                 Some(format!("components are {}", shown.collect::<Vec<_>>().join(", ")))
             }
-            Self::Pattern { .. } => Some("write a rule by name as `/EXPRESSION/=SCHEME`".to_owned()),
+            Self::Pattern { .. } => {
+                Some("write a rule by name as `/EXPRESSION/=SCHEME`".to_owned())
+            }
             _ => None,
         }
     }
@@ -142,7 +145,7 @@ impl Hint for RecipeError {
 
 impl Recipe {
     /// The scheme for a weight, or nothing when no rule matches it.
-    pub fn scheme_for(&self, name: &str, component: Component) -> Option<&Scheme> {
+    pub fn scheme_for(&self, name: &str, component: Component) -> Option<Scheme> {
         let rank = |selector: &Selector| match selector {
             Selector::Name(regex) => regex.is_match(name).then_some(2),
             Selector::Component(c) => (*c == component).then_some(1),
@@ -150,11 +153,22 @@ impl Recipe {
         };
         self.rules
             .iter()
-            .filter_map(|(selector, scheme)| rank(selector).map(|r| (r, scheme)))
+            .filter_map(|(selector, scheme)| rank(selector).map(|r| (r, *scheme)))
             // Of two expressions that find the same weight the first counts.
             .rev()
             .max_by_key(|(r, _)| *r)
             .map(|(_, scheme)| scheme)
+    }
+
+    /// The first rule that finds none of `weights`, each given by name and component.
+    pub fn idle_rule(&self, weights: &[(&str, Component)]) -> Option<&Selector> {
+        self.rules.iter().map(|(selector, _)| selector).find(|selector| {
+            !weights.iter().any(|(name, component)| match selector {
+                Selector::Name(regex) => regex.is_match(name),
+                Selector::Component(c) => c == component,
+                Selector::All => true,
+            })
+        })
     }
 
     /// The rules in the order written.
@@ -164,7 +178,7 @@ impl Recipe {
 
     /// Whether the recipe leaves every weight in fp16.
     pub fn is_plain(&self) -> bool {
-        self.rules.iter().all(|(_, scheme)| scheme.is_plain())
+        self.rules.iter().all(|(_, scheme)| *scheme == Scheme::Fp16)
     }
 }
 
@@ -179,8 +193,10 @@ impl FromStr for Recipe {
                 None => (Selector::All, part),
                 Some((left, right)) => (selector(text, left.trim())?, right),
             };
-            let scheme =
-                scheme.trim().parse().map_err(|error| RecipeError::Scheme { recipe: recipe(), error })?;
+            let scheme = scheme
+                .trim()
+                .parse()
+                .map_err(|error| RecipeError::Scheme { recipe: recipe(), error })?;
             let shown = selector.to_string();
             if rules.iter().any(|(known, _)| known.to_string() == shown) {
                 return Err(RecipeError::Twice { recipe: recipe(), selector: shown });
@@ -259,10 +275,13 @@ mod tests {
             ("layers_0_self_attn_q_proj_lora_A", None),
         ];
         for (name, want) in cases {
-            let got = recipe.scheme_for(name, Component::of(name)).map(ToString::to_string);
+            let got = recipe.scheme_for(name, Component::of(name)).map(|s| s.to_string());
             assert_eq!(got.as_deref(), want, "{name}");
         }
-        assert_eq!(recipe.to_string(), "pal4-g16,attention=pal6-g16,/k_proj/=int8-c,embedding=fp16");
+        assert_eq!(
+            recipe.to_string(),
+            "pal4-g16,attention=pal6-g16,/k_proj/=int8-c,embedding=fp16"
+        );
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Which constants of a program are weights, and which part of the model each belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::recipe::Component;
 use crate::mil::{BlobRef, DType, Op, Program, edit};
 
 /// Constants with fewer elements than this are no weights: norms, biases, small tables.
-pub const MIN_ELEMENTS: u64 = 2048;
+pub(super) const MIN_ELEMENTS: u64 = 2048;
 
 /// A constant that recipes are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,22 +43,22 @@ const USES: &[(&str, &str)] = &[
 
 /// The weights of `program` in the order of their places in the blob file.
 ///
-/// A weight is a stored float constant of rank 2 or more with at least [`MIN_ELEMENTS`] elements that a product or an
+/// A weight is a stored float constant of rank 2 or more with at least `MIN_ELEMENTS` (2048) elements that a product or an
 /// embedding uses. Tables that the graph itself makes (rotary angles) are not.
 pub fn weights(program: &Program) -> Vec<Weight> {
-    let mut uses = BTreeMap::new();
+    let mut uses = BTreeSet::new();
     edit::for_each_op(program, &mut |function, op| {
         for (kind, parameter) in USES {
             if op.kind == *kind
                 && let Some(name) = op.input_name(parameter)
             {
-                uses.insert((function, name), ());
+                uses.insert((function, name));
             }
         }
     });
     let mut found: BTreeMap<BlobRef, Weight> = BTreeMap::new();
     edit::for_each_op(program, &mut |function, op| {
-        let used = uses.contains_key(&(function, op.name()));
+        let used = uses.contains(&(function, op.name()));
         let Some(weight) = used.then(|| candidate(op)).flatten() else { return };
         let known = found.entry(weight.at.clone()).or_insert(weight);
         if known.functions.last().is_none_or(|last| last != function) {

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::blob::WriterError;
 use crate::mil::{ConstError, DType};
 use crate::package::{DraftError, PackageError};
 use crate::python::PythonError;
-use crate::source::SourceError;
+use crate::source::{adapter, checkpoint, weights};
 
 /// What stopped a conversion.
 #[derive(Debug, Error)]
@@ -22,9 +22,15 @@ pub enum ConvertError {
     /// The run was asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
-    /// The checkpoint or an adapter.
+    /// The checkpoint.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Checkpoint(#[from] checkpoint::Error),
+    /// An adapter.
+    #[error(transparent)]
+    Adapter(#[from] adapter::Error),
+    /// A weight.
+    #[error(transparent)]
+    Weights(#[from] weights::Error),
     /// The drawing of the graph.
     #[error(transparent)]
     Python(#[from] PythonError),
@@ -60,31 +66,21 @@ pub enum ConvertError {
         /// The id.
         id: u64,
     },
-    /// A placeholder drawn with another shape than the table states.
-    #[error("`{tensor}` is drawn as {drawn:?} and stated as {stated:?}")]
+    /// A placeholder drawn with another shape than the checkpoint stores.
+    #[error("`{tensor}` is drawn as {drawn:?} and stored as {stored:?}")]
     PlaceholderShape {
         /// The checkpoint's tensor.
         tensor: String,
         /// Shape in the program.
         drawn: Vec<u64>,
-        /// Shape in the table.
-        stated: Vec<u64>,
+        /// Shape in the checkpoint.
+        stored: Vec<u64>,
     },
     /// A placeholder of a type that weights are not poured as.
-    #[error("`{tensor}` is drawn as {dtype}, not fp16 or fp32")]
+    #[error("a weight is drawn as {dtype}, not fp16 or fp32")]
     PlaceholderType {
-        /// The checkpoint's tensor.
-        tensor: String,
         /// The type in the program.
         dtype: DType,
-    },
-    /// More positions than the model was made for.
-    #[error("sequence length {asked} exceeds the model's {limit} positions")]
-    SeqLen {
-        /// What was asked.
-        asked: u64,
-        /// The model's limit.
-        limit: u64,
     },
     /// Lengths that do not fit each other.
     #[error("sequence length {seq_len} is no multiple of the prompt chunk {chunk}")]
@@ -121,18 +117,35 @@ pub enum ConvertError {
 impl Hint for ConvertError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Source(e) => e.hint(),
+            Self::Checkpoint(e) => e.hint(),
+            Self::Adapter(e) => e.hint(),
+            Self::Weights(e) => e.hint(),
             Self::Python(e) => e.hint(),
             Self::Draft(e) => e.hint(),
             Self::Skeleton { error, .. } => error.hint(),
-            Self::SeqLen { limit, .. } => Some(format!("pass `--seq-len {limit}` or less")),
             Self::Chunk { seq_len, chunk } => {
                 Some(format!("`--seq-len {}` would fit", seq_len.next_multiple_of(*chunk)))
             }
             Self::NoStates { .. } => Some("pass `--kv-cache io`, or a target of iOS18".to_owned()),
-            Self::Exists { .. } => Some("pass `--force` to replace it, or choose another output".to_owned()),
-            Self::Disk { .. } => Some("free some room, or choose an output on another disk".to_owned()),
+            Self::Exists { .. } => {
+                Some("pass `--force` to replace it, or choose another output".to_owned())
+            }
+            Self::Disk { .. } => {
+                Some("free some room, or choose an output on another disk".to_owned())
+            }
             _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            Self::Cancelled(e) => e.blame(),
+            Self::Weights(e) => e.blame(),
+            Self::Python(e) => e.blame(),
+            Self::Draft(e) => e.blame(),
+            Self::Answer(_) | Self::Blob(_) | Self::Disk { .. } => Blame::Environment,
+            _ => Blame::Input,
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use indexmap::IndexSet;
-
 use super::ConvertError;
+use super::origin::{self, Origin};
 use crate::base::digest;
 use crate::blob::{Blob, BlobType};
-use crate::mil::{DType, Data, Value, edit};
+use crate::mil::{BlobRef, DType, Type, edit};
 use crate::package::{Model, Package, WEIGHT_FILE};
 use crate::proto::model::{FunctionDescription, ModelDescription};
 
@@ -39,53 +38,53 @@ pub(super) struct Entry {
 /// Where an entry's elements come from.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// The checkpoint, through a placeholder.
-    Placeholder {
-        /// The id in Python's table.
-        id: u64,
-        /// Whether the chat adapters stay out: this copy is the base's own weight.
-        over_base: bool,
-    },
+    /// The checkpoint or an adapter.
+    Poured(Origin),
     /// The skeleton itself.
     Given(Blob),
 }
 
 /// What makes two constants the same blob.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Placeholder(u64, bool, DType),
+    Poured(origin::Key, DType),
     Given(BlobType, String),
 }
 
-/// Joins `parts`, given as (function name, package with the one function `main`).
+/// Joins `parts`, given as (function name, package with the one function `main`); `origin` knows what a function's
+/// placeholder stands for.
 ///
-/// The first part's function is the default one. `over_base` says of a function and a placeholder whether that
-/// function wants the base's own weight where others have the chat adapters merged.
+/// The first part's function is the default one. A part alone keeps the name `main`, which every target understands.
 pub(super) fn join(
     parts: &[(String, Package)],
-    over_base: &dyn Fn(&str, u64) -> bool,
+    origin: &dyn Fn(&str, u64) -> Result<Origin, ConvertError>,
 ) -> Result<Joined, ConvertError> {
     let (default_name, first) = parts.first().expect("a request names at least one function");
     let mut program = first.program().clone();
     program.functions = BTreeMap::new();
-    let mut description = first.model().description.clone();
-    let mut keys = IndexSet::new();
-    let mut entries = Vec::new();
+    let mut entries = Entries::default();
     let mut specification_version = 0;
     let mut described = Vec::new();
     for (name, package) in parts {
         let mut one = package.program().clone();
-        edit::for_each_value_mut(&mut one, &mut |value| {
-            point_to_entry(value, package, &|id| over_base(name, id), &mut keys, &mut entries)
+        edit::for_each_op_mut(&mut one, &mut |op| {
+            edit::for_each_blob_mut(op, &mut |ty, at| {
+                entries.enter(ty, at, package, &|id| origin(name, id))
+            })
         })?;
-        let main = one.functions.remove("main").ok_or_else(|| ConvertError::NoMain { function: name.clone() })?;
-        program.functions.insert(name.clone(), main);
+        let main = one
+            .functions
+            .remove("main")
+            .ok_or_else(|| ConvertError::NoMain { function: name.clone() })?;
+        let joined_name = if parts.len() > 1 { name.clone() } else { "main".to_owned() };
+        program.functions.insert(joined_name, main);
         described.push(FunctionDescription {
             name: name.clone(),
             ..package.model().describe("main").expect("a program with `main` alone describes it")
         });
         specification_version = specification_version.max(package.model().specification_version);
     }
+    let mut description = first.model().description.clone();
     if parts.len() > 1 {
         description = ModelDescription {
             functions: described,
@@ -95,38 +94,46 @@ pub(super) fn join(
             state: Vec::new(),
             ..description
         };
-    } else if let Some(main) = program.functions.remove(default_name) {
-        // A package of one function keeps Core ML's own name for it, which every target understands.
-        program.functions.insert("main".to_owned(), main);
     }
-    Ok(Joined { model: Model { specification_version, description, program }, entries })
+    Ok(Joined {
+        model: Model { specification_version, description, program },
+        entries: entries.list,
+    })
 }
 
-/// Replaces the offset of a blob by the index of its entry, adding the entry if it is new.
-fn point_to_entry(
-    value: &mut Value,
-    package: &Package,
-    over_base: &dyn Fn(u64) -> bool,
-    keys: &mut IndexSet<Key>,
-    entries: &mut Vec<Entry>,
-) -> Result<(), ConvertError> {
-    let Data::Blob(at) = &mut value.data else { return Ok(()) };
-    let tensor = value.ty.as_tensor().expect("coremltools stores only tensors in blobs");
-    let shape = tensor.fixed_shape().expect("a stored tensor has a fixed shape");
-    let dtype = tensor.dtype;
-    let (key, content) = if at.offset >= PLACEHOLDER_BASE {
-        let id = (at.offset - PLACEHOLDER_BASE) / PLACEHOLDER_STEP;
-        let over_base = over_base(id);
-        (Key::Placeholder(id, over_base, dtype), Content::Placeholder { id, over_base })
-    } else {
-        let blob = package.blobs().blob(at)?;
-        (Key::Given(blob.ty, digest::of_bytes(blob.bytes())), Content::Given(blob))
-    };
-    let (index, new) = keys.insert_full(key);
-    if new {
-        entries.push(Entry { dtype, shape, content });
+/// The entries so far, and which constants they stand for.
+#[derive(Default)]
+struct Entries {
+    list: Vec<Entry>,
+    index_of: BTreeMap<Key, usize>,
+}
+
+impl Entries {
+    /// Replaces the offset of a blob by the index of its entry, adding the entry if it is new.
+    fn enter(
+        &mut self,
+        ty: &Type,
+        at: &mut BlobRef,
+        package: &Package,
+        origin: &dyn Fn(u64) -> Result<Origin, ConvertError>,
+    ) -> Result<(), ConvertError> {
+        let tensor = ty.as_tensor().expect("coremltools stores only tensors in blobs");
+        let shape = tensor.fixed_shape().expect("a stored tensor has a fixed shape");
+        let dtype = tensor.dtype;
+        let (key, content) = if at.offset >= PLACEHOLDER_BASE {
+            let origin = origin((at.offset - PLACEHOLDER_BASE) / PLACEHOLDER_STEP)?;
+            (Key::Poured(origin.key(), dtype), Content::Poured(origin))
+        } else {
+            let blob = package.blobs().blob(at)?;
+            (Key::Given(blob.ty, digest::of_bytes(blob.bytes())), Content::Given(blob))
+        };
+        let next = self.list.len();
+        let index = *self.index_of.entry(key).or_insert(next);
+        if index == next {
+            self.list.push(Entry { dtype, shape, content });
+        }
+        WEIGHT_FILE.clone_into(&mut at.file);
+        at.offset = index as u64;
+        Ok(())
     }
-    at.file = WEIGHT_FILE.to_owned();
-    at.offset = index as u64;
-    Ok(())
 }

@@ -7,14 +7,17 @@ use serde_json::json;
 
 use super::error::ConvertError;
 use super::join::join;
+use super::origin::Origin;
 use super::pour::pour;
-use super::request::{AdapterMode, KvForm, Request};
-use super::table::{Facts, Table};
+use super::request::{KvForm, Request};
+use super::table::{Facts, Placeholder, Table};
 use crate::base::cancel;
 use crate::base::progress::{Progress, Unit};
 use crate::package::{FileRecord, Model, Package};
 use crate::python::Interpreter;
-use crate::source::{Adapter, Checkpoint, Weights};
+use crate::source::adapter::Adapter;
+use crate::source::checkpoint::Checkpoint;
+use crate::source::weights::Weights;
 
 /// One package that a conversion wrote.
 #[derive(Debug)]
@@ -37,18 +40,10 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Vec<Converted>, ConvertError> {
     check(request)?;
-    let checkpoint = Checkpoint::open(&request.model)?;
-    let mut adapters = Vec::new();
-    for path in request.lora.iter().chain(&request.llm2vec) {
-        let adapter = Adapter::open(path)?;
-        adapter.fits(&checkpoint)?;
-        adapters.push(adapter);
-    }
-    let weights = Weights::new(checkpoint, adapters);
-
+    let weights = open(request)?;
     let scratch = Scratch::new(request)?;
     progress.begin("draw graph", None, Unit::Items);
-    let table = draw(request, &weights, python, scratch.path())?;
+    let table = draw(request, python, scratch.path())?;
     progress.end();
     cancel::check()?;
 
@@ -59,28 +54,39 @@ pub fn run(
             .map_err(|error| ConvertError::Skeleton { function: drawn.name.clone(), error })?;
         parts.push((drawn.name.clone(), package));
     }
-    let tensors: BTreeMap<u64, &str> =
-        table.placeholders.iter().map(|p| (p.id, p.tensor.as_str())).collect();
-    let over_base = |function: &str, id: u64| {
-        function == "encode"
-            && request.encode_adapters == AdapterMode::Merge
-            && !request.llm2vec.is_empty()
-            && tensors.get(&id).is_some_and(|t| (0..request.lora.len()).any(|i| weights.changes(i, t)))
+    let placeholders: BTreeMap<u64, &Placeholder> =
+        table.placeholders.iter().map(|p| (p.id, p)).collect();
+    let origin = |function: &str, id: u64| {
+        let placeholder = placeholders.get(&id).ok_or(ConvertError::UnknownPlaceholder { id })?;
+        Origin::of(placeholder, function, request, &weights)
     };
-    let groups: Vec<(PathBuf, &[(String, Package)])> =
-        if request.target.has_functions() || parts.len() == 1 {
-            vec![(request.output.clone(), &parts)]
-        } else {
-            parts.chunks(1).map(|part| (sibling(&request.output, &part[0].0), part)).collect()
-        };
+    let together = request.target.has_functions() || parts.len() == 1;
+    let groups: Vec<(PathBuf, &[(String, Package)])> = if together {
+        vec![(request.output.clone(), &parts)]
+    } else {
+        parts.chunks(1).map(|part| (sibling(&request.output, &part[0].0), part)).collect()
+    };
     let mut converted = Vec::new();
     for (path, parts) in groups {
-        let joined = join(parts, &over_base)?;
-        let chat = request.lora.len();
-        let (model, files) = pour(joined, &table, &weights, chat, &path, request.replace, progress)?;
+        let joined = join(parts, &origin)?;
+        let (model, files) = pour(joined, &weights, &path, request.replace, progress)?;
         converted.push(Converted { path, model, files, facts: table.facts.clone() });
     }
     Ok(converted)
+}
+
+/// The checkpoint with its adapters, everything checked that can be before Python starts.
+pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
+    let checkpoint = Checkpoint::open(&request.model)?;
+    let seq_len = usize::try_from(request.seq_len).unwrap_or(usize::MAX);
+    checkpoint.check_seq_len(seq_len)?;
+    let mut adapters = Vec::new();
+    for path in request.lora.iter().chain(&request.llm2vec) {
+        let adapter = Adapter::open(path)?;
+        adapter.check(&checkpoint)?;
+        adapters.push(adapter);
+    }
+    Ok(Weights::new(checkpoint, adapters)?)
 }
 
 /// `out/x.mlpackage` and `init` as `out/x.init.mlpackage`.
@@ -93,27 +99,18 @@ fn check(request: &Request) -> Result<(), ConvertError> {
     if request.kv_cache == KvForm::State && !request.target.has_functions() {
         return Err(ConvertError::NoStates { target: request.target.to_string() });
     }
+    if !request.seq_len.is_multiple_of(request.prompt_chunk.max(1)) {
+        return Err(ConvertError::Chunk { seq_len: request.seq_len, chunk: request.prompt_chunk });
+    }
     if request.output.exists() && !request.replace {
         return Err(ConvertError::Exists { path: request.output.clone() });
     }
     Ok(())
 }
 
-fn draw(
-    request: &Request,
-    weights: &Weights,
-    python: &Interpreter,
-    out: &Path,
-) -> Result<Table, ConvertError> {
-    let mut functions = Vec::new();
-    if weights.checkpoint().is_decoder() {
-        functions.extend(["init", "decode"]);
-        if !request.llm2vec.is_empty() {
-            functions.push("encode");
-        }
-    } else {
-        functions.push("encode");
-    }
+fn draw(request: &Request, python: &Interpreter, out: &Path) -> Result<Table, ConvertError> {
+    // Without a list Python draws what the checkpoint has: `init` and `decode`, or `encode`.
+    let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
     let answer = python.call(&json!({
         "op": "skeleton",
         "model": request.model,

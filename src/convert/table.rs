@@ -58,6 +58,9 @@ pub struct Placeholder {
     pub id: u64,
     /// The tensor's name in the checkpoint, or in the adapter.
     pub tensor: String,
+    /// The folder of the checkpoint that it lies in; empty for the checkpoint itself.
+    #[serde(default)]
+    pub folder: String,
     /// Shape in the program.
     pub shape: Vec<u64>,
     /// Whether the checkpoint stores the matrix the other way round.

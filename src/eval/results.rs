@@ -132,7 +132,7 @@ pub struct KvCache {
     pub capacity: u64,
     /// Most positions in use at once during the evaluation.
     pub peak_resident: u64,
-    /// peak_resident / capacity.
+    /// `peak_resident / capacity`.
     pub residency: f64,
     /// Tokens that had to leave the cache to make room.
     pub evictions: u64,

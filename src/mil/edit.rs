@@ -1,6 +1,6 @@
-//! Walks over all operations and values of a program, nested blocks and in-place values included.
+//! Walks over all operations of a program and their references to blobs, nested blocks included.
 
-use super::{Arg, Block, Data, Op, Program, Value};
+use super::{Arg, BlobRef, Block, Data, Op, Program, Type, Value};
 
 /// Calls `f` with the function's name and each operation, in program order, outer before nested.
 pub fn for_each_op<'a>(program: &'a Program, f: &mut dyn FnMut(&'a str, &'a Op)) {
@@ -17,46 +17,63 @@ pub fn for_each_op<'a>(program: &'a Program, f: &mut dyn FnMut(&'a str, &'a Op))
     }
 }
 
-/// Calls `f` on every value of the program that may be changed: arguments written in place, attributes of operations
-/// (a constant's `val` among them), in program order.
-pub fn for_each_value_mut<E>(
+/// Calls `f` with each operation to change, in program order, outer before nested.
+pub fn for_each_op_mut<E>(
     program: &mut Program,
-    f: &mut dyn FnMut(&mut Value) -> Result<(), E>,
+    f: &mut dyn FnMut(&mut Op) -> Result<(), E>,
 ) -> Result<(), E> {
-    fn value<E>(v: &mut Value, f: &mut dyn FnMut(&mut Value) -> Result<(), E>) -> Result<(), E> {
-        match &mut v.data {
-            Data::Tuple(values) | Data::List(values) => {
-                for inner in values {
-                    value(inner, f)?;
-                }
-            }
-            Data::Dictionary(pairs) => {
-                for (_, inner) in pairs {
-                    value(inner, f)?;
-                }
-            }
-            Data::Tensor(_) | Data::Blob(_) => {}
-        }
-        f(v)
-    }
-    fn walk<E>(block: &mut Block, f: &mut dyn FnMut(&mut Value) -> Result<(), E>) -> Result<(), E> {
+    fn walk<E>(block: &mut Block, f: &mut dyn FnMut(&mut Op) -> Result<(), E>) -> Result<(), E> {
         for op in &mut block.ops {
-            for arg in op.inputs.values_mut().flatten() {
-                if let Arg::Value(v) = arg {
-                    value(v, f)?;
-                }
-            }
-            for v in op.attributes.values_mut() {
-                value(v, f)?;
-            }
+            f(op)?;
             for nested in &mut op.blocks {
                 walk(nested, f)?;
             }
         }
         Ok(())
     }
-    for function in program.functions.values_mut() {
-        walk(&mut function.block, f)?;
+    program.functions.values_mut().try_for_each(|function| walk(&mut function.block, f))
+}
+
+/// Calls `f` with every reference of `op` to a blob: in its arguments and its attributes.
+pub fn for_each_blob_mut<E>(
+    op: &mut Op,
+    f: &mut dyn FnMut(&Type, &mut BlobRef) -> Result<(), E>,
+) -> Result<(), E> {
+    fn walk<E>(
+        value: &mut Value,
+        f: &mut dyn FnMut(&Type, &mut BlobRef) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match &mut value.data {
+            Data::Blob(at) => f(&value.ty, at),
+            Data::Tuple(values) | Data::List(values) => {
+                values.iter_mut().try_for_each(|v| walk(v, f))
+            }
+            Data::Dictionary(pairs) => pairs.iter_mut().try_for_each(|(_, v)| walk(v, f)),
+            Data::Tensor(_) => Ok(()),
+        }
     }
-    Ok(())
+    for arg in op.inputs.values_mut().flatten() {
+        if let Arg::Value(value) = arg {
+            walk(value, f)?;
+        }
+    }
+    op.attributes.values_mut().try_for_each(|value| walk(value, f))
+}
+
+/// Calls `f` with every reference of `op` to a blob.
+pub fn for_each_blob<'a>(op: &'a Op, f: &mut dyn FnMut(&'a BlobRef)) {
+    fn walk<'a>(value: &'a Value, f: &mut dyn FnMut(&'a BlobRef)) {
+        match &value.data {
+            Data::Blob(at) => f(at),
+            Data::Tuple(values) | Data::List(values) => values.iter().for_each(|v| walk(v, f)),
+            Data::Dictionary(pairs) => pairs.iter().for_each(|(_, v)| walk(v, f)),
+            Data::Tensor(_) => {}
+        }
+    }
+    for arg in op.inputs.values().flatten() {
+        if let Arg::Value(value) = arg {
+            walk(value, f);
+        }
+    }
+    op.attributes.values().for_each(|value| walk(value, f));
 }

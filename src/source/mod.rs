@@ -1,1 +1,21 @@
-//! `source`.
+//! Checkpoints as streams of named tensors: safetensors, PEFT adapters merged in f32, the Hugging Face hub.
+//!
+//! Files are read at positions (`pread`) into small buffers rather than mapped: the peak of anonymous memory is the
+//! block in hand, a file that shrinks while it is read is an error instead of a signal, and nothing here is unsafe.
+//! The page cache makes a second read of the same rows as quick as a mapping would.
+
+pub mod adapter;
+pub mod checkpoint;
+pub mod config;
+pub mod dtype;
+#[cfg(feature = "hub")]
+pub mod hub;
+pub mod llm2vec;
+mod names;
+mod positional;
+pub mod safetensors;
+pub mod tokenizer;
+pub mod weights;
+
+#[cfg(test)]
+pub(crate) mod fixture;

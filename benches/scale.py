@@ -1,0 +1,77 @@
+"""Converts a large checkpoint with the release binary and prints what it took.
+
+    cargo build --release
+    python benches/scale.py [--shape llama-3.1-8b] [--layers N] [--seq-len 2048] [--work DIR]
+
+Peak anonymous memory is the largest `RssAnon` of /proc/PID/status, read every 20 ms, so that pages of files do not
+count; bytes written come from /proc/PID/io. Prints one JSON object.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def fields(path):
+    """The `name: number` lines of a file of /proc."""
+    found = {}
+    for line in pathlib.Path(path).read_text().splitlines():
+        name, _, rest = line.partition(":")
+        number = rest.split()[0] if rest.split() else ""
+        if number.isdigit():
+            found[name] = int(number)
+    return found
+
+
+def watch(command):
+    """Runs a command; gives seconds, peak anonymous and resident bytes, and bytes written."""
+    started = time.monotonic()
+    process = subprocess.Popen(command)
+    anonymous = resident = written = 0
+    while process.poll() is None:
+        try:
+            status = fields(f"/proc/{process.pid}/status")
+            anonymous = max(anonymous, status.get("RssAnon", 0) * 1024)
+            resident = max(resident, status.get("VmHWM", 0) * 1024)
+            written = fields(f"/proc/{process.pid}/io").get("wchar", written)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
+        time.sleep(0.02)
+    if process.returncode:
+        sys.exit(f"{command[0]} ended with {process.returncode}")
+    return dict(
+        seconds=round(time.monotonic() - started, 1),
+        peak_anonymous_bytes=anonymous, peak_resident_bytes=resident, bytes_written=written,
+    )  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", default="llama-3.1-8b")
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--seq-len", type=int, default=2048)
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "scale")
+    args = parser.parse_args()
+    checkpoint, package = args.work / "checkpoint", args.work / "out.mlpackage"
+    if not (checkpoint / "config.json").exists():
+        layers = ["--layers", str(args.layers)] if args.layers else []
+        maker = [sys.executable, str(ROOT / "benches" / "make_checkpoint.py"), str(checkpoint)]
+        subprocess.run([*maker, "--shape", args.shape, *layers], check=True)
+    shutil.rmtree(package, ignore_errors=True)
+    command = [str(ROOT / "target" / "release" / "coremill"), "convert", "--model", str(checkpoint)]
+    taken = watch([*command, "--seq-len", str(args.seq_len), "--output", str(package), "--progress", "none"])
+    weights = package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+    source = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    print(json.dumps(dict(
+        shape=args.shape, layers=args.layers, seq_len=args.seq_len, checkpoint_bytes=source,
+        weight_bin_bytes=weights.stat().st_size, **taken,
+    ), indent=2))  # fmt: skip
+
+
+main()

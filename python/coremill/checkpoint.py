@@ -1,0 +1,186 @@
+"""A checkpoint folder as far as Python needs it: configuration, tensor names and shapes, real weights on request."""
+
+import json
+import os
+import struct
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig
+
+from . import architectures
+from .errors import Known
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+class Checkpoint:
+    """A checkpoint folder whose architecture is known.
+
+    For a sentence-transformers folder, `transformer` is the path where its modules.json says the
+    model lies, `folder` the same within the checkpoint.
+    """
+
+    def __init__(self, path: str):
+        if not os.path.isdir(path):
+            raise Known("bad_checkpoint", f"no checkpoint folder at {path}")
+        self.path = path
+        self.modules = _sentence_modules(path)
+        self.folder = self.modules[0]["path"] if self.modules else ""
+        self.transformer = os.path.join(path, self.folder)
+        self.config = _config(self.transformer)
+        self.names = list(getattr(self.config, "architectures", None) or [])
+        self.row = architectures.find(self.config.model_type, self.names)
+        _refuse_unknown_settings(self.config)
+
+    @property
+    def is_decoder(self) -> bool:
+        return self.row.kind == "decoder"
+
+    def empty_model(self) -> torch.nn.Module:
+        """The transformers model without memory: every parameter and buffer on the meta device."""
+        with torch.device("meta"):
+            kind = self._class()
+            chosen = self.row.implementation
+            return kind.from_config(self.config, attn_implementation=chosen, **self.row.options).eval()
+
+    def real_model(self, implementation: str | None = None) -> torch.nn.Module:
+        """The transformers model with its weights, in f32."""
+        self.resolve(self.empty_model().named_parameters())
+        chosen = implementation or self.row.implementation
+        model = self._class().from_pretrained(
+            self.transformer, dtype=torch.float32, attn_implementation=chosen, **self.row.options
+        )
+        return model.eval()
+
+    def resolve(self, parameters) -> dict[str, str]:
+        """Where each parameter lies: its name in the model to its tensor's name in the checkpoint, shapes checked."""
+        shapes = tensor_shapes(self.transformer)
+        prefix = self._class_prefix()
+        found, missing = {}, []
+        for name, parameter in parameters:
+            tensor = next((candidate for candidate in _spellings(name, prefix) if candidate in shapes), None)
+            if tensor is None:
+                missing.append(name)
+            elif tuple(shapes[tensor]) != tuple(parameter.shape):
+                raise Known(
+                    "bad_checkpoint",
+                    f"tensor `{tensor}` has shape {list(shapes[tensor])}, its configuration needs "
+                    f"{list(parameter.shape)}",
+                )
+            else:
+                found[name] = tensor
+        if missing:
+            raise Known(
+                "bad_checkpoint",
+                f"{len(missing)} tensors are missing, the first is `{missing[0]}`",
+                "check that the download is complete and that config.json belongs to it",
+            )
+        return found
+
+    def _class(self):
+        return AutoModelForCausalLM if self.is_decoder else AutoModel
+
+    def _class_prefix(self) -> str:
+        """What transformers puts before the names of the bare model inside a model with a head."""
+        with torch.device("meta"):
+            return AutoModel.from_config(self.config).base_model_prefix
+
+
+def read_json(path: str, kind: str):
+    """A JSON file, or a typed error that says where it is wrong."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise Known(kind, f"file {path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise Known(kind, f"file {path} cannot be read: {error}") from None
+
+
+def tensor_shapes(folder: str) -> dict[str, list[int]]:
+    """The names and shapes of all tensors of a checkpoint, from the headers of its safetensors files."""
+    if os.path.exists(os.path.join(folder, _INDEX)):
+        index = read_json(os.path.join(folder, _INDEX), "bad_checkpoint")
+        files = sorted(set(index.get("weight_map", {}).values()))
+    elif os.path.exists(os.path.join(folder, _SINGLE)):
+        files = [_SINGLE]
+    else:
+        raise Known(
+            "bad_checkpoint",
+            f"no {_SINGLE} and no {_INDEX} in {folder}",
+            "save the checkpoint with safe_serialization=True",
+        )
+    shapes = {}
+    for file in files:
+        header = safetensors_header(os.path.join(folder, file), "bad_checkpoint")
+        shapes.update({name: entry["shape"] for name, entry in header.items()})
+    return shapes
+
+
+def safetensors_header(path: str, kind: str) -> dict:
+    """The header of one safetensors file: name to dtype, shape and offsets."""
+    try:
+        with open(path, "rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            if size > 100_000_000:
+                raise ValueError(f"header of {size} bytes")
+            header = json.loads(file.read(size))
+    except (OSError, ValueError, struct.error) as error:
+        raise Known(kind, f"file {path} is not a readable safetensors file: {error}") from None
+    header.pop("__metadata__", None)
+    return header
+
+
+def _config(folder: str) -> PretrainedConfig:
+    raw = read_json(os.path.join(folder, "config.json"), "bad_checkpoint")
+    model_type = raw.get("model_type")
+    if not isinstance(model_type, str):
+        raise Known("bad_checkpoint", f"{folder}/config.json names no model_type")
+    architectures.find(model_type, list(raw.get("architectures") or []))
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise Known("bad_checkpoint", f"{folder}/config.json is not a configuration: {error}") from None
+
+
+def _sentence_modules(path: str) -> list[dict] | None:
+    """The module list of a sentence-transformers checkpoint, or `None`."""
+    file = os.path.join(path, "modules.json")
+    if not os.path.exists(file):
+        return None
+    modules = read_json(file, "bad_checkpoint")
+    if not modules or not modules[0].get("type", "").endswith(".Transformer"):
+        raise Known("bad_checkpoint", f"{file} does not begin with a Transformer module")
+    return modules
+
+
+def _refuse_unknown_settings(config) -> None:
+    """Settings that would need another graph than the one drawn here."""
+    scaling = getattr(config, "rope_scaling", None) or {}
+    rope = scaling.get("rope_type", scaling.get("type", "default"))
+    if rope not in ("default", "linear", "llama3", "yarn"):
+        raise Known(
+            "unsupported_architecture",
+            f"rotary embedding `{rope}` depends on the length of the prompt and is not supported",
+            "supported are default, linear, llama3 and yarn",
+        )
+    if getattr(config, "add_cross_attention", False):
+        raise Known("unsupported_architecture", "cross attention is not supported")
+    embedding = getattr(config, "position_embedding_type", "absolute")
+    if embedding != "absolute":
+        raise Known("unsupported_architecture", f"position embedding `{embedding}` is not supported")
+
+
+def _spellings(name: str, prefix: str):
+    """The names under which a parameter may be stored, the likeliest first."""
+    stems = [name, f"{prefix}.{name}"]
+    if name.startswith(f"{prefix}."):
+        stems.append(name[len(prefix) + 1 :])
+    for stem in stems:
+        yield stem
+        # BERT's first checkpoints call the two parameters of a layer norm so.
+        if stem.endswith("LayerNorm.weight"):
+            yield stem[: -len("weight")] + "gamma"
+        if stem.endswith("LayerNorm.bias"):
+            yield stem[: -len("bias")] + "beta"

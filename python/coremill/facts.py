@@ -1,0 +1,54 @@
+"""What Rust needs to know about a checkpoint's configuration, under the same names for every architecture."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of a configuration. `special_tokens` maps `bos`, `eos` and `pad` to lists of token ids."""
+
+    architecture: str
+    model_type: str
+    kind: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int | None
+    vocab: int
+    max_position_embeddings: int
+    tied_head: bool
+    sliding_window: int | None
+    special_tokens: dict[str, list[int]]
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def gather(checkpoint, windows=()) -> Facts:
+    """The facts of a checkpoint; `windows` are those its attention layers use."""
+    config = checkpoint.config
+    heads = config.num_attention_heads
+    return Facts(
+        architecture=checkpoint.names[0] if checkpoint.names else config.model_type,
+        model_type=config.model_type,
+        kind=checkpoint.row.kind,
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        intermediate=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
+        vocab=config.vocab_size,
+        max_position_embeddings=config.max_position_embeddings,
+        tied_head=checkpoint.is_decoder and bool(config.tie_word_embeddings),
+        sliding_window=max((window for window in windows if window is not None), default=None),
+        special_tokens={name: _ids(getattr(config, f"{name}_token_id", None)) for name in ("bos", "eos", "pad")},
+    )
+
+
+def _ids(value) -> list[int]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

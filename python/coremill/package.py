@@ -1,0 +1,119 @@
+"""The operations `skeleton` and `convert_full`: functions of a checkpoint written as packages."""
+
+import functools
+import os
+import tempfile
+
+from coremltools.models.utils import MultiFunctionDescriptor, save_multifunction
+
+from . import build, facts, functions
+from .checkpoint import Checkpoint
+from .convert import convert
+from .errors import Known
+
+_DEFAULTS = {
+    "prompt_chunk": None,
+    "kv_cache": "state",
+    "target": "iOS18",
+    "functions": None,
+    "encode_adapters": [],
+    "encode_mode": "branches",
+    "compute_precision": "fp16",
+    "merge_adapters": [],
+}
+_CHOICES = {
+    "kv_cache": ("state", "io"),
+    "target": ("iOS16", "iOS17", "iOS18"),
+    "encode_mode": ("branches", "merge"),
+    "compute_precision": ("fp16", "fp32"),
+}
+
+
+def skeleton(fields: dict) -> dict:
+    """Writes OUT/NAME.mlpackage for each function, weights as placeholders, and returns what Rust needs to pour them.
+
+    The response has `facts`, `functions` (name, path, inputs, outputs, states) and `placeholders`.
+    """
+    request = _request(fields)
+    checkpoint = Checkpoint(request["model"])
+    table = build.Table()
+    plain = build.skeleton(checkpoint, request["seq_len"], table)
+    known = facts.gather(checkpoint, plain.windows)
+
+    def model_of(name):
+        if name != "encode" or not request["encode_adapters"]:
+            return plain
+        merge = request["encode_mode"] == "merge"
+        return build.skeleton(checkpoint, request["seq_len"], table, request["encode_adapters"], merge)
+
+    written = _write(request, request["out"], known, model_of, table)
+    return {"facts": known.as_dict(), "functions": written, "placeholders": table.entries}
+
+
+def convert_full(fields: dict) -> dict:
+    """The plain way: real weights through the same wrappers and coremltools, one .mlpackage at OUT.
+
+    Of several functions it is a multifunction package; of one, a plain one. The response has `facts` and `functions`.
+    """
+    request = _request(fields)
+    checkpoint = Checkpoint(request["model"])
+    length, chat, encode = request["seq_len"], request["merge_adapters"], request["encode_adapters"]
+
+    @functools.cache
+    def real(merged, branches):
+        return build.real(checkpoint, length, merged, branches)
+
+    def model_of(name):
+        if name != "encode" or not encode:
+            return real(tuple(chat), ())
+        if request["encode_mode"] == "merge":
+            return real((*chat, *encode), ())
+        return real(tuple(chat), tuple(encode))
+
+    known = facts.gather(checkpoint)
+    folder = os.path.dirname(os.path.abspath(request["out"]))
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".functions-") as staging:
+        written = _write(request, staging, known, model_of, None)
+        if len(written) == 1:
+            os.rename(written[0]["path"], request["out"])
+        else:
+            joined = MultiFunctionDescriptor()
+            for function in written:
+                joined.add_function(function["path"], "main", function["name"])
+            joined.default_function_name = written[0]["name"]
+            save_multifunction(joined, request["out"])
+    return {"facts": known.as_dict(), "functions": [{**entry, "path": request["out"]} for entry in written]}
+
+
+def _write(request: dict, out: str, known: facts.Facts, model_of, table) -> list[dict]:
+    """Converts every function asked for; `model_of(name)` gives the model it is drawn from."""
+    functions.check_lengths(known, request["seq_len"], request["prompt_chunk"])
+    os.makedirs(out, exist_ok=True)
+    written = []
+    for name in request["functions"] or _every_function(known):
+        function = functions.build(name, model_of(name), known, request, table)
+        path = os.path.join(out, f"{name}.mlpackage")
+        convert(function, path, request["target"], request["compute_precision"])
+        written.append({**function.as_dict(), "path": path})
+    return written
+
+
+def _every_function(known: facts.Facts) -> list[str]:
+    return ["init", "decode"] if known.kind == "decoder" else ["encode"]
+
+
+def _request(fields: dict) -> dict:
+    """The request with its defaults, checked."""
+    unknown = sorted(set(fields) - set(_DEFAULTS) - {"model", "out", "seq_len"})
+    if unknown:
+        raise Known("bad_request", f"unknown fields {', '.join(unknown)}")
+    for name in ("model", "out", "seq_len"):
+        if name not in fields:
+            raise Known("bad_request", f"field `{name}` is missing")
+    request = {**_DEFAULTS, **fields}
+    for name, allowed in _CHOICES.items():
+        if request[name] not in allowed:
+            raise Known("bad_request", f"`{name}` is {request[name]!r}", f"it can be {', '.join(allowed)}")
+    if request["prompt_chunk"] is None:
+        request["prompt_chunk"] = min(64, request["seq_len"])
+    return request

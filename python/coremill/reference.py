@@ -1,0 +1,169 @@
+"""References in f32: what transformers and peft say, without anything of the conversion."""
+
+import json
+import os
+import struct
+
+import torch
+from safetensors.torch import save_file
+
+from .adapters import Adapter, merge
+from .checkpoint import Checkpoint
+from .errors import Known
+
+
+def reference_logits(fields: dict) -> dict:
+    """Logits of windows of token ids, all of one length T, written to `out`.
+
+    Without `top_k`: `logits` [W, T, V]. With it: `logprob_next` [W, T-1], the log-probability of each next token;
+    `topk_ids` and `topk_logprobs` [W, T, K]; `tail_logmass` [W, T], the log of what the others have together.
+    """
+    windows, top = fields["windows"], fields.get("top_k")
+    lengths = sorted({len(window) for window in windows})
+    if len(lengths) != 1:
+        raise Known("bad_request", f"windows of {len(lengths)} different lengths")
+    model = _load(fields)
+    count, length = len(windows), lengths[0]
+    if top is None:
+        vocab = model.config.vocab_size
+        _stream(fields["out"], "logits", (count, length, vocab), (_forward(model, window) for window in windows))
+        return {"windows": count, "length": length, "vocab": vocab}
+    parts = [_summary(_forward(model, window), window, top) for window in windows]
+    save_file({name: torch.stack([part[name] for part in parts]) for name in parts[0]}, fields["out"])
+    return {"windows": count, "length": length, "top_k": top}
+
+
+def reference_generate(fields: dict) -> dict:
+    """Greedy continuations: per prompt `ids`, `margins` (first logit less second, one per step) and `stopped`.
+
+    A token of `eos` ends a prompt's continuation and is the last of its ids; `stopped` says whether one came.
+    """
+    model, eos = _load(fields), set(fields.get("eos") or [])
+    return {"outputs": [_greedy(model, prompt, fields["max_new_tokens"], eos) for prompt in fields["prompts"]]}
+
+
+def merge_reference(fields: dict) -> dict:
+    """The checkpoint with `adapters` merged by peft in f32, written to `out` under the checkpoint's names."""
+    checkpoint = Checkpoint(fields["model"])
+    model = merge(checkpoint.real_model("eager"), fields["adapters"])
+    names = checkpoint.resolve(model.named_parameters())
+    tensors = {names[name]: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    save_file(tensors, fields["out"])
+    return {"tensors": len(tensors)}
+
+
+def reference_embed(fields: dict) -> dict:
+    """Embeddings of inputs, each with `input_ids` and, for a decoder, `pool`: one 0 or 1 for each token."""
+    checkpoint = Checkpoint(fields["model"])
+    with torch.no_grad():
+        if checkpoint.is_decoder:
+            embedded = _embed_decoder(checkpoint, fields)
+        else:
+            embedded = _embed_encoder(checkpoint, fields)
+        return {"embeddings": [vector.tolist() for vector in embedded]}
+
+
+def _load(fields: dict):
+    model = Checkpoint(fields["model"]).real_model("eager")
+    return merge(model, fields.get("adapters") or [])
+
+
+def _forward(model, ids: list[int]) -> torch.Tensor:
+    """Logits [T, V] of one window."""
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+
+
+def _summary(scores: torch.Tensor, window: list[int], top: int) -> dict[str, torch.Tensor]:
+    """What evaluation needs of logits [T, V]."""
+    logprobs = scores.log_softmax(-1)
+    best, ids = logprobs.topk(top)
+    rest = logprobs.scatter(-1, ids, float("-inf"))
+    following = torch.tensor(window[1:])[:, None]
+    return {
+        "logprob_next": logprobs[:-1].gather(-1, following)[:, 0],
+        "topk_ids": ids.to(torch.int32),
+        "topk_logprobs": best,
+        "tail_logmass": rest.logsumexp(-1),
+    }
+
+
+def _stream(path: str, name: str, shape: tuple[int, ...], parts) -> None:
+    """Writes one f32 tensor as a safetensors file part by part, so that it need not fit in memory."""
+    size = 4
+    for length in shape:
+        size *= length
+    header = json.dumps({name: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]}}).encode()
+    header += b" " * (-len(header) % 8)
+    unfinished = f"{path}.unfinished"
+    with open(unfinished, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for part in parts:
+            file.write(part.contiguous().numpy().tobytes())
+    os.replace(unfinished, path)
+
+
+def _greedy(model, prompt: list[int], limit: int, eos: set[int]) -> dict:
+    ids, margins, stopped = [], [], False
+    past, step = None, torch.tensor([prompt])
+    with torch.no_grad():
+        while len(ids) < limit and not stopped:
+            result = model(input_ids=step, past_key_values=past, use_cache=True)
+            past = result.past_key_values
+            first, second = result.logits[0, -1].float().topk(2).values.tolist()
+            chosen = int(result.logits[0, -1].argmax())
+            ids.append(chosen)
+            margins.append(first - second)
+            stopped = chosen in eos
+            step = torch.tensor([[chosen]])
+    return {"ids": ids, "margins": margins, "stopped": stopped}
+
+
+def _embed_decoder(checkpoint: Checkpoint, fields: dict):
+    """LLM2Vec: every token sees every token, the mean over the pooled ones."""
+    whole = merge(checkpoint.real_model("eager"), fields.get("adapters") or [])
+    whole = merge(whole, fields.get("encode_adapters") or [])
+    model = getattr(whole, whole.base_model_prefix)
+    for name, buffer in model.named_buffers():
+        # GPT-2 and GPT-Neo keep their causal masks in buffers of this name; ones let every token see every token.
+        if name.endswith(("attn.bias", "attention.bias")):
+            buffer.fill_(True)
+    for item in fields["inputs"]:
+        ids = torch.tensor([item["input_ids"]])
+        open_mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1])
+        mask = {"full_attention": open_mask, "sliding_attention": open_mask}
+        if checkpoint.config.model_type not in ("qwen2", "qwen3"):
+            mask = open_mask
+        hidden = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[0]
+        yield hidden[torch.tensor(item["pool"]) > 0].mean(0)
+
+
+def _embed_encoder(checkpoint: Checkpoint, fields: dict):
+    """sentence-transformers' modules, each as its documentation says, one input at a time without padding."""
+    from . import sentence
+
+    model = checkpoint.real_model("eager")
+    chain = sentence.chain(checkpoint)
+    for item in fields["inputs"]:
+        x = model(input_ids=torch.tensor([item["input_ids"]])).last_hidden_state[0]
+        for part in chain:
+            if isinstance(part, sentence.Pooling):
+                x = torch.cat([_pool(x, mode) for mode in part.modes])
+            elif isinstance(part, sentence.Dense):
+                weights = part.weights(checkpoint.path)
+                x = torch.nn.functional.linear(x, weights["linear.weight"], weights.get("linear.bias"))
+                x = sentence.ACTIVATIONS[part.activation]()(x)
+            else:
+                x = torch.nn.functional.normalize(x, dim=0)
+        yield x
+
+
+def _pool(x: torch.Tensor, mode: str) -> torch.Tensor:
+    """Token vectors [T, H] to one [H]."""
+    if mode == "cls":
+        return x[0]
+    if mode == "lasttoken":
+        return x[-1]
+    if mode == "max":
+        return x.max(0).values
+    return x.sum(0) / (x.shape[0] if mode == "mean" else x.shape[0] ** 0.5)

@@ -1,0 +1,32 @@
+//! `setup`: makes the Python environment.
+
+use serde_json::json;
+
+use super::context::Context;
+use super::{HOLDS, Outcome};
+use crate::cli::args::SetupArgs;
+use crate::python;
+
+pub(super) fn run(args: &SetupArgs, context: &Context) -> Outcome {
+    let settings = context.python_settings();
+    let environment = if args.dev {
+        python::ensure_dev(&settings, &*context.progress)?
+    } else {
+        python::ensure(&settings, &*context.progress)?
+    };
+    let python = environment.python.display().to_string();
+    if args.print_python && !context.printer.json() {
+        context.printer.data(&python)?;
+        return Ok(HOLDS);
+    }
+    let versions: Vec<_> = environment.packages.iter().map(|(name, v)| format!("{name} {v}")).collect();
+    let text = format!("Python {} is ready at {python}\n{}", environment.version, versions.join(", "));
+    let answer = json!({
+        "python": python,
+        "version": environment.version,
+        "packages": environment.packages,
+        "mismatches": environment.mismatches,
+    });
+    context.printer.answer(&answer, &text)?;
+    Ok(HOLDS)
+}

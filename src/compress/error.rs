@@ -1,0 +1,107 @@
+//! Why a package cannot be compressed.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::base::cancel::Cancelled;
+use crate::base::error::{Blame, Hint};
+use crate::blob::WriterError;
+use crate::mil::ConstError;
+use crate::package::DraftError;
+use crate::quant;
+
+/// What stopped a compression.
+#[derive(Debug, Error)]
+pub enum CompressError {
+    /// The disk.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The run was asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// A constant of the package.
+    #[error(transparent)]
+    Const(#[from] ConstError),
+    /// The package cannot be written.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// The blob file cannot be written.
+    #[error(transparent)]
+    Blob(#[from] WriterError),
+    /// A weight that the recipe matches and that its scheme cannot hold.
+    #[error("weight `{name}` cannot be `{scheme}`: {error}")]
+    Weight {
+        /// The weight.
+        name: String,
+        /// The scheme.
+        scheme: String,
+        /// Why not.
+        error: quant::Error,
+    },
+    /// A weight of a rank that the scheme's form cannot hold.
+    #[error(
+        "weight `{name}` of shape {shape:?} cannot be `{scheme}`: blocks run along the inputs of a matrix"
+    )]
+    Rank {
+        /// The weight.
+        name: String,
+        /// Its shape.
+        shape: Vec<u64>,
+        /// The scheme.
+        scheme: String,
+    },
+    /// A weight in fp32.
+    #[error("weight `{name}` is fp32; schemes compress fp16")]
+    Fp32 {
+        /// The weight.
+        name: String,
+    },
+    /// A rule that finds nothing.
+    #[error("rule for `{selector}` matches none of the {weights} weights")]
+    Idle {
+        /// What the rule is about.
+        selector: String,
+        /// How many weights there are.
+        weights: usize,
+    },
+    /// A package without weights to compress.
+    #[error("package has no uncompressed weights")]
+    NoWeights,
+    /// A target whose packages cannot hold the form.
+    #[error("scheme `{scheme}` needs specification version 9 (iOS18), the package has {version}")]
+    Target {
+        /// The scheme.
+        scheme: String,
+        /// The package's version.
+        version: i32,
+    },
+}
+
+impl Hint for CompressError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Draft(e) => e.hint(),
+            Self::Weight { error, name, .. } => error
+                .hint()
+                .map(|hint| format!("{hint}; a rule for this weight alone is `/{name}/=SCHEME`")),
+            Self::Idle { .. } => {
+                Some("`coremill inspect PKG` lists the weights with their components".to_owned())
+            }
+            Self::NoWeights => {
+                Some("compress the fp16 package, not one that is compressed already".to_owned())
+            }
+            Self::Target { .. } => Some("convert for iOS18".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            Self::Cancelled(e) => e.blame(),
+            Self::Blob(_) => Blame::Environment,
+            _ => Blame::Input,
+        }
+    }
+}

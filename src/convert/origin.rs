@@ -1,0 +1,131 @@
+//! Where a placeholder's elements come from, once the request's adapters are known.
+
+use std::io;
+
+use super::ConvertError;
+use super::request::{AdapterMode, Request};
+use super::table::Placeholder;
+use crate::source::checkpoint::Checkpoint;
+use crate::source::dtype::Float;
+use crate::source::weights::{AdapterPour, Identity, Part, Pour, Weights};
+
+/// A weight of the checkpoint with adapters merged, or a factor of an adapter.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// A tensor of the checkpoint.
+    Weight {
+        /// Its name.
+        tensor: String,
+        /// Whether rows and columns are exchanged.
+        transpose: bool,
+        /// The adapters merged into it.
+        adapters: Vec<usize>,
+        /// What it is made of.
+        identity: Identity,
+    },
+    /// A low-rank factor.
+    Factor {
+        /// The adapter.
+        adapter: usize,
+        /// The module it adapts.
+        module: String,
+        /// Which factor.
+        part: Part,
+    },
+}
+
+/// Two placeholders with the same key have the same elements.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// What a tensor is made of, and whether it is transposed.
+    Weight(Identity, bool),
+    /// Adapter, module and factor.
+    Factor(usize, String, Part),
+}
+
+impl Origin {
+    /// The origin of `placeholder` in `function`.
+    ///
+    /// Chat adapters are merged into every weight but those of an `encode` that has weights of its own, which are the
+    /// base's with its own adapters: what LLM2Vec trained. The first adapters of `weights` are the chat adapters.
+    pub(super) fn of(
+        placeholder: &Placeholder,
+        function: &str,
+        request: &Request,
+        weights: &Weights,
+    ) -> Result<Self, ConvertError> {
+        let chat = request.lora.len();
+        if let Some(factor) = &placeholder.adapter {
+            let part = match factor.part.as_str() {
+                "lora_A" => Part::A,
+                _ => Part::B,
+            };
+            return Ok(Self::Factor {
+                adapter: chat + factor.index,
+                module: factor.module.clone(),
+                part,
+            });
+        }
+        let own_weights = function == "encode"
+            && !request.llm2vec.is_empty()
+            && request.encode_adapters == AdapterMode::Merge;
+        let adapters: Vec<usize> = if own_weights {
+            placeholder.merged_adapters.iter().map(|index| chat + index).collect()
+        } else {
+            (0..chat).collect()
+        };
+        let tensor = qualified(weights.checkpoint(), placeholder);
+        let transpose = placeholder.transpose;
+        // The element type does not enter the identity.
+        let pour = Pour { tensor: &tensor, transpose, adapters: &adapters, out: Float::F16 };
+        let shape: Vec<u64> = weights.shape(&pour)?.into_iter().map(|n| n as u64).collect();
+        if shape != placeholder.shape {
+            return Err(ConvertError::PlaceholderShape {
+                tensor,
+                drawn: placeholder.shape.clone(),
+                stored: shape,
+            });
+        }
+        let identity = weights.identity(&pour)?;
+        Ok(Self::Weight { tensor, transpose, adapters, identity })
+    }
+
+    /// What tells equal elements.
+    pub(super) fn key(&self) -> Key {
+        match self {
+            Self::Weight { transpose, identity, .. } => Key::Weight(identity.clone(), *transpose),
+            Self::Factor { adapter, module, part } => Key::Factor(*adapter, module.clone(), *part),
+        }
+    }
+
+    /// Hands the elements to `sink` as little-endian bytes of type `out`.
+    pub(super) fn stream(
+        &self,
+        weights: &Weights,
+        out: Float,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ConvertError> {
+        match self {
+            Self::Weight { tensor, transpose, adapters, .. } => {
+                weights.stream(&Pour { tensor, transpose: *transpose, adapters, out }, sink)?;
+            }
+            Self::Factor { adapter, module, part } => {
+                weights.adapter_part(
+                    &AdapterPour { adapter: *adapter, module, part: *part, out },
+                    sink,
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of a tensor in the whole checkpoint: modules beside the transformer keep theirs in folders of their own.
+fn qualified(checkpoint: &Checkpoint, placeholder: &Placeholder) -> String {
+    let transformer = checkpoint.modules().first().map_or("", |module| &module.path);
+    if placeholder.folder == transformer {
+        placeholder.tensor.clone()
+    } else {
+        format!("{}/{}", placeholder.folder, placeholder.tensor)
+    }
+}

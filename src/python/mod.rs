@@ -1,0 +1,32 @@
+//! The one way into Python: an environment made from a pinned lock, and calls that carry JSON in and JSON out.
+//!
+//! [`ensure`] finds or makes the environment, [`Interpreter::start`] boots Python inside this process and loads the
+//! `coremill` package embedded in the binary, [`Interpreter::call`] asks it one thing. Nothing else in this crate
+//! knows that Python exists.
+
+#[cfg(feature = "python")]
+mod boot;
+#[cfg(feature = "python")]
+mod capture;
+#[cfg(not(feature = "python"))]
+mod disabled;
+mod doctor;
+#[cfg(feature = "python")]
+mod enabled;
+mod env;
+mod error;
+mod host;
+mod install;
+mod lock;
+mod machine;
+mod package;
+mod pip;
+
+#[cfg(not(feature = "python"))]
+pub use disabled::Interpreter;
+pub use doctor::{Ability, Doctor, EnvState, doctor};
+#[cfg(feature = "python")]
+pub use enabled::Interpreter;
+pub use env::{Environment, Origin, Settings, ensure, ensure_dev};
+pub use error::{EnvError, PythonError};
+pub use machine::loaded_libpython;

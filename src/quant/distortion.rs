@@ -1,0 +1,122 @@
+//! `Distortion`: how far compressed values are from the original ones.
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::error::Error;
+
+/// Values per partial sum; a constant, so that sums do not depend on the number of threads.
+const CHUNK: usize = 1 << 16;
+
+/// Sums over pairs of an original value x and its replacement y; those of several tensors add up by [`Distortion::merge`].
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Distortion {
+    /// The number of pairs.
+    pub n: u64,
+    /// Σ (x − y)².
+    pub squared_error: f64,
+    /// Σ x².
+    pub energy: f64,
+    /// The largest |x − y|.
+    pub max_error: f64,
+    /// The largest |x|.
+    pub peak: f64,
+}
+
+impl Distortion {
+    /// Compares `replacement` with `original`, value by value; they must be equally long.
+    ///
+    /// A value of `replacement` that is not finite makes the squared error infinite or NaN.
+    pub fn between(original: &[f16], replacement: &[f16]) -> Result<Self, Error> {
+        if original.len() != replacement.len() {
+            return Err(Error::Mismatch { expected: original.len(), len: replacement.len() });
+        }
+        let parts: Vec<Self> = original
+            .par_chunks(CHUNK)
+            .zip(replacement.par_chunks(CHUNK))
+            .map(|(x, y)| Self::of_chunk(x, y))
+            .collect();
+        let mut total = Self::default();
+        for part in &parts {
+            total.merge(part);
+        }
+        Ok(total)
+    }
+
+    /// Adds the sums of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.n += other.n;
+        self.squared_error += other.squared_error;
+        self.energy += other.energy;
+        self.max_error = self.max_error.max(other.max_error);
+        self.peak = self.peak.max(other.peak);
+    }
+
+    /// √(Σ (x − y)² / Σ x²); 0 when there is no error, infinite when only the original is zero.
+    pub fn relative_error(&self) -> f64 {
+        if self.squared_error == 0.0 { 0.0 } else { (self.squared_error / self.energy).sqrt() }
+    }
+
+    /// The peak signal-to-noise ratio in dB, 10 log₁₀(peak² / mean squared error); none when there is no error.
+    pub fn psnr(&self) -> Option<f64> {
+        let mean = self.squared_error / self.n as f64;
+        (self.squared_error != 0.0).then(|| 10.0 * (self.peak * self.peak / mean).log10())
+    }
+
+    fn of_chunk(original: &[f16], replacement: &[f16]) -> Self {
+        let mut sums = Self { n: original.len() as u64, ..Self::default() };
+        for (x, y) in original.iter().zip(replacement) {
+            let (x, y) = (x.to_f64(), y.to_f64());
+            let error = x - y;
+            sums.squared_error += error * error;
+            sums.energy += x * x;
+            sums.max_error = sums.max_error.max(error.abs());
+            sums.peak = sums.peak.max(x.abs());
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn halves(values: &[f32]) -> Vec<f16> {
+        values.iter().copied().map(f16::from_f32).collect()
+    }
+
+    #[test]
+    fn measures_by_hand() {
+        let sums =
+            Distortion::between(&halves(&[3.0, -4.0, 0.0]), &halves(&[3.0, -2.0, 1.0])).unwrap();
+        let expected =
+            Distortion { n: 3, squared_error: 5.0, energy: 25.0, max_error: 2.0, peak: 4.0 };
+        assert_eq!(sums, expected);
+        assert!((sums.relative_error() - 0.2_f64.sqrt()).abs() < 1e-15);
+        assert!((sums.psnr().unwrap() - 10.0 * 9.6_f64.log10()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn nothing_lost_and_nothing_kept() {
+        let x = halves(&[1.0, 2.0]);
+        let same = Distortion::between(&x, &x).unwrap();
+        assert_eq!((same.relative_error(), same.psnr()), (0.0, None));
+        let from_zero = Distortion::between(&halves(&[0.0]), &halves(&[1.0])).unwrap();
+        assert_eq!(from_zero.relative_error(), f64::INFINITY);
+        let error = Distortion::between(&x, &x[..1]).unwrap_err().to_string();
+        assert_eq!(error, "2 values expected, got 1");
+    }
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        let x: Vec<f16> =
+            (0..3 * CHUNK + 5).map(|i| f16::from_f64((i as f64 * 0.1).sin())).collect();
+        let y: Vec<f16> =
+            x.iter().map(|v| f16::from_f64((v.to_f64() * 8.0).round() / 8.0)).collect();
+        let mut parts = Distortion::default();
+        for (x, y) in x.chunks(CHUNK).zip(y.chunks(CHUNK)) {
+            parts.merge(&Distortion::between(x, y).unwrap());
+        }
+        assert_eq!(parts, Distortion::between(&x, &y).unwrap());
+    }
+}

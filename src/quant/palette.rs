@@ -1,0 +1,162 @@
+//! Palettizing: every value becomes the index of an entry in the small table of its group of output channels.
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::bits::Bits;
+use super::error::Error;
+use super::histogram::{Distinct, Histogram, ordered_key, value_of_key};
+use super::kmeans::{self, Search};
+use super::weight::Weight;
+
+/// A group of at least this many values is worked on by several threads, smaller ones by one each.
+const LARGE_GROUP: usize = 1 << 20;
+
+/// Values per task within a large group.
+const CHUNK: usize = 1 << 18;
+
+/// A weight as indices into one table for each group of output channels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Palettized {
+    /// The width of an index.
+    pub bits: Bits,
+    /// Output channels.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// Output channels that share a table; divides `rows`.
+    pub group_size: usize,
+    /// The tables, `[rows / group_size, 2^bits]`, each ascending.
+    pub lut: Vec<f16>,
+    /// The index of each value, `[rows, cols]`, one in each byte.
+    pub indices: Vec<u8>,
+}
+
+/// The weight with one table of 2^`bits` entries for every `group_size` output channels.
+///
+/// Each table holds the k-means centroids of its group (see [`Search`] for how close to optimal) rounded to fp16, in
+/// ascending order; with fewer distinct values than entries it holds them all, and repeats the last to its end.
+/// Each value has the index of the entry nearest to it, of two as near the smaller entry, and of equal ones the first.
+pub fn palettize(
+    weight: Weight<'_>,
+    bits: Bits,
+    group_size: usize,
+    search: Search,
+) -> Result<Palettized, Error> {
+    let (rows, cols) = (weight.rows(), weight.cols());
+    if group_size == 0 || !rows.is_multiple_of(group_size) {
+        return Err(Error::Group { rows, cols, group_size });
+    }
+    let group_len = group_size * cols;
+    let mut lut = vec![f16::ZERO; rows / group_size * bits.n_values()];
+    let mut indices = vec![0; rows * cols];
+    let tables = lut.chunks_exact_mut(bits.n_values());
+    if group_len >= LARGE_GROUP {
+        for ((values, table), indices) in
+            weight.values().chunks(group_len).zip(tables).zip(indices.chunks_mut(group_len))
+        {
+            large_group(values, search, table, indices);
+        }
+    } else {
+        weight
+            .values()
+            .par_chunks(group_len)
+            .zip(lut.par_chunks_exact_mut(bits.n_values()))
+            .zip(indices.par_chunks_mut(group_len))
+            .for_each_init(Scratch::default, |scratch, ((values, table), indices)| {
+                scratch.histogram.add(values);
+                scratch.histogram.drain_into(&mut scratch.distinct);
+                fit(&scratch.distinct, search, table);
+                scratch.nearest.set(table, &scratch.distinct);
+                scratch.nearest.assign(values, indices);
+            });
+    }
+    Ok(Palettized { bits, rows, cols, group_size, lut, indices })
+}
+
+fn large_group(values: &[f16], search: Search, table: &mut [f16], indices: &mut [u8]) {
+    let histogram = values
+        .par_chunks(CHUNK)
+        .fold(Histogram::default, |mut histogram, chunk| {
+            histogram.add(chunk);
+            histogram
+        })
+        .reduce_with(|mut a, b| {
+            a.merge(&b);
+            a
+        })
+        .unwrap_or_default();
+    let distinct = histogram.into_distinct();
+    fit(&distinct, search, table);
+    let mut nearest = Nearest::default();
+    nearest.set(table, &distinct);
+    values
+        .par_chunks(CHUNK)
+        .zip(indices.par_chunks_mut(CHUNK))
+        .for_each(|(values, indices)| nearest.assign(values, indices));
+}
+
+/// What a thread reuses from one group to the next.
+#[derive(Default)]
+struct Scratch {
+    histogram: Histogram,
+    distinct: Distinct,
+    nearest: Nearest,
+}
+
+/// Fills `table` with the rounded centroids of as many clusters, ascending.
+pub fn fit(distinct: &Distinct, search: Search, table: &mut [f16]) {
+    let boundaries = kmeans::boundaries(distinct, table.len(), search);
+    let mut last = f16::ZERO;
+    let mut centroids = kmeans::centroids(distinct, &boundaries).into_iter().map(f16::from_f64);
+    for entry in table {
+        last = centroids.next().unwrap_or(last);
+        *entry = last;
+    }
+}
+
+/// For every fp16 value, the index of the nearest entry of an ascending table.
+pub struct Nearest {
+    index_of_key: Vec<u8>,
+}
+
+impl Default for Nearest {
+    fn default() -> Self {
+        Self { index_of_key: vec![0; 1 << 16] }
+    }
+}
+
+impl Nearest {
+    /// Takes on `table`, ascending and of at most 256 entries, for the values in the range of `distinct`.
+    pub fn set(&mut self, table: &[f16], distinct: &Distinct) {
+        let Some((low, high)) = distinct.key_range() else { return };
+        let mut start = usize::from(low);
+        let mut index = 0;
+        for next in 1..table.len() {
+            if table[next] == table[index] {
+                continue;
+            }
+            // fp16 values are multiples of 2^−24 below 2^16, so their mean is exact in f64.
+            let middle = f64::midpoint(f64::from(table[index]), f64::from(table[next]));
+            let end = (usize::from(last_key_up_to(middle)) + 1).clamp(start, usize::from(high) + 1);
+            self.index_of_key[start..end].fill(index as u8);
+            (start, index) = (end, next);
+        }
+        self.index_of_key[start..=usize::from(high)].fill(index as u8);
+    }
+
+    /// Writes the index of each of `values`.
+    pub fn assign(&self, values: &[f16], indices: &mut [u8]) {
+        let index_of_key: &[u8; 1 << 16] =
+            self.index_of_key.as_slice().try_into().expect("one index for each pattern");
+        for (index, &value) in indices.iter_mut().zip(values) {
+            *index = index_of_key[usize::from(ordered_key(value))];
+        }
+    }
+}
+
+/// The key of the largest fp16 value that is at most `x`.
+fn last_key_up_to(x: f64) -> u16 {
+    let key = ordered_key(f16::from_f64(x));
+    if f64::from(value_of_key(key)) > x { key - 1 } else { key }
+}

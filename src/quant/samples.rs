@@ -1,0 +1,81 @@
+//! Values for tests: reproducible, from a named distribution.
+
+use half::f16;
+
+/// A shape of data that weights take, or that clustering finds hard.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    Normal,
+    Laplace,
+    Uniform,
+    HeavyTail,
+    TwoHills,
+    Outlier,
+    HalfZero,
+    FewValues,
+    FarFromZero,
+    Subnormal,
+}
+
+/// Every shape.
+pub const SHAPES: [Shape; 10] = [
+    Shape::Normal,
+    Shape::Laplace,
+    Shape::Uniform,
+    Shape::HeavyTail,
+    Shape::TwoHills,
+    Shape::Outlier,
+    Shape::HalfZero,
+    Shape::FewValues,
+    Shape::FarFromZero,
+    Shape::Subnormal,
+];
+
+/// `n` values of `shape`, the same for the same `seed`.
+pub fn sample(shape: Shape, n: usize, seed: u64) -> Vec<f16> {
+    let mut random = Random(seed);
+    (0..n)
+        .map(|i| {
+            let normal = random.normal();
+            let u = random.unit();
+            f16::from_f64(match shape {
+                Shape::Normal => 0.02 * normal,
+                Shape::Laplace => 0.02 * (1.0 - u).ln() * normal.signum(),
+                Shape::Uniform => 0.1 * (u - 0.5),
+                Shape::HeavyTail => 0.02 * normal / (0.05 + u),
+                Shape::TwoHills => 0.02 * normal + 0.2 * (u - 0.5).signum(),
+                Shape::Outlier if i == n / 2 => 37.5,
+                Shape::Outlier => 0.02 * normal,
+                Shape::HalfZero if u < 0.5 => 0.0,
+                Shape::HalfZero => 0.02 * normal,
+                Shape::FewValues => (normal * 3.0).round() / 8.0,
+                Shape::FarFromZero => 1.0 + 0.01 * normal,
+                Shape::Subnormal => 1e-6 * normal,
+            })
+        })
+        .collect()
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1).
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Standard normal, by Box and Muller.
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+}

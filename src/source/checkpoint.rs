@@ -1,0 +1,381 @@
+//! `Checkpoint`: a folder as `transformers` saves it, checked before anything heavy starts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::config::{self, ModelConfig};
+use super::names;
+use super::safetensors::{self, Tensors};
+use super::tokenizer::{self, TokenizerFacts};
+use crate::base::digest;
+use crate::base::error::Hint;
+
+/// An open checkpoint. No weight has been read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    root: PathBuf,
+    model_dir: PathBuf,
+    config: ModelConfig,
+    tensors: Tensors,
+    tokenizer: Option<TokenizerFacts>,
+    modules: Vec<Module>,
+}
+
+/// One step of a sentence-transformers model, from `modules.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Module {
+    /// Folder of the step below the checkpoint's, empty for the checkpoint itself.
+    pub path: String,
+    /// Python class of the step.
+    #[serde(rename = "type")]
+    pub class: String,
+}
+
+/// Size and content of one source file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileDigest {
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256, lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// What is wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says it; the fields are its values")]
+pub enum Error {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("`{dir}` is not a folder")]
+    NotADirectory { dir: PathBuf },
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Weights(#[from] safetensors::Error),
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    #[error("`{file}` cannot be read: {reason}")]
+    BadModules { file: PathBuf, reason: String },
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(e) => e.hint(),
+            Self::Weights(e) => e.hint(),
+            Self::Tokenizer(e) => e.hint(),
+            Self::NotADirectory { .. } => {
+                Some("pass the folder of a checkpoint, or a repository as OWNER/NAME".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens the folder `dir`: configuration, headers of the weights, tokenizer where there is one.
+    ///
+    /// The steps of a sentence-transformers model lie in sub-folders: the transformer itself may, and the weights of
+    /// the others (`2_Dense`) are found under `2_Dense/linear.weight`.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        if !dir.is_dir() {
+            return Err(Error::NotADirectory { dir: dir.to_owned() });
+        }
+        let modules = read_modules(dir)?;
+        let model_dir = match modules.first() {
+            Some(module) => dir.join(&module.path),
+            None => dir.to_owned(),
+        };
+        let config = ModelConfig::open(&model_dir)?;
+        let mut tensors = Tensors::open(&model_dir)?;
+        for module in modules.iter().skip(1).filter(|m| !m.path.is_empty()) {
+            let folder = dir.join(&module.path);
+            let weights = folder.join("model.safetensors");
+            if weights.is_file() {
+                tensors.mount(&module.path, &weights)?;
+            } else if folder.join("pytorch_model.bin").is_file() {
+                let file = "pytorch_model.bin".to_owned();
+                return Err(safetensors::Error::PickleOnly { dir: folder, file }.into());
+            }
+        }
+        let tokenizer = match TokenizerFacts::open(&model_dir, config.vocab_size) {
+            Ok(facts) => {
+                config.check_special_tokens(&model_dir)?;
+                Some(facts)
+            }
+            Err(tokenizer::Error::Missing { .. }) => None,
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Self { root: dir.to_owned(), model_dir, config, tensors, tokenizer, modules })
+    }
+
+    /// The folder it was opened from.
+    pub fn dir(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of the transformer itself.
+    pub fn model_dir(&self) -> &Path {
+        &self.model_dir
+    }
+
+    /// What `config.json` says.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The stored tensors.
+    pub fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    /// The steps of a sentence-transformers model; empty for any other checkpoint.
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// The tokenizer, or the error that says it is missing.
+    pub fn tokenizer(&self) -> Result<&TokenizerFacts, Error> {
+        let missing = || tokenizer::Error::Missing { dir: self.model_dir.clone() };
+        Ok(self.tokenizer.as_ref().ok_or_else(missing)?)
+    }
+
+    /// Fails if the model does not know `seq_len` positions.
+    pub fn check_seq_len(&self, seq_len: usize) -> Result<(), Error> {
+        match self.config.max_positions {
+            Some(max_positions) if seq_len > max_positions => {
+                let dir = self.root.clone();
+                Err(config::Error::TooLong { dir, seq_len, max_positions }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Number of stored float weights; a tied head counts once.
+    pub fn n_parameters(&self) -> u64 {
+        let weights = self.tensors.iter().filter(|(_, e)| e.dtype.is_float());
+        weights.map(|(_, entry)| entry.n_elements() as u64).sum()
+    }
+
+    /// Bytes of the stored tensors.
+    pub fn n_bytes(&self) -> u64 {
+        self.tensors.iter().map(|(_, entry)| entry.end - entry.begin).sum()
+    }
+
+    /// The stored tensor that fills the module parameter `parameter`: under its own name, with or without the base
+    /// model's prefix, under an old name, or the embedding a tied head shares.
+    pub fn resolve(&self, parameter: &str) -> Option<&str> {
+        self.tied(parameter).or_else(|| self.stored(parameter))
+    }
+
+    /// The stored tensor of that name in one of its spellings, ties left aside.
+    pub(crate) fn stored(&self, parameter: &str) -> Option<&str> {
+        self.first_of(&names::spellings(&self.config.model_type, parameter))
+    }
+
+    /// The embedding that a tied head's `parameter` shares.
+    fn tied(&self, parameter: &str) -> Option<&str> {
+        if !self.config.tie_word_embeddings {
+            return None;
+        }
+        self.first_of(&names::tied_to(&self.config.model_type, parameter))
+    }
+
+    fn first_of(&self, names: &[String]) -> Option<&str> {
+        names.iter().find_map(|name| self.tensors.key(name))
+    }
+
+    /// The files the checkpoint consists of, by path below its folder, with their sizes.
+    pub fn files(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut paths: Vec<PathBuf> =
+            self.tensors.files().iter().map(|file| file.path().to_owned()).collect();
+        let mut folders = vec![self.root.clone(), self.model_dir.clone()];
+        folders.extend(self.modules.iter().map(|m| self.root.join(&m.path)));
+        folders.sort();
+        folders.dedup();
+        for folder in folders {
+            paths.extend(COMPANIONS.iter().map(|name| folder.join(name)).filter(|p| p.is_file()));
+        }
+        let mut files = Vec::new();
+        for path in paths {
+            let size = fs_err::metadata(&path)?.len();
+            files.push((relative(&self.root, &path), size));
+        }
+        files.sort();
+        files.dedup();
+        Ok(files)
+    }
+
+    /// SHA-256 of each of [`files`](Self::files); reads all of them.
+    pub fn digests(&self) -> io::Result<BTreeMap<String, FileDigest>> {
+        let digest = |(name, _): (String, u64)| {
+            let (sha256, size) = digest::of_file(&self.root.join(&name))?;
+            Ok((name, FileDigest { size, sha256 }))
+        };
+        self.files()?.into_par_iter().map(digest).collect()
+    }
+}
+
+/// Files beside the weights that a conversion reads.
+const COMPANIONS: [&str; 17] = [
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+    "config_sentence_transformers.json",
+    "generation_config.json",
+    "llm2vec_config.json",
+    "merges.txt",
+    "model.safetensors.index.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+];
+
+fn read_modules(dir: &Path) -> Result<Vec<Module>, Error> {
+    let file = dir.join("modules.json");
+    if !file.is_file() {
+        return Ok(Vec::new());
+    }
+    let bad = |reason: String| Error::BadModules { file: file.clone(), reason };
+    let modules: Vec<Module> =
+        serde_json::from_slice(&fs_err::read(&file)?).map_err(|e| bad(e.to_string()))?;
+    for module in &modules {
+        let plain = |part| matches!(part, std::path::Component::Normal(_));
+        if !Path::new(&module.path).components().all(plain) {
+            return Err(bad(format!("module path `{}` leaves the checkpoint", module.path)));
+        }
+    }
+    if modules.is_empty() {
+        return Err(bad("it names no module".to_owned()));
+    }
+    Ok(modules)
+}
+
+fn relative(root: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy()).collect();
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::fixture;
+
+    #[test]
+    fn parameters_are_found_under_their_other_names() {
+        let tied = fixture::LLAMA.to_owned();
+        let untied =
+            tied.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
+        let bert = tied.replace("llama", "bert");
+        let cases = [
+            (&tied, "model.norm.weight", "model.norm.weight", Some("model.norm.weight")),
+            (&tied, "norm.weight", "model.norm.weight", Some("norm.weight")),
+            (&tied, "model.norm.weight", "norm.weight", Some("model.norm.weight")),
+            (
+                &tied,
+                "model.embed_tokens.weight",
+                "lm_head.weight",
+                Some("model.embed_tokens.weight"),
+            ),
+            (&tied, "embed_tokens.weight", "lm_head.weight", Some("embed_tokens.weight")),
+            (&untied, "model.embed_tokens.weight", "lm_head.weight", None),
+            (&bert, "bert.x.LayerNorm.gamma", "x.LayerNorm.weight", Some("bert.x.LayerNorm.gamma")),
+            (&bert, "x.LayerNorm.beta", "bert.x.LayerNorm.bias", Some("x.LayerNorm.beta")),
+        ];
+        for (config, stored, asked, want) in cases {
+            let dir = fixture::checkpoint(config, &[(stored, &[4, 4], &[1.0; 16])]);
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            assert_eq!(checkpoint.resolve(asked), want, "{asked} in {stored}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_counts_and_lists_itself() {
+        let dir = fixture::checkpoint(
+            fixture::LLAMA,
+            &[("a", &[4, 4], &[1.0; 16]), ("b", &[3], &[0.0; 3])],
+        );
+        fs_err::write(dir.path().join("tokenizer.json"), r#"{"model": {"vocab": {"x": 3}}}"#)
+            .unwrap();
+        fs_err::write(dir.path().join("notes.txt"), "not ours").unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        assert_eq!((checkpoint.n_parameters(), checkpoint.n_bytes()), (19, 76));
+        assert_eq!(checkpoint.tokenizer().unwrap().n_ids, 4);
+        checkpoint.check_seq_len(16).unwrap();
+        let error = checkpoint.check_seq_len(17).unwrap_err();
+        assert!(
+            error.to_string().starts_with("sequence length 17 is beyond the 16 positions"),
+            "{error}"
+        );
+        assert_eq!(error.hint().unwrap(), "pass `--seq-len 16` or less");
+        let names: Vec<_> = checkpoint.files().unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["config.json", "model.safetensors", "tokenizer.json"]);
+        let digests = checkpoint.digests().unwrap();
+        assert_eq!(
+            digests["tokenizer.json"].sha256,
+            digest::of_bytes(br#"{"model": {"vocab": {"x": 3}}}"#)
+        );
+    }
+
+    #[test]
+    fn sentence_transformers_keep_steps_in_folders() {
+        let modules = |first: &str, second: &str| {
+            format!(
+                r#"[{{"idx": 0, "path": "{first}", "type": "a.Transformer"}},
+                {{"idx": 1, "path": "1_Pooling", "type": "a.Pooling"}}, {{"idx": 2, "path": "{second}", "type": "a.Dense"}}]"#
+            )
+        };
+        for first in ["", "0_Transformer"] {
+            let dir = tempfile::tempdir().unwrap();
+            let inner = dir.path().join(first);
+            fs_err::create_dir_all(&inner).unwrap();
+            fs_err::create_dir(dir.path().join("2_Dense")).unwrap();
+            fs_err::write(inner.join("config.json"), fixture::LLAMA).unwrap();
+            fixture::write(&inner.join("model.safetensors"), &[("norm.weight", &[1], &[1.0])]);
+            let dense = dir.path().join("2_Dense/model.safetensors");
+            fixture::write(&dense, &[("linear.weight", &[1, 2], &[3.0, 4.0])]);
+            fs_err::write(dir.path().join("modules.json"), modules(first, "2_Dense")).unwrap();
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            assert_eq!(checkpoint.modules()[2].class, "a.Dense");
+            assert_eq!(checkpoint.resolve("2_Dense/linear.weight"), Some("2_Dense/linear.weight"));
+            assert_eq!(checkpoint.tensors().read_f32("2_Dense/linear.weight").unwrap(), [3.0, 4.0]);
+            let names: Vec<_> = checkpoint.files().unwrap().into_iter().map(|(n, _)| n).collect();
+            assert!(names.contains(&"2_Dense/model.safetensors".to_owned()), "{names:?}");
+
+            fs_err::rename(&dense, dir.path().join("2_Dense/pytorch_model.bin")).unwrap();
+            let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
+            assert!(error.contains("holds `pytorch_model.bin` but no safetensors"), "{error}");
+            fs_err::write(dir.path().join("modules.json"), modules(first, "../x")).unwrap();
+            let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
+            assert!(error.contains("module path `../x` leaves the checkpoint"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_says_so() {
+        let dir = fixture::checkpoint(fixture::LLAMA, &[]);
+        let missing = dir.path().join("gone");
+        let error = Checkpoint::open(&missing).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{}` is not a folder", missing.display()));
+        let error = Checkpoint::open(dir.path()).unwrap().tokenizer().unwrap_err().to_string();
+        assert!(error.ends_with("has no `tokenizer.json`"), "{error}");
+        fs_err::write(dir.path().join("tokenizer.json"), r#"{"model": {"vocab": {"x": 4}}}"#)
+            .unwrap();
+        let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("id 4 (`x`), outside the model's vocabulary of 4"), "{error}");
+        fs_err::remove_file(dir.path().join("config.json")).unwrap();
+        let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
+        assert!(error.ends_with("has no `config.json`"), "{error}");
+    }
+}

@@ -1,0 +1,118 @@
+//! How a parameter of a `transformers` module is called in a checkpoint of the same family.
+
+/// For each family the attribute under which a model with a head keeps the model without.
+const BASE_MODEL_PREFIXES: [(&str, &str); 18] = [
+    ("albert", "albert"),
+    ("bert", "bert"),
+    ("distilbert", "distilbert"),
+    ("electra", "electra"),
+    ("gemma", "model"),
+    ("gemma2", "model"),
+    ("gpt2", "transformer"),
+    ("gpt_neo", "transformer"),
+    ("llama", "model"),
+    ("mistral", "model"),
+    ("mpnet", "mpnet"),
+    ("phi", "model"),
+    ("phi3", "model"),
+    ("qwen2", "model"),
+    ("qwen3", "model"),
+    ("roberta", "roberta"),
+    ("xlm-roberta", "roberta"),
+    ("modernbert", "model"),
+];
+
+/// Names of the output head, and of the embedding it is tied to below the base model.
+const TIED: [(&str, &str); 3] = [
+    ("lm_head.weight", "embed_tokens.weight"),
+    ("lm_head.weight", "wte.weight"),
+    ("cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"),
+];
+
+/// Names that old checkpoints of the BERT family use.
+const OLD: [(&str, &str); 2] =
+    [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+
+/// The prefix of the base model in the family `model_type`.
+pub(crate) fn base_model_prefix(model_type: &str) -> Option<&'static str> {
+    BASE_MODEL_PREFIXES.iter().find(|(family, _)| *family == model_type).map(|(_, prefix)| *prefix)
+}
+
+/// Everything that `parameter` may be called, in the order in which to look.
+///
+/// As when `transformers` loads a checkpoint: the name itself; with the base model's prefix, when a bare model is
+/// filled from one with a head; without it, the other way round; and each of these under its old name.
+pub(crate) fn spellings(model_type: &str, parameter: &str) -> Vec<String> {
+    let mut out = vec![parameter.to_owned()];
+    if let Some(prefix) = base_model_prefix(model_type) {
+        match parameter.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) {
+            Some(bare) => out.push(bare.to_owned()),
+            None => out.push(format!("{prefix}.{parameter}")),
+        }
+    }
+    for i in 0..out.len() {
+        for (new, old) in OLD {
+            if let Some(stem) = out[i].strip_suffix(new) {
+                out.push(format!("{stem}{old}"));
+            }
+        }
+    }
+    out
+}
+
+/// The embeddings that `parameter`, if it is a head's weight, may be tied to.
+pub(crate) fn tied_to(model_type: &str, parameter: &str) -> Vec<String> {
+    let heads = TIED.iter().filter(|(head, _)| *head == parameter);
+    heads.flat_map(|(_, embedding)| spellings(model_type, embedding)).collect()
+}
+
+/// Whether the family keeps the weight of `parameter` as [in, out]: GPT-2's `Conv1D`.
+///
+/// `None` for a family that is not in the table.
+pub(crate) fn stored_in_out(model_type: &str, parameter: &str) -> Option<bool> {
+    const CONV1D: [&str; 3] = ["c_attn.weight", "c_proj.weight", "c_fc.weight"];
+    base_model_prefix(model_type)?;
+    let conv1d = |name: &&str| parameter.ends_with(*name);
+    Some(model_type == "gpt2" && CONV1D.iter().any(|name| conv1d(&name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_comes_and_goes() {
+        let cases: [(&str, &str, &[&str]); 5] = [
+            ("llama", "model.norm.weight", &["model.norm.weight", "norm.weight"]),
+            ("llama", "norm.weight", &["norm.weight", "model.norm.weight"]),
+            ("gpt2", "transformer.h.0.ln_1.bias", &["transformer.h.0.ln_1.bias", "h.0.ln_1.bias"]),
+            ("unheard-of", "a.b", &["a.b"]),
+            (
+                "bert",
+                "embeddings.LayerNorm.weight",
+                &[
+                    "embeddings.LayerNorm.weight",
+                    "bert.embeddings.LayerNorm.weight",
+                    "embeddings.LayerNorm.gamma",
+                    "bert.embeddings.LayerNorm.gamma",
+                ],
+            ),
+        ];
+        for (family, parameter, want) in cases {
+            assert_eq!(spellings(family, parameter), want);
+        }
+    }
+
+    #[test]
+    fn only_gpt2_keeps_in_before_out() {
+        let cases = [
+            ("gpt2", "transformer.h.0.attn.c_attn.weight", Some(true)),
+            ("gpt2", "lm_head.weight", Some(false)),
+            ("gpt_neo", "transformer.h.0.mlp.c_fc.weight", Some(false)),
+            ("unheard-of", "c_attn.weight", None),
+        ];
+        for (family, parameter, want) in cases {
+            assert_eq!(stored_in_out(family, parameter), want, "{family} {parameter}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! A safetensors checkpoint: one file, or shards with an index.
+
+mod error;
+mod file;
+mod header;
+mod shards;
+
+pub use error::Error;
+pub use file::SafeTensors;
+pub use header::Entry;
+pub use shards::Tensors;
+
+use super::dtype::Dtype;
+
+/// A tensor read whole: little-endian, row-major.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Length of each dimension.
+    pub shape: Vec<usize>,
+    /// The elements.
+    pub bytes: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests;

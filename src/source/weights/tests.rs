@@ -1,0 +1,279 @@
+//! Poured weights against PEFT's merge, against themselves cut up, and against what cannot be poured.
+
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use proptest::prelude::*;
+
+use super::*;
+use crate::source::dtype;
+use crate::source::fixture;
+use crate::source::safetensors::Tensors;
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/source/goldens")
+}
+
+fn open(base: &Path, adapters: &[&Path]) -> Weights {
+    let adapters = adapters.iter().map(|dir| Adapter::open(dir).unwrap()).collect();
+    Weights::new(Checkpoint::open(base).unwrap(), adapters).unwrap()
+}
+
+fn pour<'a>(tensor: &'a str, adapters: &'a [usize], out: Float) -> Pour<'a> {
+    Pour { tensor, transpose: false, adapters, out }
+}
+
+fn bytes(weights: &Weights, pour: &Pour<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let sink = &mut |bytes: &[u8]| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    };
+    weights.stream(pour, sink).unwrap();
+    out
+}
+
+fn values(weights: &Weights, pour: &Pour<'_>) -> Vec<f32> {
+    let bytes = bytes(weights, pour);
+    let mut out = vec![0.0; bytes.len() / pour.out.size()];
+    let stored = match pour.out {
+        Float::F16 => dtype::Dtype::F16,
+        Float::F32 => dtype::Dtype::F32,
+    };
+    dtype::decode(stored, &bytes, &mut out);
+    out
+}
+
+/// The f16 numbers between two values: 0 for equal ones, 1 for neighbours.
+fn f16_steps(a: f32, b: f32) -> i32 {
+    let place = |x: f32| {
+        let bits = i32::from(f16::from_f32(x).to_bits());
+        if bits & 0x8000 == 0 { bits } else { 0x8000 - bits }
+    };
+    (place(a) - place(b)).abs()
+}
+
+#[test]
+fn merging_is_what_peft_merges() {
+    let cases = [
+        ("lora", "llama", 4 + 2),
+        ("rslora", "llama", 4),
+        ("dora", "llama", 4),
+        ("saved", "tied", 2 + 2 + 1),
+        ("embedding", "tied", 2 + 2),
+        ("head", "tied", 2),
+        ("conv1d", "gpt2", 3 + 2),
+        ("conv1d_dora", "gpt2", 1),
+        ("bare", "llama", 2),
+    ];
+    for (case, base, n_changed) in cases {
+        let weights = open(&goldens().join(base), &[&goldens().join(case)]);
+        let merged =
+            Tensors::open_file(&goldens().join(format!("{case}.merged.safetensors"))).unwrap();
+        let model_type = &weights.checkpoint().config().model_type;
+        let prefix = if model_type == "gpt2" { "transformer" } else { "model" };
+        assert!(merged.iter().count() >= n_changed, "{case}");
+        // Every weight of the model: those PEFT changed, and the others as they were.
+        for (stored, entry) in weights.checkpoint().tensors().iter() {
+            let spelled = [stored.to_owned(), stored.replacen(&format!("{prefix}."), "", 1)];
+            let name = spelled.iter().find(|name| merged.get(name).is_some());
+            let want = match name {
+                Some(name) => merged.read_f32(name).unwrap(),
+                None => weights.checkpoint().tensors().read_f32(stored).unwrap(),
+            };
+            check(&weights, case, stored, &entry.shape, &want);
+        }
+        // And those that the checkpoint does not store, because they are tied.
+        for (name, entry) in merged.iter() {
+            check(&weights, case, name, &entry.shape, &merged.read_f32(name).unwrap());
+        }
+    }
+}
+
+fn check(weights: &Weights, case: &str, name: &str, shape: &[usize], want: &[f32]) {
+    assert_eq!(weights.shape(&pour(name, &[0], Float::F16)).unwrap(), shape, "{case} {name}");
+    let got = values(weights, &pour(name, &[0], Float::F16));
+    assert_eq!(got.len(), want.len());
+    for (got, want) in got.iter().zip(want) {
+        assert!(f16_steps(*got, *want) <= 1, "{case} {name}: {got} is not {want}");
+    }
+    let got = values(weights, &pour(name, &[0], Float::F32));
+    for (got, want) in got.iter().zip(want) {
+        // Sums of at most 16 terms below 4, each rounded once.
+        assert!((got - want).abs() <= 64.0 * f32::EPSILON, "{case} {name}: {got} is not {want}");
+    }
+}
+
+#[test]
+fn without_adapters_the_stored_weight_comes_out() {
+    let weights = open(&goldens().join("llama"), &[&goldens().join("lora")]);
+    for (name, _) in weights.checkpoint().tensors().iter() {
+        let stored = weights.checkpoint().tensors().read(name).unwrap();
+        assert_eq!(bytes(&weights, &pour(name, &[], Float::F32)), stored.bytes, "{name}");
+    }
+}
+
+#[test]
+fn equal_weights_have_one_identity() {
+    let tied = open(&goldens().join("tied"), &[&goldens().join("saved"), &goldens().join("head")]);
+    let identity = |name, adapters| tied.identity(&pour(name, adapters, Float::F16)).unwrap();
+    let (head, embedding) = ("lm_head.weight", "model.embed_tokens.weight");
+    let cases: [(&[usize], bool); 4] = [(&[], true), (&[1], true), (&[0], false), (&[0, 1], false)];
+    for (adapters, equal) in cases {
+        let same = identity(head, adapters) == identity(embedding, adapters);
+        assert_eq!(same, equal, "{adapters:?}");
+        let [a, b] = [head, embedding].map(|n| bytes(&tied, &pour(n, adapters, Float::F16)));
+        assert_eq!(a == b, equal, "{adapters:?}");
+    }
+    assert_eq!(identity(embedding, &[]), identity("embed_tokens.weight", &[]));
+    assert_ne!(identity(embedding, &[]), identity(embedding, &[1]));
+    let o = "model.layers.0.self_attn.o_proj.weight";
+    assert_eq!(identity(o, &[]), identity(o, &[1]));
+}
+
+#[test]
+fn branches_come_scaled_and_by_any_name() {
+    let weights =
+        open(&goldens().join("llama"), &[&goldens().join("bare"), &goldens().join("rslora")]);
+    let part = |adapter, module, part| {
+        let pour = AdapterPour { adapter, module, part, out: Float::F32 };
+        let shape = weights.adapter_part_shape(&pour).unwrap();
+        let mut bytes = Vec::new();
+        let sink = &mut |b: &[u8]| {
+            bytes.extend_from_slice(b);
+            Ok(())
+        };
+        weights.adapter_part(&pour, sink).unwrap();
+        let mut values = vec![0.0; bytes.len() / 4];
+        dtype::decode(dtype::Dtype::F32, &bytes, &mut values);
+        (shape, values)
+    };
+    let name = "model.layers.1.self_attn.q_proj";
+    for (index, module) in [(0, name), (0, "layers.1.self_attn.q_proj"), (1, name)] {
+        let (a_shape, a) = part(index, module, Part::A);
+        let (b_shape, b) = part(index, module, Part::B);
+        let rank = if index == 0 { 2 } else { 6 };
+        assert_eq!((a_shape, b_shape), ([rank, 16], [16, rank]));
+        let tensor = format!("{name}.weight");
+        let base = values(&weights, &pour(&tensor, &[], Float::F32));
+        let merged = values(&weights, &pour(&tensor, &[index], Float::F32));
+        for (i, (merged, base)) in merged.iter().zip(&base).enumerate() {
+            let (row, column) = (i / 16, i % 16);
+            let product: f32 = (0..rank).map(|k| b[row * rank + k] * a[k * 16 + column]).sum();
+            assert!((merged - base - product).abs() < 1e-5, "{module} {i}");
+        }
+    }
+    let error = weights.adapter_part_shape(&AdapterPour {
+        adapter: 0,
+        module: "layers.1.self_attn.k_proj",
+        part: Part::A,
+        out: Float::F16,
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.ends_with("has no low-rank pair for module `layers.1.self_attn.k_proj`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_cannot_be_poured_is_named() {
+    let mut values = vec![1.0; 16];
+    values[6] = -70000.0;
+    let base = fixture::checkpoint(
+        fixture::LLAMA,
+        &[("model.embed_tokens.weight", &[4, 4], &values), ("model.norm.weight", &[4], &[1.0; 4])],
+    );
+    let weights = open(base.path(), &[]);
+    let cases = [
+        (pour("lm_head.weight", &[], Float::F16), "element [1, 2] is -70000, the limit is 65504"),
+        (
+            Pour { transpose: true, ..pour("embed_tokens.weight", &[], Float::F16) },
+            "tensor `embed_tokens.weight` does not fit f16: element [1, 2] is -70000",
+        ),
+        (
+            Pour { transpose: true, ..pour("norm.weight", &[], Float::F16) },
+            "tensor `norm.weight` of shape [4] cannot be transposed",
+        ),
+        (
+            pour("model.nrm.weight", &[], Float::F16),
+            "has no tensor for parameter `model.nrm.weight`",
+        ),
+        (pour("norm.weight", &[2], Float::F16), "there is no adapter 2; 0 are open"),
+    ];
+    for (pour, want) in cases {
+        let error = weights.stream(&pour, &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    }
+    let full = &mut |_: &[u8]| Err(io::ErrorKind::StorageFull.into());
+    let error =
+        weights.stream(&pour("norm.weight", &[], Float::F16), full).unwrap_err().to_string();
+    assert_eq!(error, "cannot write tensor `norm.weight`: no storage space");
+}
+
+#[test]
+fn a_large_weight_comes_in_pieces_that_make_the_whole() {
+    // Three blocks and a rest, either way.
+    let (n_rows, n_columns) = (1100, 6000);
+    let values: Vec<f32> = (0..n_rows * n_columns).map(|i| (i % 2039) as f32).collect();
+    let base = fixture::checkpoint(fixture::LLAMA, &[("w", &[n_rows, n_columns], &values)]);
+    let weights = open(base.path(), &[]);
+    for transpose in [false, true] {
+        let mut got = Vec::new();
+        let mut largest = 0;
+        let pour = Pour { transpose, ..pour("w", &[], Float::F16) };
+        let sink = &mut |bytes: &[u8]| {
+            largest = largest.max(bytes.len());
+            got.extend_from_slice(bytes);
+            Ok(())
+        };
+        weights.stream(&pour, sink).unwrap();
+        assert!(largest <= BLOCK * 2, "{largest}");
+        let at = |i: usize| {
+            let i = if transpose { (i % n_rows) * n_columns + i / n_rows } else { i };
+            f16::from_f32(values[i]).to_le_bytes()
+        };
+        let want: Vec<u8> = (0..values.len()).flat_map(at).collect();
+        assert!(got == want, "transpose {transpose}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// However a merged weight is cut up, each element is the same.
+    #[test]
+    fn any_block_is_a_part_of_the_whole(
+        case in prop::sample::select(vec![
+            ("lora", "llama", "model.layers.1.mlp.down_proj.weight"),
+            ("dora", "llama", "model.layers.0.mlp.up_proj.weight"),
+            ("conv1d", "gpt2", "h.0.attn.c_attn.weight"),
+            ("conv1d_dora", "gpt2", "h.0.mlp.c_fc.weight"),
+            ("embedding", "tied", "model.embed_tokens.weight"),
+        ]),
+        cut: [u8; 4],
+    ) {
+        let (adapter, base, tensor) = case;
+        let weights = open(&goldens().join(base), &[&goldens().join(adapter)]);
+        let pour = pour(tensor, &[0], Float::F32);
+        let whole = values(&weights, &pour);
+        let weight = weights.prepare(&weights.recipe(&pour).unwrap()).unwrap();
+        let (n_rows, n_columns) = weight.size();
+        let range = |a: u8, b: u8, n: usize| {
+            let (a, b) = (usize::from(a) % n, usize::from(b) % n);
+            a.min(b)..a.max(b) + 1
+        };
+        let rows = range(cut[0], cut[1], n_rows);
+        let columns = range(cut[2], cut[3], n_columns);
+        let mut block = vec![0.0; rows.len() * columns.len()];
+        weight.block(&rows, &columns, &mut block).unwrap();
+        for (i, row) in rows.clone().enumerate() {
+            let part = &block[i * columns.len()..(i + 1) * columns.len()];
+            prop_assert_eq!(part, &whole[row * n_columns..][columns.clone()]);
+        }
+        let turned = values(&weights, &Pour { transpose: true, ..pour });
+        for (i, x) in turned.iter().enumerate() {
+            prop_assert_eq!(*x, whole[(i % n_rows) * n_columns + i / n_rows]);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Recipes applied to packages: forms, sharing, values, refusals.
+
+use std::path::{Path, PathBuf};
+
+use coremill::base::progress::Silent;
+use coremill::compress::{self, Options, Recipe};
+use coremill::package::Package;
+use coremill::quant::Search;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn compress(
+    name: &str,
+    recipe: &str,
+    to: &Path,
+) -> Result<compress::Compressed, compress::CompressError> {
+    let package = Package::open(&fixture(name)).unwrap();
+    let recipe: Recipe = recipe.parse().unwrap();
+    compress::run(&package, &recipe, to, Options { search: Search::Quick, replace: false }, &Silent)
+}
+
+#[test]
+fn every_scheme_takes_the_bits_it_says() {
+    let cases = [
+        ("fp16", 16.0, "const"),
+        ("pal8-g16", 12.0, "constexpr_lut_to_dense"),
+        ("pal4-g16", 4.25, "constexpr_lut_to_dense"),
+        ("pal6-t", 6.5, "constexpr_lut_to_dense"),
+        ("pal2-g8", 2.125, "constexpr_lut_to_dense"),
+        ("int8-c", 8.25, "constexpr_blockwise_shift_scale"),
+        ("int4-b32", 4.5, "constexpr_blockwise_shift_scale"),
+        ("other=pal4-g16", 4.25, "constexpr_lut_to_dense"),
+        ("/linear_0/=int8-c,pal4-g16", 8.25, "constexpr_blockwise_shift_scale"),
+    ];
+    for (recipe, bits, kind) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("c.mlpackage");
+        compress("tiny_multifunction.mlpackage", recipe, &out).unwrap();
+        let package = Package::open(&out).unwrap();
+        let audit = compress::audit(&package).unwrap();
+        // Both functions use the weight, and it is stored once.
+        assert_eq!(audit.tensors.len(), 1, "{recipe}");
+        assert!((audit.bits_per_weight - bits).abs() < 1e-9, "{recipe}: {}", audit.bits_per_weight);
+        let text = coremill::mil::print::program(package.program());
+        assert_eq!(text.matches(&format!("= {kind}(")).count() >= 2, true, "{recipe}: {text}");
+        if recipe == "fp16" {
+            let weights = "Data/com.apple.CoreML/weights/weight.bin";
+            let original = fixture("tiny_multifunction.mlpackage").join(weights);
+            assert_eq!(fs_err::read(out.join(weights)).unwrap(), fs_err::read(original).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_same_recipe_gives_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.mlpackage"), dir.path().join("b.mlpackage"));
+    let first = compress("tiny.mlpackage", "pal4-g16", &a).unwrap();
+    let second = compress("tiny.mlpackage", "pal4-g16", &b).unwrap();
+    assert_eq!(first.files, second.files);
+}
+
+#[test]
+fn what_cannot_be_compressed_is_an_error_that_leaves_nothing() {
+    let cases = [
+        (
+            "pal4-g64",
+            "weight `linear_0_weight_0` cannot be `pal4-g64`: shape [32, 64] does not divide into groups of 64 output channels",
+        ),
+        (
+            "int4-b48",
+            "weight `linear_0_weight_0` cannot be `int4-b48`: shape [32, 64] does not divide into blocks of shape [1, 48]",
+        ),
+        ("attention=pal4-g16", "rule for `attention` matches none of the 1 weights"),
+        ("/nothing/=int8-c,pal4-g16", "rule for `/nothing/` matches none of the 1 weights"),
+    ];
+    for (recipe, want) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let error =
+            compress("tiny.mlpackage", recipe, &dir.path().join("c.mlpackage")).unwrap_err();
+        assert_eq!(error.to_string(), want);
+        assert!(coremill::base::fs::files_below(dir.path()).unwrap().is_empty(), "{recipe}");
+    }
+}
+
+#[test]
+fn a_compressed_package_is_not_compressed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let once = dir.path().join("once.mlpackage");
+    compress("tiny.mlpackage", "pal4-g16", &once).unwrap();
+    let recipe: Recipe = "pal4-g16".parse().unwrap();
+    let options = Options { search: Search::Quick, replace: false };
+    let again = dir.path().join("again.mlpackage");
+    let package = Package::open(&once).unwrap();
+    let error = compress::run(&package, &recipe, &again, options, &Silent).unwrap_err();
+    assert_eq!(error.to_string(), "package has no uncompressed weights");
+}
