@@ -1,0 +1,9 @@
+//! Arithmetic on plain slices: what the operations have in common, each quick kernel beside a plain one.
+
+pub(crate) mod attention;
+pub(crate) mod broadcast;
+pub(crate) mod dot;
+pub(crate) mod gemm;
+pub(crate) mod product;
+pub(crate) mod round;
+pub(crate) mod strided;

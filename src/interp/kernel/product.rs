@@ -1,0 +1,263 @@
+//! Products with a stored weight: rows are expanded a tile at a time inside the product, on all cores.
+//!
+//! Tiles are of fixed size and every element is summed by one thread, so results do not depend on the thread count.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::dot::{dot, dot_f16};
+use super::gemm::{Matrix, multiply};
+use crate::interp::stored::Stored;
+
+/// Up to this many vectors, each row of the weight is used as soon as it is read.
+const FEW: usize = 4;
+/// Rows of the weight in a tile when there are many vectors.
+const ROWS: usize = 64;
+/// Elements of the weight in a task when there are few vectors.
+const TASK: usize = 1 << 16;
+/// Columns of the weight in a tile when the weight stands as `[k, n]`.
+const COLUMNS: usize = 128;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `w · x` for `w` of `[n, k]` and `x` of `[k, t]`: `[n, t]`, row-major.
+pub(crate) fn rows(w: &dyn Stored, (n, k): (usize, usize), x: &Columns<'_>, out: &mut [f32]) {
+    let t = x.t;
+    if out.is_empty() || k == 0 {
+        out.fill(0.0);
+        return;
+    }
+    if t <= FEW {
+        let vectors = x.vectors(k);
+        let per_task = (TASK / k).clamp(1, n.max(1));
+        let task = |(i, out): (usize, &mut [f32])| few_rows(w, i * per_task, k, &vectors, out);
+        if n <= per_task {
+            task((0, out));
+        } else {
+            out.par_chunks_mut(per_task * t).enumerate().for_each(task);
+        }
+    } else {
+        out.par_chunks_mut(ROWS * t).enumerate().for_each(|(i, out)| {
+            let (first, m) = (i * ROWS, out.len() / t);
+            let b = Matrix::new(x.data, x.k_stride, x.t_stride);
+            if let Some(w) = w.as_f32() {
+                multiply((m, t, k), Matrix::new(&w[first * k..], k, 1), b, out, t, false);
+            } else {
+                with_scratch(m * k, |tile| {
+                    w.fill(first * k, tile);
+                    multiply((m, t, k), Matrix::new(tile, k, 1), b, out, t, false);
+                });
+            }
+        });
+    }
+}
+
+fn few_rows(w: &dyn Stored, first: usize, k: usize, vectors: &[f32], out: &mut [f32]) {
+    let t = vectors.len() / k;
+    let each = |out: &mut [f32], product: &dyn Fn(&[f32]) -> f32| {
+        for (o, x) in out.iter_mut().zip(vectors.chunks(k)) {
+            *o = product(x);
+        }
+    };
+    if let Some(halves) = w.as_f16() {
+        for (i, out) in out.chunks_mut(t).enumerate() {
+            let row = &halves[(first + i) * k..][..k];
+            each(out, &|x| dot_f16(row, x));
+        }
+    } else if let Some(floats) = w.as_f32() {
+        for (i, out) in out.chunks_mut(t).enumerate() {
+            let row = &floats[(first + i) * k..][..k];
+            each(out, &|x| dot(row, x));
+        }
+    } else {
+        with_scratch(k, |row| {
+            for (i, out) in out.chunks_mut(t).enumerate() {
+                w.fill((first + i) * k, row);
+                each(out, &|x| dot(row, x));
+            }
+        });
+    }
+}
+
+/// `x · w` for `x` of `[t, k]` (rows `k` apart) and `w` of `[k, n]`: `[t, n]`, row-major.
+///
+/// `at` is where the matrix starts among the elements of `w`.
+pub(crate) fn columns(
+    w: &dyn Stored,
+    at: usize,
+    (k, n): (usize, usize),
+    x: &[f32],
+    t: usize,
+    out: &mut [f32],
+) {
+    let blocks: Vec<Vec<f32>> = (0..n.div_ceil(COLUMNS))
+        .into_par_iter()
+        .map(|block| {
+            let first = block * COLUMNS;
+            let width = COLUMNS.min(n - first);
+            let mut out = vec![0.0; t * width];
+            with_scratch(ROWS * width, |tile| {
+                for start in (0..k).step_by(ROWS) {
+                    let depth = ROWS.min(k - start);
+                    for (i, row) in tile.chunks_mut(width).take(depth).enumerate() {
+                        w.fill(at + (start + i) * n + first, row);
+                    }
+                    let (a, b) = (Matrix::new(&x[start..], k, 1), Matrix::new(tile, width, 1));
+                    multiply((t, width, depth), a, b, &mut out, width, true);
+                }
+            });
+            out
+        })
+        .collect();
+    for (block, part) in blocks.iter().enumerate() {
+        let first = block * COLUMNS;
+        let width = COLUMNS.min(n - first);
+        for (out, part) in out.chunks_mut(n).zip(part.chunks(width)) {
+            out[first..first + width].copy_from_slice(part);
+        }
+    }
+}
+
+/// `[n, t]` to `[t, n]`, with a bias for each of the `n`.
+pub(crate) fn turn(from: &[f32], t: usize, bias: Option<&[f32]>, out: &mut [f32]) {
+    /// Rows turned together, so that what is read of a cache line is used.
+    const BAND: usize = 16;
+    let n = from.len().checked_div(t).unwrap_or(0);
+    if n == 0 {
+        return;
+    }
+    out.par_chunks_mut(BAND * n).enumerate().for_each(|(band, out)| {
+        for (j, from) in from.chunks(t).enumerate() {
+            let shift = bias.map_or(0.0, |b| b[j]);
+            for (i, &v) in from[band * BAND..].iter().take(out.len() / n).enumerate() {
+                out[i * n + j] = v + shift;
+            }
+        }
+    });
+}
+
+/// Vectors as the columns of a matrix `[k, t]`: element `(k, t)` at `k * k_stride + t * t_stride`.
+pub(crate) struct Columns<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) t: usize,
+    pub(crate) k_stride: usize,
+    pub(crate) t_stride: usize,
+}
+
+impl Columns<'_> {
+    /// The vectors one after another.
+    fn vectors(&self, k: usize) -> std::borrow::Cow<'_, [f32]> {
+        if self.k_stride == 1 && (self.t == 1 || self.t_stride == k) {
+            return std::borrow::Cow::Borrowed(&self.data[..self.t * k]);
+        }
+        let place = |i: usize| i % k * self.k_stride + i / k * self.t_stride;
+        (0..self.t * k).map(|i| self.data[place(i)]).collect()
+    }
+}
+
+fn with_scratch(n: usize, f: impl FnOnce(&mut [f32])) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < n {
+            scratch.resize(n, 0.0);
+        }
+        f(&mut scratch[..n]);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::interp::stored::{Blockwise, Lut, Packed, Shared, expand, of_tensor};
+    use crate::interp::tensor::Tensor;
+    use crate::mil::DType;
+
+    /// One weight of each stored form, `[n, k]` with both a multiple of 4.
+    fn forms(n: usize, k: usize, seed: u64) -> Vec<Shared> {
+        let mut x = seed;
+        let mut next = move || {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (x >> 40) as u8
+        };
+        let halves: Vec<f16> =
+            (0..n * k).map(|_| f16::from_f32(f32::from(next()) / 128.0 - 1.0)).collect();
+        let floats: Vec<f32> = halves.iter().map(|h| h.to_f32()).collect();
+        let codes: Vec<u8> = (0..n * k / 2).map(|_| next()).collect();
+        let tables: Vec<f32> = (0..n / 4 * 16).map(|_| f32::from(next()) / 128.0 - 1.0).collect();
+        let scales: Vec<f16> =
+            (0..n * k / 4).map(|_| f16::from_f32(f32::from(next()) / 2048.0)).collect();
+        let packed = |dtype| Packed::owned(dtype, vec![n, k], codes.clone());
+        let scale = of_tensor(Tensor::f16(&[n, k / 4], scales));
+        vec![
+            of_tensor(Tensor::f16(&[n, k], halves)),
+            of_tensor(Tensor::f32(&[n, k], floats)),
+            std::sync::Arc::new(
+                Lut::new(packed(DType::U4), tables, &[n / 4, 1, 16, 1], DType::F16, 0).unwrap(),
+            ),
+            std::sync::Arc::new(
+                Blockwise::new(packed(DType::I4), scale, None, vec![n, k / 4], DType::F16).unwrap(),
+            ),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn every_form_multiplies_as_its_expanded_self(n in 1_usize..40, k in 1_usize..40, t in 1_usize..9, seed: u64) {
+            let (n, k) = (n * 4, k * 4);
+            let x: Vec<f32> = (0..t * k).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect();
+            for w in forms(n, k, seed) {
+                let plain = expand(&*w).to_f32().unwrap();
+                let dense = |t: usize, n_: usize| -> f64 { (0..k).map(|i| f64::from(plain[n_ * k + i]) * f64::from(x[t * k + i])).sum() };
+                // k additions of terms below 2 in magnitude.
+                let bound = 2.0 * (k * k) as f64 * f64::from(f32::EPSILON);
+                let mut got = vec![0.0; n * t];
+                rows(&*w, (n, k), &Columns { data: &x, t, k_stride: 1, t_stride: k }, &mut got);
+                let mut turned = vec![0.0; n * t];
+                turn(&got, t, None, &mut turned);
+                for (i, &v) in turned.iter().enumerate() {
+                    prop_assert!((f64::from(v) - dense(i / n, i % n)).abs() <= bound);
+                }
+                // The same elements read as `[k', n']` with the sides swapped.
+                let x: Vec<f32> = x.iter().cycle().take(t * n).copied().collect();
+                let mut got = vec![0.0; t * k];
+                columns(&*w, 0, (n, k), &x, t, &mut got);
+                for (i, &v) in got.iter().enumerate() {
+                    let want: f64 = (0..n).map(|p| f64::from(x[i / k * n + p]) * f64::from(plain[p * k + i % k])).sum();
+                    prop_assert!((f64::from(v) - want).abs() <= 2.0 * (n * n) as f64 * f64::from(f32::EPSILON));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_thread_count_does_not_matter() {
+        let (n, k) = (520, 128);
+        for w in forms(n, k, 7) {
+            for t in [1, 3, 20] {
+                let x: Vec<f32> =
+                    (0..t * k).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect();
+                let run = |threads| {
+                    let pool =
+                        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    let mut out = vec![0.0; n * t];
+                    pool.install(|| {
+                        rows(
+                            &*w,
+                            (n, k),
+                            &Columns { data: &x, t, k_stride: 1, t_stride: k },
+                            &mut out,
+                        )
+                    });
+                    out
+                };
+                assert_eq!(run(1), run(3), "t = {t}");
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Rounding to a declared type: to the nearest value it has, ties to even, overflow to infinity.
+
+use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::mil::DType;
+
+/// Elements handled by one thread at a time.
+const PIECE: usize = 1 << 14;
+
+/// Rounds every element to the values that `dtype` has.
+pub(crate) fn to(dtype: DType, values: &mut [f32]) {
+    let round: fn(&mut [f32]) = match dtype {
+        DType::F16 => to_f16,
+        DType::Bf16 => |piece| piece.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32()),
+        _ => return,
+    };
+    if values.len() <= PIECE {
+        round(values);
+    } else {
+        values.par_chunks_mut(PIECE).for_each(round);
+    }
+}
+
+fn to_f16(values: &mut [f32]) {
+    let mut halves = [f16::ZERO; 256];
+    for piece in values.chunks_mut(halves.len()) {
+        let halves = &mut halves[..piece.len()];
+        halves.convert_from_f32_slice(piece);
+        halves.convert_to_f32_slice(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_nearest_value_that_fp16_has(values in prop::collection::vec(-70_000.0_f32..70_000.0, 1..600), small in -1e-6_f32..1e-6) {
+            let mut rounded = values.clone();
+            rounded.push(small);
+            to(DType::F16, &mut rounded);
+            for (&x, &got) in values.iter().chain([&small]).zip(&rounded) {
+                let want = f16::from_f64(f64::from(x));
+                prop_assert_eq!(got, want.to_f32());
+                if got.is_finite() {
+                    for near in [want.to_bits() + 1, want.to_bits().wrapping_sub(1)] {
+                        let near = f16::from_bits(near).to_f32();
+                        prop_assert!(!near.is_finite() || near.signum() != got.signum() || (x - got).abs() <= (x - near).abs());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ties_and_ends() {
+        let cases = [
+            (2049.0, 2048.0),
+            (2051.0, 2052.0),
+            (65_519.0, 65_504.0),
+            (65_520.0, f32::INFINITY),
+            (1e-8, 0.0),
+        ];
+        for (x, want) in cases {
+            let mut v = [x];
+            to(DType::F16, &mut v);
+            assert_eq!(v[0], want);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Moving elements: transposition, slices, and runs along one axis.
+
+use super::broadcast::advance;
+
+/// Row-major steps of a shape.
+pub(crate) fn steps(shape: &[usize]) -> Vec<usize> {
+    let mut out = vec![1; shape.len()];
+    for i in (1..shape.len()).rev() {
+        out[i - 1] = out[i] * shape[i];
+    }
+    out
+}
+
+/// Gathers the elements at `start + Σ place · step` for every place of `shape`, in row-major order.
+pub(crate) fn gather<T: Clone>(src: &[T], start: isize, shape: &[usize], step: &[isize]) -> Vec<T> {
+    let n = shape.iter().product();
+    let mut out = Vec::with_capacity(n);
+    if n == 0 {
+        return out;
+    }
+    let (&inner, outer) = shape.split_last().unwrap_or((&1, &[]));
+    let inner_step = step.last().copied().unwrap_or(1);
+    let mut place = vec![0_usize; outer.len()];
+    loop {
+        let base =
+            start + place.iter().zip(step).map(|(&p, &s)| p.cast_signed() * s).sum::<isize>();
+        if inner_step == 1 {
+            let base = base.cast_unsigned();
+            out.extend_from_slice(&src[base..base + inner]);
+        } else {
+            out.extend(
+                (0..inner)
+                    .map(|i| src[(base + i.cast_signed() * inner_step).cast_unsigned()].clone()),
+            );
+        }
+        if !advance(&mut place, outer) {
+            return out;
+        }
+    }
+}
+
+/// Writes `values` to the places that [`gather`] would read.
+pub(crate) fn scatter<T: Clone>(
+    dst: &mut [T],
+    start: isize,
+    shape: &[usize],
+    step: &[isize],
+    values: &[T],
+) {
+    if values.is_empty() {
+        return;
+    }
+    let (&inner, outer) = shape.split_last().unwrap_or((&1, &[]));
+    let inner_step = step.last().copied().unwrap_or(1);
+    let mut place = vec![0_usize; outer.len()];
+    for values in values.chunks(inner) {
+        let base =
+            start + place.iter().zip(step).map(|(&p, &s)| p.cast_signed() * s).sum::<isize>();
+        if inner_step == 1 {
+            let base = base.cast_unsigned();
+            dst[base..base + inner].clone_from_slice(values);
+        } else {
+            for (i, v) in values.iter().enumerate() {
+                dst[(base + i.cast_signed() * inner_step).cast_unsigned()].clone_from(v);
+            }
+        }
+        advance(&mut place, outer);
+    }
+}
+
+/// Dimensions in the order of `perm`.
+pub(crate) fn transpose<T: Clone>(src: &[T], shape: &[usize], perm: &[usize]) -> Vec<T> {
+    let from = steps(shape);
+    let to: Vec<usize> = perm.iter().map(|&p| shape[p]).collect();
+    let step: Vec<isize> = perm.iter().map(|&p| from[p].cast_signed()).collect();
+    gather(src, 0, &to, &step)
+}
+
+/// Extents before, at and after `axis`, each as one number.
+pub(crate) fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes() {
+        let src: Vec<i32> = (0..24).collect();
+        let cases: [(&[usize], &[usize], [i32; 6]); 3] = [
+            (&[2, 3, 4], &[0, 2, 1], [0, 4, 8, 1, 5, 9]),
+            (&[2, 3, 4], &[1, 0, 2], [0, 1, 2, 3, 12, 13]),
+            (&[2, 12], &[1, 0], [0, 12, 1, 13, 2, 14]),
+        ];
+        for (shape, perm, want) in cases {
+            assert_eq!(transpose(&src, shape, perm)[..6], want);
+        }
+    }
+
+    #[test]
+    fn backward_and_spaced_runs_come_back() {
+        let src: Vec<i32> = (0..12).collect();
+        // Rows 2 and 0, columns 3 and 1.
+        let (start, shape, step) = (11, [2, 2], [-8, -2]);
+        let got = gather(&src, start, &shape, &step);
+        assert_eq!(got, [11, 9, 3, 1]);
+        let mut back = vec![0; 12];
+        scatter(&mut back, start, &shape, &step, &got);
+        assert_eq!(back, [0, 1, 0, 3, 0, 0, 0, 0, 0, 9, 0, 11]);
+    }
+}

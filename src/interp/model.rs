@@ -1,0 +1,337 @@
+//! `Model` and `Function`: a planned program, ready to run.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::error::{LoadError, RunError};
+use super::plan;
+use super::pool::Pool;
+use super::run::{In, Run, Step, declare, show};
+use super::state::State;
+use super::tensor::Tensor;
+use crate::mil::{Blobs, DType, Program};
+
+/// What results are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Each result to its declared type.
+    Declared,
+    /// Nothing: the same graph in f32.
+    F32,
+}
+
+/// How a program is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// What results are rounded to.
+    pub precision: Precision,
+}
+
+/// An input, output or state: its name and declared type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The name.
+    pub name: String,
+    /// Type of one element.
+    pub dtype: DType,
+    /// The extents; nothing where an extent is known only when run.
+    pub shape: Vec<Option<usize>>,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.dtype, show(&self.shape))
+    }
+}
+
+impl Port {
+    fn holds(&self, tensor: &Tensor) -> bool {
+        self.shape.len() == tensor.rank()
+            && self.shape.iter().zip(tensor.shape()).all(|(d, &n)| d.is_none_or(|d| d == n))
+    }
+}
+
+/// A planned program.
+#[derive(Debug)]
+pub struct Model {
+    functions: BTreeMap<String, Function>,
+}
+
+impl Model {
+    /// Plans all functions of `program`; constants stay in `blobs` where they can.
+    pub fn load(
+        program: &Program,
+        blobs: &Arc<dyn Blobs>,
+        options: Options,
+    ) -> Result<Self, LoadError> {
+        let functions = plan::program(program, blobs.as_ref(), options)?;
+        let mut states: BTreeMap<&str, &Port> = BTreeMap::new();
+        for port in functions.values().flat_map(|f| &f.states) {
+            let first = states.entry(&port.name).or_insert(port);
+            if *first != port {
+                let (first, second) = (first.to_string(), port.to_string());
+                return Err(LoadError::States { name: port.name.clone(), first, second });
+            }
+        }
+        Ok(Self { functions })
+    }
+
+    /// The functions by name.
+    pub fn functions(&self) -> &BTreeMap<String, Function> {
+        &self.functions
+    }
+
+    /// One function.
+    pub fn function(&self, name: &str) -> Result<&Function, RunError> {
+        self.functions.get(name).ok_or_else(|| RunError::NoFunction {
+            name: name.to_owned(),
+            present: self.functions.keys().cloned().collect(),
+        })
+    }
+
+    /// The states of all functions, zero.
+    pub fn state(&self) -> State {
+        let first = self.functions.values().next();
+        let halves = first.is_none_or(|f| f.precision == Precision::Declared);
+        State::zeros(self.functions.values().flat_map(|f| &f.states), halves)
+    }
+}
+
+/// The results of a run by name, tapped values among them.
+#[derive(Debug, Clone, Default)]
+pub struct Outputs {
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Outputs {
+    /// A result.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// Hands a result over.
+    pub fn take(&mut self, name: &str) -> Option<Tensor> {
+        self.tensors.remove(name)
+    }
+
+    /// All results in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+}
+
+/// One planned function.
+pub struct Function {
+    pub(super) name: String,
+    pub(super) inputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
+    pub(super) states: Vec<Port>,
+    pub(super) input_slots: Vec<usize>,
+    pub(super) output_args: Vec<In>,
+    pub(super) steps: Vec<Step>,
+    pub(super) n_slots: usize,
+    pub(super) precision: Precision,
+    pub(super) room: Mutex<Room>,
+}
+
+/// What one run leaves for the next: the slots (empty) and free vectors.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    slots: Vec<Option<Tensor>>,
+    pool: RefCell<Pool>,
+}
+
+impl Function {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The inputs in order, without states.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The outputs in order.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// The states that the function reads or writes.
+    pub fn states(&self) -> &[Port] {
+        &self.states
+    }
+
+    /// The number of operations that run, after constants are folded.
+    pub fn n_steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Runs the function: inputs are cast to their declared types, states change in place, `taps` are intermediate
+    /// values to return besides the outputs.
+    pub fn run(
+        &self,
+        inputs: &[(&str, Tensor)],
+        state: &mut State,
+        taps: &[&str],
+    ) -> Result<Outputs, RunError> {
+        self.check_states(state)?;
+        let mut room = self.room.try_lock().map_or_else(
+            |locked| match locked {
+                std::sync::TryLockError::Poisoned(p) => {
+                    std::mem::take(&mut *PoisonError::into_inner(p))
+                }
+                std::sync::TryLockError::WouldBlock => Room::default(),
+            },
+            |mut free| std::mem::take(&mut *free),
+        );
+        room.slots.clear();
+        room.slots.resize(self.n_slots, None);
+        self.fill_inputs(inputs, &mut room.slots)?;
+        let mut outputs = Outputs::default();
+        let mut tapped = self.tap_inputs(taps, &room.slots, &mut outputs);
+        for step in &self.steps {
+            let mut run = Run {
+                slots: &mut room.slots,
+                takes: &step.takes,
+                state: &mut *state,
+                pool: &room.pool,
+            };
+            step.run(&mut run, self.precision).map_err(|source| RunError::Op {
+                op: step.outs.first().map_or_else(|| step.kind.clone(), |o| o.name.clone()),
+                kind: step.kind.clone(),
+                source,
+            })?;
+            if tapped < taps.len() {
+                for out in step.outs.iter().filter(|o| taps.contains(&o.name.as_str())) {
+                    if let Some(value) = &room.slots[out.slot] {
+                        outputs.tensors.insert(out.name.clone(), value.clone());
+                        tapped += 1;
+                    }
+                }
+            }
+        }
+        for (port, from) in self.outputs.iter().zip(&self.output_args) {
+            let value = match from {
+                In::Const(tensor) => Some(tensor.clone()),
+                In::Slot(slot) => room.slots[*slot].clone(),
+            };
+            let value = value.expect("outputs live to the end");
+            outputs.tensors.insert(port.name.clone(), value);
+        }
+        for tap in taps {
+            if outputs.get(tap).is_none() {
+                return Err(RunError::NoTap {
+                    name: (*tap).to_owned(),
+                    function: self.name.clone(),
+                });
+            }
+        }
+        room.slots.clear();
+        if let Ok(mut free) = self.room.try_lock() {
+            *free = room;
+        }
+        Ok(outputs)
+    }
+
+    fn check_states(&self, state: &State) -> Result<(), RunError> {
+        for port in &self.states {
+            let tensor = state.get(&port.name);
+            if !tensor.is_some_and(|t| port.holds(t) && t.dtype() == port.dtype) {
+                return Err(RunError::State {
+                    name: port.name.clone(),
+                    expected: port.to_string(),
+                    actual: tensor.map_or_else(
+                        || "absent, or lost in a run that failed".to_owned(),
+                        Tensor::describe,
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_inputs(
+        &self,
+        inputs: &[(&str, Tensor)],
+        slots: &mut [Option<Tensor>],
+    ) -> Result<(), RunError> {
+        for (name, _) in inputs {
+            if !self.inputs.iter().any(|port| port.name == *name) {
+                return Err(RunError::NotAnInput {
+                    name: (*name).to_owned(),
+                    present: self.inputs.iter().map(|p| p.name.clone()).collect(),
+                });
+            }
+        }
+        for (port, &slot) in self.inputs.iter().zip(&self.input_slots) {
+            let given = inputs.iter().find(|(name, _)| *name == port.name);
+            let Some((_, tensor)) = given else {
+                let expected = port.to_string();
+                return Err(RunError::NoInput { name: port.name.clone(), expected });
+            };
+            let wrong = || RunError::Input {
+                name: port.name.clone(),
+                expected: port.to_string(),
+                actual: tensor.describe(),
+            };
+            if !port.holds(tensor) {
+                return Err(wrong());
+            }
+            let cast = cast_input(tensor, port.dtype).ok_or_else(wrong)?;
+            slots[slot] = Some(declare(cast, port.dtype, self.precision).map_err(|_| wrong())?);
+        }
+        Ok(())
+    }
+
+    fn tap_inputs(&self, taps: &[&str], slots: &[Option<Tensor>], outputs: &mut Outputs) -> usize {
+        let mut tapped = 0;
+        for (port, &slot) in self.inputs.iter().zip(&self.input_slots) {
+            if taps.contains(&port.name.as_str())
+                && let Some(value) = &slots[slot]
+            {
+                outputs.tensors.insert(port.name.clone(), value.clone());
+                tapped += 1;
+            }
+        }
+        tapped
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function")
+            .field("name", &self.name)
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .field("states", &self.states)
+            .field("steps", &self.steps.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The elements in the carrier of `dtype`; floats to whole numbers only where nothing is lost.
+fn cast_input(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
+    let from = tensor.dtype();
+    let same =
+        from == dtype || (from.is_float() && dtype.is_float()) || (from.is_int() && dtype.is_int());
+    if same {
+        return Some(tensor.clone());
+    }
+    let values = tensor.to_f32()?;
+    if dtype.is_float() {
+        return Some(Tensor::f32(tensor.shape(), values));
+    }
+    if values.iter().any(|v| v.fract() != 0.0 || v.abs() > 16_777_216.0) {
+        return None;
+    }
+    match dtype {
+        DType::Str => None,
+        DType::Bool => {
+            Some(Tensor::bool(tensor.shape(), values.iter().map(|&v| v != 0.0).collect()))
+        }
+        _ => Some(Tensor::i32(tensor.shape(), values.iter().map(|&v| v as i32).collect())),
+    }
+}

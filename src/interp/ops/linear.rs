@@ -1,0 +1,279 @@
+//! `linear` and `matmul`: products, with constant weights used in the form they are stored in.
+
+use rayon::prelude::*;
+
+use crate::interp::error::OpError;
+use crate::interp::kernel::broadcast;
+use crate::interp::kernel::gemm::{Matrix, multiply};
+use crate::interp::kernel::product::{self, Columns};
+use crate::interp::run::{In, Kernel, Run};
+use crate::interp::site::Site;
+use crate::interp::stored::{Shared, Stored, of_tensor};
+use crate::interp::tensor::Tensor;
+
+type Built = Result<Kernel, OpError>;
+
+/// Rows of the left side that one thread multiplies at a time.
+const BAND: usize = 64;
+
+/// x · weightᵀ + bias, with weight stored `[out, in]`.
+pub(super) fn linear(site: &Site<'_, '_>) -> Built {
+    let x = site.input("x")?;
+    let weight = site.stored("weight")?;
+    let dynamic = if weight.is_none() { Some(site.input("weight")?) } else { None };
+    let bias = site.optional("bias")?;
+    Ok(Kernel::one(move |run| {
+        let weight = match (&weight, &dynamic) {
+            (Some(weight), _) => Shared::clone(weight),
+            (None, Some(weight)) => of_tensor(run.get(weight).clone()),
+            (None, None) => return Err(OpError::Missing("weight".to_owned())),
+        };
+        let bias = bias.as_ref().map(|b| run.get(b).f32s()).transpose()?;
+        times_rows(run, &x, &*weight, bias.as_deref())
+    }))
+}
+
+/// `x` of `[.., k]` times the rows of a weight `[n, k]`.
+fn times_rows(
+    run: &Run<'_>,
+    x: &In,
+    weight: &dyn Stored,
+    bias: Option<&[f32]>,
+) -> Result<Tensor, OpError> {
+    let x = run.get(x);
+    let (&[n, k], Some((&last, outer))) = (weight.shape(), x.shape().split_last()) else {
+        return Err(unfit(x.shape(), weight.shape()));
+    };
+    if last != k || bias.is_some_and(|b| b.len() != n) {
+        return Err(unfit(x.shape(), weight.shape()));
+    }
+    let values = x.f32s()?;
+    let t = outer.iter().product();
+    let mut shape = outer.to_vec();
+    shape.push(n);
+    let mut product = run.buffer(n * t);
+    product.resize(n * t, 0.0);
+    let columns = Columns { data: &values, t, k_stride: 1, t_stride: k };
+    product::rows(weight, (n, k), &columns, &mut product);
+    if t == 1 {
+        if let Some(bias) = bias {
+            product.iter_mut().zip(bias).for_each(|(p, &b)| *p += b);
+        }
+        return Ok(Tensor::f32(&shape, product));
+    }
+    let mut out = run.buffer(n * t);
+    out.resize(n * t, 0.0);
+    product::turn(&product, t, bias, &mut out);
+    run.pool.borrow_mut().give(product);
+    Ok(Tensor::f32(&shape, out))
+}
+
+/// x · y over the last two dimensions, either side transposed, the others stretched.
+pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
+    let transpose_x = site.bool("transpose_x", false)?;
+    let transpose_y = site.bool("transpose_y", false)?;
+    if let Some(weight) = site.stored("y")?
+        && weight.shape().len() == 2
+        && weight.dtype().is_float()
+        && !transpose_x
+    {
+        let x = site.input("x")?;
+        return Ok(Kernel::one(move |run| {
+            if transpose_y {
+                times_rows(run, &x, &*weight, None)
+            } else {
+                times_columns(run, &x, &*weight)
+            }
+        }));
+    }
+    let (x, y) = (site.input("x")?, site.input("y")?);
+    Ok(Kernel::one(move |run| batched(run, (&x, transpose_x), (&y, transpose_y))))
+}
+
+/// `x` of `[.., k]` times a weight `[k, n]`.
+fn times_columns(run: &Run<'_>, x: &In, weight: &dyn Stored) -> Result<Tensor, OpError> {
+    let x = run.get(x);
+    let (&[k, n], Some((&last, outer))) = (weight.shape(), x.shape().split_last()) else {
+        return Err(unfit(x.shape(), weight.shape()));
+    };
+    if last != k {
+        return Err(unfit(x.shape(), weight.shape()));
+    }
+    let values = x.f32s()?;
+    let t = outer.iter().product();
+    let mut shape = outer.to_vec();
+    shape.push(n);
+    let mut out = run.buffer(n * t);
+    out.resize(n * t, 0.0);
+    product::columns(weight, 0, (k, n), &values, t, &mut out);
+    Ok(Tensor::f32(&shape, out))
+}
+
+/// One side of a product: its batch extents and how its matrices lie.
+struct Side {
+    batch: Vec<usize>,
+    rows: usize,
+    columns: usize,
+    row: usize,
+    column: usize,
+}
+
+impl Side {
+    fn of(shape: &[usize], transposed: bool, left: bool) -> Option<Self> {
+        let (batch, m, n) = match shape {
+            [] => return None,
+            // A vector is one row on the left and one column on the right.
+            [k] if left => (&[][..], 1, *k),
+            [k] => (&[][..], *k, 1),
+            [batch @ .., m, n] => (batch, *m, *n),
+        };
+        let batch = batch.to_vec();
+        Some(if transposed && shape.len() > 1 {
+            Self { batch, rows: n, columns: m, row: 1, column: n }
+        } else {
+            Self { batch, rows: m, columns: n, row: n, column: 1 }
+        })
+    }
+}
+
+fn batched(run: &Run<'_>, x: (&In, bool), y: (&In, bool)) -> Result<Tensor, OpError> {
+    let (a, b) = (run.get(x.0), run.get(y.0));
+    let unfit = || unfit(a.shape(), b.shape());
+    let left = Side::of(a.shape(), x.1, true).ok_or_else(unfit)?;
+    let right = Side::of(b.shape(), y.1, false).ok_or_else(unfit)?;
+    if left.columns != right.rows {
+        return Err(unfit());
+    }
+    let batch = broadcast::shape(&left.batch, &right.batch).map_err(|_| unfit())?;
+    let (m, n, k) = (left.rows, right.columns, left.columns);
+    let mut shape = batch.clone();
+    shape.extend((a.rank() > 1).then_some(m));
+    shape.extend((b.rank() > 1).then_some(n));
+    let (size_a, size_b) = (m * k, k * n);
+    let offsets = |side: &Side, size: usize| -> Vec<usize> {
+        let count = side.batch.iter().product::<usize>();
+        let each: Vec<usize> = (0..count).map(|i| i * size).collect();
+        broadcast::expand(&each, &side.batch, &batch)
+    };
+    let (at_a, at_b) = (offsets(&left, size_a), offsets(&right, size_b));
+    if let (Some(p), Some(q)) = (a.as_i32(), b.as_i32()) {
+        let mut out = Vec::with_capacity(shape.iter().product());
+        for (&i, &j) in at_a.iter().zip(&at_b) {
+            for r in 0..m {
+                for c in 0..n {
+                    let term = |d: usize| {
+                        p[i + r * left.row + d * left.column]
+                            .wrapping_mul(q[j + d * right.row + c * right.column])
+                    };
+                    out.push((0..k).map(term).fold(0, i32::wrapping_add));
+                }
+            }
+        }
+        return Ok(Tensor::i32(&shape, out));
+    }
+    let (p, q) = (a.f32s()?, b.f32s()?);
+    let mut out = run.buffer(shape.iter().product());
+    out.resize(shape.iter().product(), 0.0);
+    if !out.is_empty() {
+        let bands = m.div_ceil(BAND);
+        let mut tasks = Vec::with_capacity(at_a.len() * bands);
+        for (whole, (&i, &j)) in out.chunks_mut(m * n).zip(at_a.iter().zip(&at_b)) {
+            for (band, part) in whole.chunks_mut(BAND * n).enumerate() {
+                tasks.push((i + band * BAND * left.row, j, part));
+            }
+        }
+        tasks.into_par_iter().for_each(|(i, j, part)| {
+            let a = Matrix::new(&p[i.min(p.len())..], left.row, left.column);
+            let b = Matrix::new(&q[j.min(q.len())..], right.row, right.column);
+            multiply((part.len() / n, n, k), a, b, part, n, false);
+        });
+    }
+    Ok(Tensor::f32(&shape, out))
+}
+
+fn unfit(a: &[usize], b: &[usize]) -> OpError {
+    OpError::invalid(format!("shapes {a:?} and {b:?} do not multiply"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interp::testing::{check, floats};
+    use crate::mil::DType;
+
+    #[test]
+    fn linear_with_a_weight_that_is_constant_or_computed() {
+        let x = || floats(&[1, 2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let w = || floats(&[3, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        let bias = || floats(&[3], &[0.5, 0.0, -1.0]);
+        let want = [1.5, 2.0, 2.0, 3.5, 4.0, 6.0];
+        check("linear")
+            .input("x", x())
+            .constant("weight", &w())
+            .constant("bias", &bias())
+            .gives(&[1, 2, 3], &want);
+        check("linear")
+            .input("x", x())
+            .input("weight", w())
+            .input("bias", bias())
+            .gives(&[1, 2, 3], &want);
+        let failed = check("linear")
+            .input("x", floats(&[1, 8, 64], &[0.0; 512]))
+            .constant("weight", &floats(&[2, 32], &[0.0; 64]))
+            .fails();
+        assert_eq!(
+            failed,
+            "operation `out` (`linear`) failed: shapes [1, 8, 64] and [2, 32] do not multiply"
+        );
+    }
+
+    #[test]
+    fn matmul_of_every_side() {
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let y = [1.0, 0.0, 2.0, 0.0, 1.0, 3.0];
+        let want = [7.0, 11.0, 16.0, 23.0];
+        let y_turned = [1.0, 0.0, 0.0, 1.0, 2.0, 3.0];
+        // [2, 3] · [3, 2] with y = [[1, 0], [0, 1], [2, 3]].
+        for constant in [true, false] {
+            for (shape, values, turned) in [([3, 2], y_turned, false), ([2, 3], y, true)] {
+                let c = check("matmul").input("x", floats(&[2, 3], &x)).flag("transpose_y", turned);
+                let c = if constant {
+                    c.constant("y", &floats(&shape, &values))
+                } else {
+                    c.input("y", floats(&shape, &values))
+                };
+                c.gives(&[2, 2], &want);
+            }
+        }
+        let turned = floats(&[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        check("matmul")
+            .input("x", turned)
+            .flag("transpose_x", true)
+            .input("y", floats(&[3, 2], &y_turned))
+            .gives(&[2, 2], &want);
+    }
+
+    #[test]
+    fn matmul_stretches_batches_and_takes_vectors() {
+        let x = floats(&[2, 1, 1, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let y = floats(&[3, 2, 1], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        check("matmul")
+            .input("x", x)
+            .input("y", y)
+            .gives(&[2, 3, 1, 1], &[1.0, 2.0, 3.0, 3.0, 4.0, 7.0]);
+        check("matmul")
+            .input("x", floats(&[2], &[1.0, 2.0]))
+            .input("y", floats(&[2], &[3.0, 4.0]))
+            .gives(&[], &[11.0]);
+        let (x, y) = (Tensor::i32(&[1, 2], vec![1, 2]), Tensor::i32(&[2, 1], vec![3, 4]));
+        check("matmul").input("x", x).input("y", y).out(DType::I32).gives(&[1, 1], &[11.0]);
+        let failed = check("matmul")
+            .input("x", floats(&[1, 2], &[0.0; 2]))
+            .input("y", floats(&[3, 1], &[0.0; 3]))
+            .fails();
+        assert_eq!(
+            failed,
+            "operation `out` (`matmul`) failed: shapes [1, 2] and [3, 1] do not multiply"
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! The operations: one visible table of name, opsets and constructor; files are named as coremltools' `mil/ops/defs`.
+//!
+//! A constructor reads an operation's parameters once, when the program is planned, and gives the kernel that runs.
+//! To add an operation: write its function in the file of its family and add its line here.
+
+mod activation;
+mod compression;
+mod conv;
+mod elementwise_binary;
+mod elementwise_unary;
+mod gather;
+mod linear;
+mod normalization;
+mod reduction;
+mod scatter;
+mod slicing;
+mod states;
+mod tensor_operation;
+mod tensor_sorting;
+mod tensor_transformation;
+mod transformers;
+
+use super::error::OpError;
+use super::run::{Kernel, Run};
+use super::site::Site;
+use super::tensor::Tensor;
+
+/// The versions of the operation set, by the system that brought them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the variants are coremltools' own names")]
+pub enum Opset {
+    IOS15,
+    IOS16,
+    IOS17,
+    IOS18,
+}
+
+use Opset::{IOS15, IOS16, IOS17, IOS18};
+
+impl Opset {
+    /// The opset that a function names, such as `CoreML8`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "CoreML5" => IOS15,
+            "CoreML6" => IOS16,
+            "CoreML7" => IOS17,
+            "CoreML8" => IOS18,
+            _ => return None,
+        })
+    }
+}
+
+type Build = fn(&Site<'_, '_>) -> Result<Kernel, OpError>;
+
+/// One operation: its name, the opsets that have it in this form, and its constructor.
+pub(crate) struct Entry {
+    name: &'static str,
+    since: Opset,
+    until: Opset,
+    pub(crate) build: Build,
+}
+
+const fn op(name: &'static str, since: Opset, until: Opset, build: Build) -> Entry {
+    Entry { name, since, until, build }
+}
+
+/// The table.
+const TABLE: &[Entry] = &[
+    op("abs", IOS15, IOS18, elementwise_unary::abs),
+    op("acos", IOS15, IOS18, elementwise_unary::acos),
+    op("add", IOS15, IOS18, elementwise_binary::add),
+    op("argsort", IOS15, IOS18, tensor_sorting::argsort),
+    op("asin", IOS15, IOS18, elementwise_unary::asin),
+    op("atan", IOS15, IOS18, elementwise_unary::atan),
+    op("atanh", IOS15, IOS18, elementwise_unary::atanh),
+    op("band_part", IOS15, IOS18, tensor_operation::band_part),
+    op("batch_norm", IOS15, IOS18, normalization::batch_norm),
+    op("cast", IOS15, IOS18, elementwise_unary::cast),
+    op("ceil", IOS15, IOS18, elementwise_unary::ceil),
+    op("clamped_relu", IOS15, IOS18, activation::clamped_relu),
+    op("clip", IOS15, IOS18, elementwise_unary::clip),
+    op("concat", IOS15, IOS18, tensor_operation::concat),
+    op("constexpr_affine_dequantize", IOS16, IOS18, compression::affine_dequantize),
+    op("constexpr_blockwise_shift_scale", IOS18, IOS18, compression::blockwise_shift_scale),
+    op("constexpr_cast", IOS16, IOS18, compression::cast),
+    op("constexpr_lut_to_dense", IOS16, IOS17, compression::lut_to_dense_ios16),
+    op("constexpr_lut_to_dense", IOS18, IOS18, compression::lut_to_dense),
+    op("constexpr_lut_to_sparse", IOS18, IOS18, compression::lut_to_sparse),
+    op(
+        "constexpr_sparse_blockwise_shift_scale",
+        IOS18,
+        IOS18,
+        compression::sparse_blockwise_shift_scale,
+    ),
+    op("constexpr_sparse_to_dense", IOS16, IOS17, compression::sparse_to_dense_ios16),
+    op("constexpr_sparse_to_dense", IOS18, IOS18, compression::sparse_to_dense),
+    op("conv", IOS15, IOS18, conv::conv),
+    op("coreml_update_state", IOS18, IOS18, states::update),
+    op("cos", IOS15, IOS18, elementwise_unary::cos),
+    op("cosh", IOS15, IOS18, elementwise_unary::cosh),
+    op("cumsum", IOS15, IOS18, tensor_operation::cumsum),
+    op("elu", IOS15, IOS18, activation::elu),
+    op("equal", IOS15, IOS18, elementwise_binary::equal),
+    op("erf", IOS15, IOS18, elementwise_unary::erf),
+    op("exp", IOS15, IOS18, elementwise_unary::exp),
+    op("exp2", IOS15, IOS18, elementwise_unary::exp2),
+    op("expand_dims", IOS15, IOS18, tensor_transformation::expand_dims),
+    op("fill", IOS15, IOS18, tensor_operation::fill),
+    op("fill_like", IOS16, IOS18, tensor_operation::fill_like),
+    op("flatten2d", IOS15, IOS18, tensor_operation::flatten2d),
+    op("floor", IOS15, IOS18, elementwise_unary::floor),
+    op("floor_div", IOS15, IOS18, elementwise_binary::floor_div),
+    op("gather", IOS15, IOS16, gather::gather_ios15),
+    op("gather", IOS17, IOS18, gather::gather_ios17),
+    op("gather_along_axis", IOS15, IOS16, gather::along_axis_ios15),
+    op("gather_along_axis", IOS17, IOS18, gather::along_axis_ios17),
+    op("gather_nd", IOS15, IOS16, gather::nd_ios15),
+    op("gather_nd", IOS17, IOS18, gather::nd_ios17),
+    op("gelu", IOS15, IOS18, activation::gelu),
+    op("greater", IOS15, IOS18, elementwise_binary::greater),
+    op("greater_equal", IOS15, IOS18, elementwise_binary::greater_equal),
+    op("identity", IOS15, IOS18, tensor_operation::identity),
+    op("inverse", IOS15, IOS18, elementwise_unary::inverse),
+    op("l2_norm", IOS15, IOS18, normalization::l2_norm),
+    op("layer_norm", IOS15, IOS18, normalization::layer_norm),
+    op("leaky_relu", IOS15, IOS18, activation::leaky_relu),
+    op("less", IOS15, IOS18, elementwise_binary::less),
+    op("less_equal", IOS15, IOS18, elementwise_binary::less_equal),
+    op("linear", IOS15, IOS18, linear::linear),
+    op("linear_activation", IOS15, IOS18, activation::linear_activation),
+    op("log", IOS15, IOS18, elementwise_unary::log),
+    op("logical_and", IOS15, IOS18, elementwise_binary::logical_and),
+    op("logical_not", IOS15, IOS18, elementwise_unary::logical_not),
+    op("logical_or", IOS15, IOS18, elementwise_binary::logical_or),
+    op("logical_xor", IOS15, IOS18, elementwise_binary::logical_xor),
+    op("matmul", IOS15, IOS18, linear::matmul),
+    op("maximum", IOS15, IOS18, elementwise_binary::maximum),
+    op("minimum", IOS15, IOS18, elementwise_binary::minimum),
+    op("mod", IOS15, IOS18, elementwise_binary::modulo),
+    op("mul", IOS15, IOS18, elementwise_binary::mul),
+    op("non_zero", IOS15, IOS18, tensor_operation::non_zero),
+    op("not_equal", IOS15, IOS18, elementwise_binary::not_equal),
+    op("one_hot", IOS15, IOS18, tensor_operation::one_hot),
+    op("pad", IOS15, IOS18, tensor_operation::pad),
+    op("pow", IOS15, IOS18, elementwise_binary::pow),
+    op("prelu", IOS15, IOS18, activation::prelu),
+    op("range_1d", IOS15, IOS18, tensor_operation::range_1d),
+    op("read_state", IOS18, IOS18, states::read),
+    op("real_div", IOS15, IOS18, elementwise_binary::real_div),
+    op("reduce_argmax", IOS15, IOS18, reduction::argmax),
+    op("reduce_argmin", IOS15, IOS18, reduction::argmin),
+    op("reduce_l1_norm", IOS15, IOS18, reduction::l1_norm),
+    op("reduce_l2_norm", IOS15, IOS18, reduction::l2_norm),
+    op("reduce_log_sum", IOS15, IOS18, reduction::log_sum),
+    op("reduce_log_sum_exp", IOS15, IOS18, reduction::log_sum_exp),
+    op("reduce_max", IOS15, IOS18, reduction::max),
+    op("reduce_mean", IOS15, IOS18, reduction::mean),
+    op("reduce_min", IOS15, IOS18, reduction::min),
+    op("reduce_prod", IOS15, IOS18, reduction::prod),
+    op("reduce_sum", IOS15, IOS18, reduction::sum),
+    op("reduce_sum_square", IOS15, IOS18, reduction::sum_square),
+    op("relu", IOS15, IOS18, activation::relu),
+    op("relu6", IOS15, IOS18, activation::relu6),
+    op("reshape", IOS15, IOS18, tensor_transformation::reshape),
+    op("reshape_like", IOS16, IOS18, tensor_transformation::reshape_like),
+    op("reverse", IOS15, IOS18, tensor_transformation::reverse),
+    op("round", IOS15, IOS18, elementwise_unary::round),
+    op("rsqrt", IOS15, IOS18, elementwise_unary::rsqrt),
+    op("scaled_dot_product_attention", IOS18, IOS18, transformers::scaled_dot_product_attention),
+    op("scaled_tanh", IOS15, IOS18, activation::scaled_tanh),
+    op("scatter", IOS15, IOS18, scatter::scatter),
+    op("scatter_along_axis", IOS15, IOS18, scatter::along_axis),
+    op("scatter_nd", IOS15, IOS18, scatter::nd),
+    op("select", IOS15, IOS18, elementwise_binary::select),
+    op("shape", IOS15, IOS18, tensor_operation::shape),
+    op("sigmoid", IOS15, IOS18, activation::sigmoid),
+    op("sigmoid_hard", IOS15, IOS18, activation::sigmoid_hard),
+    op("sign", IOS15, IOS18, elementwise_unary::sign),
+    op("silu", IOS15, IOS18, activation::silu),
+    op("sin", IOS15, IOS18, elementwise_unary::sin),
+    op("sinh", IOS15, IOS18, elementwise_unary::sinh),
+    op("slice_by_index", IOS15, IOS18, slicing::slice_by_index),
+    op("slice_by_size", IOS15, IOS18, slicing::slice_by_size),
+    op("slice_update", IOS18, IOS18, slicing::slice_update),
+    op("softmax", IOS15, IOS18, activation::softmax),
+    op("softplus", IOS15, IOS18, activation::softplus),
+    op("softplus_parametric", IOS15, IOS18, activation::softplus_parametric),
+    op("softsign", IOS15, IOS18, activation::softsign),
+    op("split", IOS15, IOS18, tensor_operation::split),
+    op("sqrt", IOS15, IOS18, elementwise_unary::sqrt),
+    op("square", IOS15, IOS18, elementwise_unary::square),
+    op("squeeze", IOS15, IOS18, tensor_transformation::squeeze),
+    op("stack", IOS15, IOS18, tensor_operation::stack),
+    op("sub", IOS15, IOS18, elementwise_binary::sub),
+    op("tan", IOS15, IOS18, elementwise_unary::tan),
+    op("tanh", IOS15, IOS18, elementwise_unary::tanh),
+    op("threshold", IOS15, IOS18, elementwise_unary::threshold),
+    op("thresholded_relu", IOS15, IOS18, activation::thresholded_relu),
+    op("tile", IOS15, IOS18, tensor_operation::tile),
+    op("topk", IOS15, IOS15, tensor_sorting::topk_ios15),
+    op("topk", IOS16, IOS18, tensor_sorting::topk_ios16),
+    op("transpose", IOS15, IOS18, tensor_transformation::transpose),
+    op("write_state", IOS18, IOS18, states::write),
+];
+
+/// The operation of this name in this opset.
+pub(crate) fn lookup(name: &str, opset: Opset) -> Option<&'static Entry> {
+    TABLE.iter().find(|e| e.name == name && e.since <= opset && opset <= e.until)
+}
+
+/// Every supported operation with the first and last opset of each of its forms, in the order of their names.
+pub fn supported() -> impl Iterator<Item = (&'static str, Opset, Opset)> {
+    TABLE.iter().map(|e| (e.name, e.since, e.until))
+}
+
+/// Whether the same arguments always give the same results, so that an operation over constants can be folded.
+pub(crate) fn is_pure(name: &str) -> bool {
+    !matches!(name, "read_state" | "write_state" | "coreml_update_state")
+        && !name.starts_with("random_")
+}
+
+/// An axis counted from either end.
+fn axis(axis: i32, rank: usize) -> Result<usize, OpError> {
+    let counted = if axis < 0 { i64::from(axis) + rank as i64 } else { i64::from(axis) };
+    usize::try_from(counted)
+        .ok()
+        .filter(|&a| a < rank)
+        .ok_or_else(|| OpError::invalid(format!("axis {axis} is outside rank {rank}")))
+}
+
+/// Several axes counted from either end, in rising order.
+fn axes(from: &[i32], rank: usize) -> Result<Vec<usize>, OpError> {
+    let mut out = from.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    out.sort_unstable();
+    out.dedup();
+    Ok(out)
+}
+
+/// Extents given as whole numbers.
+fn extents(from: &[i32]) -> Result<Vec<usize>, OpError> {
+    let extent = |&n: &i32| {
+        usize::try_from(n).map_err(|_| OpError::invalid(format!("an extent of {n} in {from:?}")))
+    };
+    from.iter().map(extent).collect()
+}
+
+/// Floats of one shape computed from another tensor's floats one by one, in place where possible.
+fn map_f32(
+    run: &mut Run<'_>,
+    x: &super::run::In,
+    f: impl Fn(f32) -> f32 + Sync,
+) -> Result<Tensor, OpError> {
+    use rayon::prelude::*;
+    /// Elements worth a task of their own.
+    const PIECE: usize = 1 << 13;
+    let x = run.take(x);
+    let shape = x.shape().to_vec();
+    let mut values = x.into_f32s()?;
+    if values.len() <= PIECE {
+        values.iter_mut().for_each(|v| *v = f(*v));
+    } else {
+        values.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|v| *v = f(*v)));
+    }
+    Ok(Tensor::f32(&shape, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_no_form_hides_another() {
+        for pair in TABLE.windows(2) {
+            let [a, b] = pair else { unreachable!("windows of two") };
+            let after = a.name < b.name || (a.name == b.name && a.until < b.since);
+            assert!(after, "{} then {}", a.name, b.name);
+        }
+        assert!(TABLE.iter().all(|e| e.since <= e.until));
+    }
+}

@@ -1,0 +1,49 @@
+//! `read_state` and `write_state` (`coreml_update_state` before it is stored): tensors kept between calls.
+
+use crate::interp::error::OpError;
+use crate::interp::run::Kernel;
+use crate::interp::site::Site;
+
+/// The state as it is now; handed over without a copy when the function writes it again next.
+pub(super) fn read(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
+    let name = site.state("input")?;
+    let rewritten = site.later.iter().find_map(|op| match op.kind.as_str() {
+        "write_state" | "coreml_update_state"
+            if op.input_name("input") == Some(&name) || op.input_name("state") == Some(&name) =>
+        {
+            Some(true)
+        }
+        "read_state" if op.input_name("input") == Some(&name) => Some(false),
+        _ => None,
+    });
+    let hand_over = rewritten == Some(true);
+    Ok(Kernel::one(move |run| {
+        let tensor = if hand_over { run.state.take(&name) } else { run.state.get(&name).cloned() };
+        tensor.ok_or_else(|| {
+            OpError::invalid(format!("state `{name}` is read before it is written back"))
+        })
+    }))
+}
+
+/// Stores a tensor.
+pub(super) fn write(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
+    let name = site.state("input")?;
+    let data = site.input("data")?;
+    Ok(Kernel::many(move |run| {
+        let tensor = run.take(&data);
+        run.state.put(&name, tensor);
+        Ok(Vec::new())
+    }))
+}
+
+/// Stores a tensor and gives it back.
+pub(super) fn update(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
+    let name = site.state("state")?;
+    let value = site.input("value")?;
+    Ok(Kernel::one(move |run| {
+        let tensor = run.take(&value);
+        run.state.put(&name, tensor);
+        let stored = run.state.get(&name).cloned();
+        stored.ok_or_else(|| OpError::invalid(format!("state `{name}` is not there")))
+    }))
+}

@@ -1,0 +1,190 @@
+//! Other shapes for the same elements: `reshape`, `transpose`, `expand_dims`, `squeeze`, `reverse`.
+
+use super::{axes, axis};
+use crate::interp::error::OpError;
+use crate::interp::kernel::strided::{self, steps};
+use crate::interp::run::Kernel;
+use crate::interp::site::{Ints, Site};
+use crate::interp::tensor::map_carrier;
+
+type Built = Result<Kernel, OpError>;
+
+/// A new shape; −1 stands for what is left over, 0 for the extent at its place.
+pub(super) fn reshape(site: &Site<'_, '_>) -> Built {
+    let (x, shape) = (site.input("x")?, Ints::of(site, "shape")?);
+    Ok(Kernel::one(move |run| {
+        let to = resolve(run.get(&x).shape(), shape.get(run)?)?;
+        Ok(run.take(&x).reshaped(to))
+    }))
+}
+
+fn resolve(from: &[usize], to: &[i32]) -> Result<Vec<usize>, OpError> {
+    let unfit = || OpError::invalid(format!("shape {from:?} does not become {to:?}"));
+    let total: usize = from.iter().product();
+    let keeps = to.len() == from.len();
+    let mut out = Vec::with_capacity(to.len());
+    let mut open = None;
+    for (i, &n) in to.iter().enumerate() {
+        out.push(match n {
+            -1 if open.is_none() => {
+                open = Some(i);
+                1
+            }
+            0 if keeps => from[i],
+            n => usize::try_from(n).map_err(|_| unfit())?,
+        });
+    }
+    let known: usize = out.iter().product();
+    if let Some(i) = open {
+        if known == 0 || total % known != 0 {
+            return Err(unfit());
+        }
+        out[i] = total / known;
+    } else if known != total {
+        return Err(unfit());
+    }
+    Ok(out)
+}
+
+/// A shape put together from dimensions of other tensors.
+pub(super) fn reshape_like(site: &Site<'_, '_>) -> Built {
+    let x = site.input("x")?;
+    let refs = site.inputs("ref_tensors")?;
+    let numbers = |parameter: &str| -> Result<Vec<i32>, OpError> {
+        let constant = |from| match from {
+            crate::interp::run::In::Const(t) => match (t.as_i32(), t.as_bool()) {
+                (Some(&[n]), _) => Ok(n),
+                (_, Some(&[b])) => Ok(i32::from(b)),
+                _ => {
+                    Err(OpError::invalid(format!("parameter `{parameter}` holds {}", t.describe())))
+                }
+            },
+            crate::interp::run::In::Slot(_) => Err(OpError::NotConstant(parameter.to_owned())),
+        };
+        site.inputs(parameter)?.into_iter().map(constant).collect()
+    };
+    let (begins, ends, masks) = (numbers("begins")?, numbers("ends")?, numbers("end_masks")?);
+    Ok(Kernel::one(move |run| {
+        let mut to = Vec::new();
+        for (i, from) in refs.iter().enumerate() {
+            let shape = run.get(from).shape();
+            let at = |n: i32| if n < 0 { n + shape.len() as i32 } else { n }.max(0) as usize;
+            let end = if masks.get(i) == Some(&0) {
+                ends.get(i).map_or(shape.len(), |&e| at(e))
+            } else {
+                shape.len()
+            };
+            let begin = begins.get(i).map_or(0, |&b| at(b)).min(shape.len());
+            to.extend_from_slice(&shape[begin..end.clamp(begin, shape.len())]);
+        }
+        let x = run.take(&x);
+        if to.iter().product::<usize>() != x.len() {
+            return Err(OpError::invalid(format!("shape {:?} does not become {to:?}", x.shape())));
+        }
+        Ok(x.reshaped(to))
+    }))
+}
+
+/// Dimensions in the order of `perm`.
+pub(super) fn transpose(site: &Site<'_, '_>) -> Built {
+    let x = site.input("x")?;
+    let perm = site.ints("perm")?.ok_or_else(|| OpError::Missing("perm".to_owned()))?;
+    let rank = perm.len();
+    let perm = perm.iter().map(|&p| axis(p, rank)).collect::<Result<Vec<_>, _>>()?;
+    if axes(&perm.iter().map(|&p| p as i32).collect::<Vec<_>>(), rank)?.len() != rank {
+        return Err(OpError::invalid(format!("perm {perm:?} names a dimension twice")));
+    }
+    Ok(Kernel::one(move |run| {
+        let t = run.get(&x);
+        if t.rank() != perm.len() {
+            return Err(OpError::invalid(format!("perm {perm:?} for shape {:?}", t.shape())));
+        }
+        let shape: Vec<usize> = perm.iter().map(|&p| t.shape()[p]).collect();
+        // Elements stay where they are when only dimensions of one place change their order.
+        let moved = perm.iter().copied().filter(|&p| t.shape()[p] != 1);
+        if moved.is_sorted() {
+            return Ok(run.take(&x).reshaped(shape));
+        }
+        Ok(map_carrier!(t, shape, |src| strided::transpose(src, t.shape(), &perm)))
+    }))
+}
+
+/// Dimensions of one place put in.
+pub(super) fn expand_dims(site: &Site<'_, '_>) -> Built {
+    let x = site.input("x")?;
+    let added = site.ints("axes")?.ok_or_else(|| OpError::Missing("axes".to_owned()))?;
+    Ok(Kernel::one(move |run| {
+        let x = run.take(&x);
+        let mut shape = x.shape().to_vec();
+        for at in axes(&added, shape.len() + added.len())? {
+            shape.insert(at.min(shape.len()), 1);
+        }
+        Ok(x.reshaped(shape))
+    }))
+}
+
+/// Dimensions of one place taken out; others stay.
+pub(super) fn squeeze(site: &Site<'_, '_>) -> Built {
+    let x = site.input("x")?;
+    let removed = site.ints("axes")?;
+    Ok(Kernel::one(move |run| {
+        let x = run.take(&x);
+        let removed = removed.as_ref().map(|r| axes(r, x.rank())).transpose()?;
+        let goes = |i: usize| removed.as_ref().is_none_or(|r| r.contains(&i));
+        let kept = x.shape().iter().enumerate().filter(|(i, n)| **n != 1 || !goes(*i));
+        let shape = kept.map(|(_, &n)| n).collect();
+        Ok(x.reshaped(shape))
+    }))
+}
+
+/// The order of the elements turned round along some axes.
+pub(super) fn reverse(site: &Site<'_, '_>) -> Built {
+    let x = site.input("x")?;
+    let along = site.ints("axes")?;
+    Ok(Kernel::one(move |run| {
+        let t = run.get(&x);
+        let along = match &along {
+            Some(along) => axes(along, t.rank())?,
+            None => (0..t.rank()).collect(),
+        };
+        let mut start = 0;
+        let mut step: Vec<isize> = steps(t.shape()).iter().map(|s| s.cast_signed()).collect();
+        for &a in &along {
+            start += (t.shape()[a].cast_signed() - 1) * step[a];
+            step[a] = -step[a];
+        }
+        Ok(map_carrier!(t, t.shape().to_vec(), |src| strided::gather(src, start, t.shape(), &step)))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interp::testing::{check, floats};
+
+    #[test]
+    fn shapes() {
+        let x = || floats(&[2, 1, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let all = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        check("reshape").input("x", x()).ints("shape", &[3, -1]).gives(&[3, 2], &all);
+        check("reshape").input("x", x()).ints("shape", &[0, 3, -1]).gives(&[2, 3, 1], &all);
+        check("expand_dims").input("x", x()).ints("axes", &[0, -1]).gives(&[1, 2, 1, 3, 1], &all);
+        check("squeeze").input("x", x()).gives(&[2, 3], &all);
+        check("squeeze").input("x", x()).ints("axes", &[0, 1]).gives(&[2, 3], &all);
+        check("transpose").input("x", x()).ints("perm", &[1, 0, 2]).gives(&[1, 2, 3], &all);
+        check("transpose")
+            .input("x", x())
+            .ints("perm", &[-1, 1, 0])
+            .gives(&[3, 1, 2], &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        check("reverse")
+            .input("x", x())
+            .ints("axes", &[2])
+            .gives(&[2, 1, 3], &[2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
+        check("reverse").input("x", x()).gives(&[2, 1, 3], &[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]);
+        let failed = check("reshape").input("x", x()).ints("shape", &[4, -1]).fails();
+        assert_eq!(
+            failed,
+            "operation `out` (`reshape`) failed: shape [2, 1, 3] does not become [4, -1]"
+        );
+    }
+}

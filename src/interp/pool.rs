@@ -1,0 +1,57 @@
+//! `Pool`: vectors of finished values, kept for the values to come, so that a step in a loop allocates next to nothing.
+
+use std::collections::BTreeMap;
+
+/// More bytes than this are given back to the system instead.
+const LIMIT: usize = 256 << 20;
+
+/// Free f32 vectors by capacity.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    free: BTreeMap<usize, Vec<Vec<f32>>>,
+    bytes: usize,
+}
+
+impl Pool {
+    /// An empty vector with room for `n` elements.
+    pub(crate) fn take(&mut self, n: usize) -> Vec<f32> {
+        // A vector much larger than needed is better kept for a larger value.
+        let fitting =
+            self.free.range(n..=n.saturating_mul(4)).next().map(|(&capacity, _)| capacity);
+        let Some(capacity) = fitting else { return Vec::with_capacity(n) };
+        let shelf = self.free.get_mut(&capacity).expect("the capacity was just found");
+        let mut vector = shelf.pop().expect("empty shelves are removed");
+        if shelf.is_empty() {
+            self.free.remove(&capacity);
+        }
+        self.bytes -= capacity * size_of::<f32>();
+        vector.clear();
+        vector
+    }
+
+    /// Keeps a vector for later.
+    pub(crate) fn give(&mut self, vector: Vec<f32>) {
+        let bytes = vector.capacity() * size_of::<f32>();
+        if bytes > 0 && self.bytes + bytes <= LIMIT {
+            self.bytes += bytes;
+            self.free.entry(vector.capacity()).or_default().push(vector);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_given_is_taken_again() {
+        let mut pool = Pool::default();
+        let vector = Vec::with_capacity(100);
+        let place = vector.as_ptr();
+        pool.give(vector);
+        assert_ne!(pool.take(10).as_ptr(), place, "much too large");
+        let again = pool.take(90);
+        assert_eq!((again.as_ptr(), again.len()), (place, 0));
+        assert_eq!((pool.bytes, pool.free.len()), (0, 0));
+    }
+}

@@ -1,0 +1,138 @@
+//! `Blockwise`: scale · (data − offset), one scale and offset per block of elements on any axes.
+//!
+//! Serves `constexpr_blockwise_shift_scale` and, with blocks that span all axes but one, `constexpr_affine_dequantize`.
+
+use super::{Packed, Shared, Stored, by_row};
+use crate::interp::error::OpError;
+use crate::interp::kernel::round;
+use crate::mil::DType;
+
+/// A linearly quantized constant.
+pub(crate) struct Blockwise {
+    data: Packed,
+    scale: Shared,
+    offset: Option<Shared>,
+    /// Extents of the grid of blocks.
+    grid: Vec<usize>,
+    /// Extents of one block.
+    block: Vec<usize>,
+    dtype: DType,
+}
+
+impl Blockwise {
+    /// Scales (and offsets) stand in a grid of shape `grid` over the data.
+    pub(crate) fn new(
+        data: Packed,
+        scale: Shared,
+        offset: Option<Shared>,
+        grid: Vec<usize>,
+        dtype: DType,
+    ) -> Result<Self, OpError> {
+        let shape = data.shape();
+        let fits = grid.len() == shape.len()
+            && !grid.is_empty()
+            && shape.iter().zip(&grid).all(|(&n, &g)| g > 0 && n.is_multiple_of(g));
+        let cells = grid.iter().product::<usize>();
+        let offsets_fit = offset.as_ref().is_none_or(|o| o.len() == cells);
+        if !fits || scale.len() != cells || !offsets_fit {
+            let fact = format!("data {shape:?} and scale {:?} do not fit", scale.shape());
+            return Err(OpError::invalid(fact));
+        }
+        let block = shape.iter().zip(&grid).map(|(&n, &g)| n / g).collect();
+        Ok(Self { data, scale, offset, grid, block, dtype })
+    }
+}
+
+impl Stored for Blockwise {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.data.shape()
+    }
+
+    fn fill(&self, at: usize, out: &mut [f32]) {
+        let last = self.grid.len() - 1;
+        let block = self.block[last];
+        let (mut scales, mut offsets) = (Vec::new(), Vec::new());
+        self.data.fill(at, out);
+        by_row(self.data.shape(), at, out, |outer, column, out| {
+            let cell = outer
+                .iter()
+                .enumerate()
+                .fold(0, |cell, (axis, &c)| cell * self.grid[axis] + c / self.block[axis]);
+            let first = column / block;
+            let n = (column + out.len()).div_ceil(block) - first;
+            let cell = cell * self.grid[last] + first;
+            scales.resize(n, 0.0);
+            self.scale.fill(cell, &mut scales);
+            offsets.clear();
+            offsets.resize(n, 0.0);
+            if let Some(offset) = &self.offset {
+                offset.fill(cell, &mut offsets);
+            }
+            let mut done = 0;
+            for (&scale, &offset) in scales.iter().zip(&offsets) {
+                let run = (block - (column + done) % block).min(out.len() - done);
+                for o in &mut out[done..done + run] {
+                    *o = scale * (*o - offset);
+                }
+                done += run;
+            }
+        });
+        round::to(self.dtype, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use half::f16;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::interp::stored::{coordinates, of_tensor};
+    use crate::interp::tensor::Tensor;
+
+    proptest! {
+        #[test]
+        fn a_run_is_what_the_formula_says(
+            grid in prop::array::uniform2(1_usize..5), block in prop::array::uniform2(1_usize..6),
+            values in prop::collection::vec((any::<i8>(), 0.001_f32..2.0, -9_i32..9), 625), with_offset: bool, at in 0.0_f64..1.0,
+        ) {
+            let shape = [grid[0] * block[0], grid[1] * block[1]];
+            let n = shape[0] * shape[1];
+            let cells = grid[0] * grid[1];
+            let data: Vec<i8> = values[..n].iter().map(|v| v.0).collect();
+            let scale: Vec<f16> = values[..cells].iter().map(|v| f16::from_f32(v.1)).collect();
+            let offset: Vec<i32> = values[..cells].iter().map(|v| v.2).collect();
+            let packed = Packed::owned(DType::I8, shape.to_vec(), data.iter().map(|&i| i as u8).collect());
+            let offsets: Option<Shared> = with_offset.then(|| of_tensor(Tensor::i32(&grid, offset.clone())));
+            let stored = Blockwise::new(packed, of_tensor(Tensor::f16(&grid, scale.clone())), offsets, grid.to_vec(), DType::F16).unwrap();
+            let start = (at * n as f64) as usize;
+            let mut got = vec![0.0; n - start];
+            stored.fill(start, &mut got);
+            for (i, got) in (start..n).zip(got) {
+                let mut c = [0; 2];
+                coordinates(i, &shape, &mut c);
+                let cell = c[0] / block[0] * grid[1] + c[1] / block[1];
+                let shift = if with_offset { offset[cell] } else { 0 };
+                let want = f16::from_f32(scale[cell].to_f32() * (f32::from(data[i]) - shift as f32));
+                prop_assert_eq!(got, want.to_f32());
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit() {
+        let scale: Shared = of_tensor(Tensor::f32(&[2, 3], vec![1.0; 6]));
+        for (grid, shape) in
+            [(vec![2, 3], vec![4, 4]), (vec![3, 2], vec![4, 4]), (vec![6], vec![6, 1])]
+        {
+            let data = Packed::owned(DType::I8, shape, vec![0; 16]);
+            assert!(Blockwise::new(data, Arc::clone(&scale), None, grid, DType::F32).is_err());
+        }
+    }
+}
