@@ -7,13 +7,34 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Continuation, Continue, Distributions, Identity, Reference, ReferenceError};
+use crate::base::error::Hint;
 use crate::base::fs::Staging;
 use crate::eval::sentences::Prepared;
+use crate::python::{Interpreter, PythonError};
 
 /// The Python side, or whatever stands for it: a request in, its answer out.
 pub trait Ask: Send + Sync {
     /// Answers one request.
     fn ask(&self, request: &Value) -> Result<Value, ReferenceError>;
+}
+
+impl Ask for Interpreter {
+    fn ask(&self, request: &Value) -> Result<Value, ReferenceError> {
+        self.call(request).map_err(ReferenceError::from)
+    }
+}
+
+impl From<PythonError> for ReferenceError {
+    fn from(error: PythonError) -> Self {
+        match error {
+            PythonError::Io(e) => Self::Io(e),
+            PythonError::Cancelled(e) => Self::Cancelled(e),
+            other => {
+                let (advice, blame) = (other.hint(), other.blame());
+                Self::Failed { message: other.to_string(), advice, blame }
+            }
+        }
+    }
 }
 
 impl<F: Fn(&Value) -> Result<Value, ReferenceError> + Send + Sync> Ask for F {

@@ -1,5 +1,7 @@
 //! `Runtime`: what can run the functions of a package; the interpreter is one, Core ML on a Mac another.
 
+mod interp;
+
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
+
+pub use interp::Interp;
 
 use crate::base::error::Hint;
 use crate::mil::{Blobs, Program};
