@@ -23,7 +23,11 @@ pub enum Compressed<'a> {
 }
 
 /// `weight` compressed by `scheme`; the same whatever the number of threads.
-pub fn compress(weight: Weight<'_>, scheme: Scheme, search: Search) -> Result<Compressed<'_>, Error> {
+pub fn compress(
+    weight: Weight<'_>,
+    scheme: Scheme,
+    search: Search,
+) -> Result<Compressed<'_>, Error> {
     let (rows, cols) = (weight.rows(), weight.cols());
     match scheme {
         Scheme::Fp16 => Ok(Compressed::Dense(weight)),
@@ -64,10 +68,15 @@ impl Compressed<'_> {
     pub fn stored_len(&self) -> usize {
         match self {
             Self::Dense(weight) => 2 * weight.values().len(),
-            Self::Palettized(weight) => pack::packed_len(weight.indices.len(), weight.bits) + 2 * weight.lut.len(),
+            Self::Palettized(weight) => {
+                pack::packed_len(weight.indices.len(), weight.bits) + 2 * weight.lut.len()
+            }
             Self::Affine(weight) => {
-                let packed = |elements: &[u8]| pack::packed_len(elements.len(), weight.dtype.bits());
-                packed(&weight.data) + 2 * weight.scale.len() + weight.offset.as_deref().map_or(0, packed)
+                let packed =
+                    |elements: &[u8]| pack::packed_len(elements.len(), weight.dtype.bits());
+                packed(&weight.data)
+                    + 2 * weight.scale.len()
+                    + weight.offset.as_deref().map_or(0, packed)
             }
         }
     }

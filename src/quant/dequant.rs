@@ -11,7 +11,8 @@ use super::palette::Palettized;
 pub fn palettized(weight: &Palettized) -> Vec<f16> {
     let n_entries = weight.bits.n_values();
     let group_len = weight.group_size * weight.cols;
-    let entry = |(i, &index): (usize, &u8)| weight.lut[i / group_len * n_entries + usize::from(index)];
+    let entry =
+        |(i, &index): (usize, &u8)| weight.lut[i / group_len * n_entries + usize::from(index)];
     weight.indices.iter().enumerate().map(entry).collect()
 }
 

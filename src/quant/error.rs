@@ -100,8 +100,12 @@ pub enum Error {
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Group { rows, .. } => Some(format!("choose a group size that divides {rows}, or one table for the tensor (`-t`)")),
-            Self::Block { cols, .. } => Some(format!("choose a block size that divides {cols}, or one scale for a channel (`-c`)")),
+            Self::Group { rows, .. } => Some(format!(
+                "choose a group size that divides {rows}, or one table for the tensor (`-t`)"
+            )),
+            Self::Block { cols, .. } => Some(format!(
+                "choose a block size that divides {cols}, or one scale for a channel (`-c`)"
+            )),
             Self::Scheme { .. } => Some(format!("valid schemes: {}", scheme::FORMS)),
             _ => None,
         }

@@ -84,8 +84,12 @@ impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fp16 => f.write_str("fp16"),
-            Self::Palettize { bits, granularity: TableGranularity::PerTensor } => write!(f, "pal{bits}-t"),
-            Self::Palettize { bits, granularity: TableGranularity::PerGroupedChannel(n) } => write!(f, "pal{bits}-g{n}"),
+            Self::Palettize { bits, granularity: TableGranularity::PerTensor } => {
+                write!(f, "pal{bits}-t")
+            }
+            Self::Palettize { bits, granularity: TableGranularity::PerGroupedChannel(n) } => {
+                write!(f, "pal{bits}-g{n}")
+            }
             Self::Affine { dtype, granularity } => {
                 f.write_str(dtype.name())?;
                 match granularity {
@@ -121,7 +125,10 @@ fn parse(text: &str) -> Result<Scheme, String> {
         };
         return Ok(Scheme::Palettize { bits, granularity });
     }
-    let dtype = Dtype::ALL.into_iter().find(|d| d.name() == kind).ok_or_else(|| format!("`{kind}` is no kind of compression"))?;
+    let dtype = Dtype::ALL
+        .into_iter()
+        .find(|d| d.name() == kind)
+        .ok_or_else(|| format!("`{kind}` is no kind of compression"))?;
     let granularity = match granularity {
         "t" => ScaleGranularity::PerTensor,
         "c" => ScaleGranularity::PerChannel,
@@ -135,7 +142,9 @@ fn sized(kind: &str, granularity: &str, letter: char, forms: &str) -> Result<usi
     if granularity.is_empty() {
         return Err(format!("`{kind}` needs a granularity ({forms})"));
     }
-    let size = granularity.strip_prefix(letter).ok_or_else(|| format!("granularity `{granularity}` is not {forms}"))?;
+    let size = granularity
+        .strip_prefix(letter)
+        .ok_or_else(|| format!("granularity `{granularity}` is not {forms}"))?;
     match number(size) {
         Some(n) if n > 0 => Ok(n),
         _ => Err(format!("size `{size}` is not a whole number above 0")),
@@ -195,7 +204,10 @@ mod tests {
         check("pal4-g+8", "size `+8` is not a whole number above 0");
         check("int4-b", "size `` is not a whole number above 0");
         check("int4-b32-x", "size `32-x` is not a whole number above 0");
-        check("int4-b99999999999999999999", "size `99999999999999999999` is not a whole number above 0");
+        check(
+            "int4-b99999999999999999999",
+            "size `99999999999999999999` is not a whole number above 0",
+        );
     }
 
     fn schemes() -> impl Strategy<Value = Scheme> {
@@ -210,8 +222,10 @@ mod tests {
         ];
         prop_oneof![
             Just(Scheme::Fp16),
-            (prop::sample::select(&Bits::ALL), tables).prop_map(|(bits, granularity)| Scheme::Palettize { bits, granularity }),
-            (prop::sample::select(&Dtype::ALL), scales).prop_map(|(dtype, granularity)| Scheme::Affine { dtype, granularity }),
+            (prop::sample::select(&Bits::ALL), tables)
+                .prop_map(|(bits, granularity)| Scheme::Palettize { bits, granularity }),
+            (prop::sample::select(&Dtype::ALL), scales)
+                .prop_map(|(dtype, granularity)| Scheme::Affine { dtype, granularity }),
         ]
     }
 

@@ -37,8 +37,14 @@ impl<'a> Weight<'a> {
             .position_first(|chunk| chunk.iter().fold(false, |bad, v| bad | !is_finite(*v)));
         if let Some(chunk) = chunk {
             let start = chunk * CHUNK;
-            let index = values[start..].iter().position(|v| !is_finite(*v)).map_or(start, |i| start + i);
-            return Err(Error::NotFinite { index, row: index / cols, col: index % cols, value: values[index] });
+            let index =
+                values[start..].iter().position(|v| !is_finite(*v)).map_or(start, |i| start + i);
+            return Err(Error::NotFinite {
+                index,
+                row: index / cols,
+                col: index % cols,
+                value: values[index],
+            });
         }
         Ok(Self { values, rows, cols })
     }
@@ -74,7 +80,11 @@ mod tests {
             assert_eq!(Weight::new(&zeros, rows, cols).unwrap_err().to_string(), expected);
         };
         check(3, 5, "shape [3, 5] needs 15 values, got 12");
-        check(usize::MAX, 2, &format!("shape [{}, 2] needs {} values, got 12", usize::MAX, usize::MAX));
+        check(
+            usize::MAX,
+            2,
+            &format!("shape [{}, 2] needs {} values, got 12", usize::MAX, usize::MAX),
+        );
         let empty = Weight::new(&[], 0, 4).unwrap_err();
         assert_eq!(empty.to_string(), "shape [0, 4] has no values");
         assert!(Weight::new(&zeros, 3, 4).is_ok());

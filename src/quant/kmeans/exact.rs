@@ -27,7 +27,8 @@ pub(super) fn boundaries(distinct: &Distinct, all: &Moments<'_>, n_clusters: usi
     let known = quick::boundaries(distinct, all, n_clusters);
     let bound = (total - all.total_gain(&known)) + SLACK * total;
 
-    let from_end = |prefix: &[f64]| -> Vec<f64> { prefix.iter().rev().map(|p| prefix[n] - p).collect() };
+    let from_end =
+        |prefix: &[f64]| -> Vec<f64> { prefix.iter().rev().map(|p| prefix[n] - p).collect() };
     let (weight, sum, square_back) = (from_end(all.weight), from_end(all.sum), from_end(&square));
     let n_left = n_clusters / 2;
     let n_right = n_clusters - n_left;
@@ -35,7 +36,8 @@ pub(super) fn boundaries(distinct: &Distinct, all: &Moments<'_>, n_clusters: usi
     let right = half(&Moments { weight: &weight, sum: &sum }, &square_back, n_right, n_left, bound);
 
     let total_gain = |j: usize| left[n_left - 1].best(j) + right[n_right - 1].best(n - j);
-    let meet = (n_left..=n - n_right).fold(n_left, |best, j| if total_gain(j) > total_gain(best) { j } else { best });
+    let meet = (n_left..=n - n_right)
+        .fold(n_left, |best, j| if total_gain(j) > total_gain(best) { j } else { best });
     let mut boundaries = vec![n; n_clusters + 1];
     boundaries[n_left] = meet;
     for c in (0..n_left).rev() {
@@ -49,7 +51,13 @@ pub(super) fn boundaries(distinct: &Distinct, all: &Moments<'_>, n_clusters: usi
 }
 
 /// The layers of 1 to `n_clusters` clusters, when `n_others` more follow and nothing may cost more than `bound`.
-fn half(moments: &Moments<'_>, square: &[f64], n_clusters: usize, n_others: usize, bound: f64) -> Vec<Layer> {
+fn half(
+    moments: &Moments<'_>,
+    square: &[f64],
+    n_clusters: usize,
+    n_others: usize,
+    bound: f64,
+) -> Vec<Layer> {
     let n = moments.n_values();
     let keep = |place: usize, gain: f64| square[place] - gain <= bound;
     let last = |c: usize| n - n_others - (n_clusters - c);

@@ -37,7 +37,11 @@ impl Layer {
     ) -> Self {
         let (start, end) = (*places.start(), *places.end());
         debug_assert!(start > self.start, "a cluster needs a value");
-        let mut next = Self { start, best: vec![f64::NEG_INFINITY; end + 1 - start], from: vec![0; end + 1 - start] };
+        let mut next = Self {
+            start,
+            best: vec![f64::NEG_INFINITY; end + 1 - start],
+            from: vec![0; end + 1 - start],
+        };
         let last = self.start + self.best.iter().rposition(|b| *b > f64::NEG_INFINITY).unwrap_or(0);
         let mut step = Step { moments, previous: self, next: &mut next, keep };
         step.solve(start, end, self.start, last);
@@ -46,7 +50,11 @@ impl Layer {
 
     /// The largest gain of the values before `place`; −∞ outside of the range.
     pub(super) fn best(&self, place: usize) -> f64 {
-        place.checked_sub(self.start).and_then(|j| self.best.get(j)).copied().unwrap_or(f64::NEG_INFINITY)
+        place
+            .checked_sub(self.start)
+            .and_then(|j| self.best.get(j))
+            .copied()
+            .unwrap_or(f64::NEG_INFINITY)
     }
 
     /// Where the last cluster before `place` begins.

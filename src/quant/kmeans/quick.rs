@@ -104,7 +104,8 @@ fn companding_measure(distinct: &Distinct, most: usize) -> Vec<f32> {
     let last = values.len() - 1;
     let gap = |i: usize| values[(i + 1).min(last)] - values[i.saturating_sub(1)];
     let counts = distinct.counts().iter().enumerate();
-    let mut measure: Vec<f32> = counts.map(|(i, &count)| rough_cbrt(count as f32 * gap(i) * gap(i))).collect();
+    let mut measure: Vec<f32> =
+        counts.map(|(i, &count)| rough_cbrt(count as f32 * gap(i) * gap(i))).collect();
     for _ in 0..3 {
         let limit = lane_sum(&measure) / most as f32;
         for m in &mut measure {
