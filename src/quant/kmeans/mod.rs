@@ -6,8 +6,12 @@ mod quick;
 
 use super::histogram::Distinct;
 
-/// Up to this many distinct values the optimum is found in any case: it costs little, and local optima are farthest from it there.
+/// Up to this many distinct values, or [`ALWAYS_EXACT_PER_CLUSTER`], the optimum is found in any case: it costs
+/// little there, and other clusterings differ from it most.
 const ALWAYS_EXACT: usize = 2048;
+
+/// See [`ALWAYS_EXACT`].
+const ALWAYS_EXACT_PER_CLUSTER: usize = 16;
 
 /// How hard to look for the optimum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +35,9 @@ pub fn boundaries(distinct: &Distinct, n_clusters: usize, search: Search) -> Vec
     }
     let all = Moments { weight: distinct.weight(), sum: distinct.sum() };
     match search {
-        Search::Quick if n > ALWAYS_EXACT => quick::boundaries(distinct, &all, n_clusters),
+        Search::Quick if n > ALWAYS_EXACT.max(ALWAYS_EXACT_PER_CLUSTER * n_clusters) => {
+            quick::boundaries(distinct, &all, n_clusters)
+        }
         Search::Quick | Search::Exact => exact::boundaries(distinct, &all, n_clusters),
     }
 }
