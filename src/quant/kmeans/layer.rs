@@ -1,7 +1,7 @@
 //! `Layer`: one more cluster: from the best clusterings of every prefix into `c` clusters to those into `c + 1`.
 //!
-//! best[c + 1][j], the largest gain of the first `j` values in `c + 1` clusters, is the maximum over `i` of
-//! best[c][i] + gain(i, j). The maximising `i` does not decrease with `j`, so divide and conquer over `j` takes
+//! `best[c + 1][j]`, the largest gain of the first `j` values in `c + 1` clusters, is the maximum over `i` of
+//! `best[c][i] + gain(i, j)`. The maximising `i` does not decrease with `j`, so divide and conquer over `j` takes
 //! O(n log n) steps instead of O(n²) (Grønlund et al., "Fast exact k-means, k-medians and Bregman divergence
 //! clustering in 1D", 2017, §2.1). Of equal maxima the smallest `i` is taken.
 

@@ -16,7 +16,7 @@ const ALWAYS_EXACT_PER_CLUSTER: usize = 16;
 /// How hard to look for the optimum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Search {
-    /// Dynamic programming near an expected clustering, coarse to fine: most often the optimum, else within 0.1 % of its
+    /// Dynamic programming near an expected clustering, coarse to fine: most often the optimum, and within 0.1 % of its
     /// squared error on every sample tried, though nothing bounds it.
     Quick,
     /// The optimum, by dynamic programming over all distinct values.

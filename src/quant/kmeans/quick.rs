@@ -12,11 +12,6 @@ const CELLS: usize = 8;
 /// Into how many cells each is split from one grid to the next.
 const SPLIT: usize = 4;
 
-/// How many places a boundary may move in one pass.
-///
-/// On the first grid that is as far as five clusters, so that clusters can change sides.
-const BAND: usize = 5 * CELLS;
-
 /// A pass that lowers the squared error by less than this part of it is the last on its grid.
 const ENOUGH: f64 = 1e-4;
 
@@ -36,7 +31,9 @@ pub(super) fn boundaries(distinct: &Distinct, all: &Moments<'_>, n_clusters: usi
     while grid.parts * edges.len() < n {
         improve(distinct, all, &grid, &mut places);
         grid.parts *= SPLIT;
-        places.iter_mut().for_each(|place| *place *= SPLIT);
+        for place in &mut places {
+            *place *= SPLIT;
+        }
     }
     let mut boundaries: Vec<usize> = places.iter().map(|&place| grid.position(place)).collect();
     improve(distinct, all, &Grid { edges: &[0, n], parts: n }, &mut boundaries);
@@ -89,28 +86,36 @@ struct Pass {
     at_edge: bool,
 }
 
-/// Puts all boundaries in the best places within [`BAND`] of where they are.
+/// Puts all boundaries in the best places within [`band`] of where they are.
 fn rearrange(all: &Moments<'_>, grid: &Grid<'_>, boundaries: &mut [usize]) -> Pass {
     let n_clusters = boundaries.len() - 1;
     let end = boundaries[n_clusters];
+    let reach = band(n_clusters);
     let mut layers = vec![Layer::empty()];
     for c in 1..=n_clusters {
-        let band = if c == n_clusters {
+        let range = if c == n_clusters {
             end..=end
         } else {
-            boundaries[c].saturating_sub(BAND).max(c)
-                ..=(boundaries[c] + BAND).min(end - (n_clusters - c))
+            boundaries[c].saturating_sub(reach).max(c)
+                ..=(boundaries[c] + reach).min(end - (n_clusters - c))
         };
-        let layer = layers[c - 1].next(grid.places(all, band), |_, _| true);
+        let layer = layers[c - 1].next(grid.places(all, range), |_, _| true);
         layers.push(layer);
     }
     let mut at_edge = false;
     for c in (1..n_clusters).rev() {
         let place = layers[c + 1].from(boundaries[c + 1]);
-        at_edge |= place.abs_diff(boundaries[c]) == BAND;
+        at_edge |= place.abs_diff(boundaries[c]) == reach;
         boundaries[c] = place;
     }
     Pass { gain: layers[n_clusters].best(end), at_edge }
+}
+
+/// How many places a boundary may move in one pass.
+///
+/// On the first grid that is as far as five clusters, so that clusters can change sides; among hundreds, eight.
+fn band(n_clusters: usize) -> usize {
+    CELLS * if n_clusters <= 64 { 5 } else { 8 }
 }
 
 /// For each value, the integral of density^(1/3) up to and with it: many optimal clusters share it equally (Panter and Dite, 1951).
