@@ -31,6 +31,9 @@ pub struct Global {
     /// How progress is shown on stderr [default: bar on a terminal, else none].
     #[arg(long, global = true, value_enum)]
     pub progress: Option<ProgressMode>,
+    /// Where the Python environment, downloads and references are kept [env: COREMILL_CACHE_DIR].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// Say nothing but answers, warnings and errors.
     #[arg(long, short, global = true)]
     pub quiet: bool,
@@ -115,9 +118,6 @@ pub struct SourceArgs {
     /// Token for repositories that ask for one [env: HF_TOKEN].
     #[arg(long, hide_env_values = true)]
     pub hf_token: Option<String>,
-    /// Where downloads are kept [default: the hub's own cache].
-    #[arg(long, value_name = "DIR")]
-    pub cache_dir: Option<PathBuf>,
     /// LoRA adapter merged into the weights; may be given again, applied in order.
     #[arg(long, value_name = "DIR|REPO")]
     pub lora_checkpoint: Vec<String>,
