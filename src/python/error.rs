@@ -272,7 +272,9 @@ impl Hint for PythonError {
     fn blame(&self) -> Blame {
         match self {
             // What Python names is about the request; what it does not foresee is its own.
-            Self::Known { kind, .. } if kind != "out_of_memory" && kind != "internal" => Blame::Input,
+            Self::Known { kind, .. } if kind != "out_of_memory" && kind != "internal" => {
+                Blame::Input
+            }
             Self::Cancelled(e) => e.blame(),
             _ => Blame::Environment,
         }
