@@ -284,6 +284,9 @@ pub struct MeasureArgs {
     /// Sentences for the embedding check, a JSON list.
     #[arg(long, value_name = "FILE")]
     pub sentences: Option<PathBuf>,
+    /// Calls of each function to time; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub latency: u64,
     /// Folder of the tokenizer [default: beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,

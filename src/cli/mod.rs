@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = handler {
         printer.warn(&format!("Ctrl-C will not end the run cleanly: {error}"));
     }
-    match commands::run(cli, &printer) {
+    match commands::run(cli, printer) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             printer.failure(&failure);

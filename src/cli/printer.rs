@@ -71,6 +71,11 @@ impl Printer {
         }
     }
 
+    /// Whether stdout takes colours: a terminal without `NO_COLOR`.
+    pub(crate) fn colored(self) -> bool {
+        anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+    }
+
     /// Columns that a table may fill.
     pub(crate) fn width(self) -> usize {
         let columns = comfy_table::Table::new().width();

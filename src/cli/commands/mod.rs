@@ -1,11 +1,25 @@
 //! The commands, one file each: settings in, exit code out.
 
+mod bench;
 mod context;
 mod convert;
 mod doctor;
+mod embed;
+mod evaluate;
+mod explain;
+mod gate;
+mod gates;
+mod generate;
 mod inspect;
+mod job;
+mod manifest;
+mod measure;
+mod predict;
 mod quantize;
+mod report;
 mod setup;
+mod sweep;
+mod verify;
 
 use super::args::{Cli, Command};
 use super::failure::Failure;
@@ -19,14 +33,23 @@ type Outcome = Result<u8, Failure>;
 const HOLDS: u8 = 0;
 
 /// Runs the command that was typed.
-pub(super) fn run(cli: Cli, printer: &Printer) -> Outcome {
-    let context = Context::new(&cli.global, *printer);
+pub(super) fn run(cli: Cli, printer: Printer) -> Outcome {
+    let context = Context::new(&cli.global, printer);
     match cli.command {
         Command::Setup(args) => setup::run(&args, &context),
         Command::Doctor => doctor::run(&context),
         Command::Convert(args) => convert::run(&args, &context),
         Command::Quantize(args) => quantize::run(&args, &context),
+        Command::Sweep(args) => sweep::run(&args, &context),
+        Command::Evaluate(args) => evaluate::run(&args, &context),
+        Command::Verify(args) => verify::run(&args, &context),
+        Command::Gate(args) => gate::run(&args, &context),
+        Command::Predict(args) => predict::run(&args, &context),
+        Command::Generate(args) => generate::run(&args, &context),
+        Command::Embed(args) => embed::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
-        _ => Err(Failure::input("not yet")),
+        Command::Manifest(command) => manifest::run(&command, &context),
+        Command::Report(args) => report::run(&args, &context),
+        Command::Explain(args) => explain::run(&args, &context),
     }
 }
