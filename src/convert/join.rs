@@ -109,7 +109,9 @@ pub(super) fn copy(
     let mut model = package.model().clone();
     let mut entries = Entries::default();
     edit::for_each_op_mut(&mut model.program, &mut |op| {
-        edit::for_each_blob_mut(op, &mut |ty, at| entries.enter(ty, at, package, &|id| origin("", id)))
+        edit::for_each_blob_mut(op, &mut |ty, at| {
+            entries.enter(ty, at, package, &|id| origin("", id))
+        })
     })?;
     Ok(Joined { model, entries: entries.list })
 }

@@ -66,7 +66,9 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
         parameters,
         package_bytes,
         memory_bytes: LIBRARIES + layers * PER_LAYER + POUR,
-        seconds: SECONDS_FIXED + layers as f64 * SECONDS_PER_LAYER + package_bytes as f64 / BYTES_PER_SECOND,
+        seconds: SECONDS_FIXED
+            + layers as f64 * SECONDS_PER_LAYER
+            + package_bytes as f64 / BYTES_PER_SECOND,
         warnings,
     })
 }

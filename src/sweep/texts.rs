@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::base::error::Hint;
+
 /// Texts given in the spec, or the file that holds them as a JSON array.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a list of texts, or the path of a JSON file with one")]
@@ -56,6 +58,12 @@ pub enum TextError {
         /// What is wrong.
         error: serde_json::Error,
     },
+}
+
+impl Hint for TextError {
+    fn hint(&self) -> Option<String> {
+        None
+    }
 }
 
 impl From<Written> for Sentence {

@@ -26,7 +26,10 @@ pub(super) struct Against {
 }
 
 /// The source model in f32, computed by Python when an answer is not in the cache; Python starts only then.
-pub(super) fn reference<'a>(against: &Against, context: &'a Context) -> Result<impl Reference + 'a, Failure> {
+pub(super) fn reference<'a>(
+    against: &Against,
+    context: &'a Context,
+) -> Result<impl Reference + use<'a>, Failure> {
     let versions = context.environment()?.packages.clone();
     let identity = Identity::of(&against.model, &against.lora, &against.llm2vec, versions)?;
     let ask = move |request: &Value| match context.python() {

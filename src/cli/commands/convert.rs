@@ -30,7 +30,8 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let tmp = args.tmp.clone().unwrap_or_else(|| folder_of(&args.output));
     let compressing = !recipe.is_plain();
     let staging = tempfile::TempDir::with_prefix_in(".coremill-partial-", folder_made(&tmp)?)?;
-    let plain = if compressing { staging.path().join("fp16.mlpackage") } else { args.output.clone() };
+    let plain =
+        if compressing { staging.path().join("fp16.mlpackage") } else { args.output.clone() };
     let request = job.request(&plain, args.force, &tmp, !args.clean_tmp);
     if compressing && args.output.exists() && !args.force {
         return Err(convert::ConvertError::Exists { path: args.output.clone() }.into());
@@ -47,7 +48,9 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let started = context.clock.elapsed();
     let converted = match args.engine {
         Engine::Native => convert::run(&request, context.python()?, &*context.progress)?,
-        Engine::Coremltools => vec![convert::run_full(&request, context.python()?, &*context.progress)?],
+        Engine::Coremltools => {
+            vec![convert::run_full(&request, context.python()?, &*context.progress)?]
+        }
     };
     let mut packages = Vec::new();
     for one in converted {
@@ -75,7 +78,11 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
         };
         let place = manifest_path(&package.path);
         job.manifest(&about, &package.path, &package.artifact, context)?.write(&place)?;
-        text.push(format!("{}: {}", package.path.display(), fmt::bytes(package.artifact.size_bytes)));
+        text.push(format!(
+            "{}: {}",
+            package.path.display(),
+            fmt::bytes(package.artifact.size_bytes)
+        ));
         answers.push(json!({
             "package": package.path,
             "manifest": place,
@@ -102,10 +109,17 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
 }
 
 /// The job that the arguments describe, its sources found.
-pub(super) fn job_of(source: &SourceArgs, shape: &ShapeArgs, context: &Context) -> Result<Job, Failure> {
+pub(super) fn job_of(
+    source: &SourceArgs,
+    shape: &ShapeArgs,
+    context: &Context,
+) -> Result<Job, Failure> {
     let token = source.hf_token.as_deref();
     let adapters = |names: &[String]| {
-        names.iter().map(|name| job::find(name, None, token, context)).collect::<Result<Vec<_>, _>>()
+        names
+            .iter()
+            .map(|name| job::find(name, None, token, context))
+            .collect::<Result<Vec<_>, _>>()
     };
     Ok(Job {
         model: job::find(&source.model, source.revision.as_deref(), token, context)?,
@@ -126,7 +140,12 @@ struct Finished {
     facts: convert::Facts,
 }
 
-fn finish(one: Converted, recipe: &Recipe, args: &ConvertArgs, context: &Context) -> Result<Finished, Failure> {
+fn finish(
+    one: Converted,
+    recipe: &Recipe,
+    args: &ConvertArgs,
+    context: &Context,
+) -> Result<Finished, Failure> {
     if recipe.is_plain() {
         let artifact = job::artifact(&one.path, one.files)?;
         return Ok(Finished { path: one.path, artifact, facts: one.facts });
@@ -152,8 +171,11 @@ fn validate(
     context: &Context,
 ) -> Result<(Measurements, Vec<Verdict>), Failure> {
     let dirs = |found: &[job::Found]| found.iter().map(|f| f.dir.clone()).collect();
-    let against =
-        Against { model: job.model.dir.clone(), lora: dirs(&job.lora), llm2vec: dirs(&job.llm2vec) };
+    let against = Against {
+        model: job.model.dir.clone(),
+        lora: dirs(&job.lora),
+        llm2vec: dirs(&job.llm2vec),
+    };
     let reference = bench::reference(&against, context)?;
     let plan = Plan {
         text: None,
@@ -162,7 +184,9 @@ fn validate(
             max_tokens: 16,
         }),
         sentences: Some(
-            PROBES.map(|text| crate::eval::Sentence { instruction: None, text: text.to_owned() }).to_vec(),
+            PROBES
+                .map(|text| crate::eval::Sentence { instruction: None, text: text.to_owned() })
+                .to_vec(),
         ),
         latency: Some(Repeat { warm_up: 3, n: 20 }),
     };
@@ -195,11 +219,14 @@ fn recipe(args: &ConvertArgs) -> Result<Recipe, Failure> {
         PaletteGranularity::PerTensor => "t".to_owned(),
         PaletteGranularity::PerGroupedChannel => format!("g{}", args.palett_group_size),
     };
-    let scheme = |bits: &str| if bits == "16" { "fp16".to_owned() } else { format!("pal{bits}-{suffix}") };
-    let mut rules = vec![args.wbits.map_or_else(|| "fp16".to_owned(), |bits| scheme(&bits.to_string()))];
+    let scheme =
+        |bits: &str| if bits == "16" { "fp16".to_owned() } else { format!("pal{bits}-{suffix}") };
+    let mut rules =
+        vec![args.wbits.map_or_else(|| "fp16".to_owned(), |bits| scheme(&bits.to_string()))];
     for part in args.mixed_precision.iter().flat_map(|list| list.split(',')) {
         let (component, bits) = part.split_once('=').ok_or_else(|| {
-            Failure::input(format!("`{part}` is no component with its bits")).hint("write it as `attention=6,mlp=4`")
+            Failure::input(format!("`{part}` is no component with its bits"))
+                .hint("write it as `attention=6,mlp=4`")
         })?;
         rules.push(format!("{}={}", component.trim(), scheme(bits.trim())));
     }

@@ -11,7 +11,8 @@ pub(super) fn run(args: &ExplainArgs, context: &Context) -> Outcome {
     let Some(name) = &args.gate else {
         let gates: Vec<_> = gate::TABLE.iter().map(|gate| (gate.name, gate.summary)).collect();
         let width = gates.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        let lines: Vec<_> = gates.iter().map(|(name, summary)| format!("{name:<width$}  {summary}")).collect();
+        let lines: Vec<_> =
+            gates.iter().map(|(name, summary)| format!("{name:<width$}  {summary}")).collect();
         let answer: std::collections::BTreeMap<_, _> = gates.into_iter().collect();
         context.printer.answer(&answer, &lines.join("\n"))?;
         return Ok(HOLDS);

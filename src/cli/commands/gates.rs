@@ -21,7 +21,11 @@ pub(super) fn parse(typed: &[String]) -> Result<Gates, Failure> {
         };
         let limit = match value {
             "off" => Limit::Off,
-            _ => Limit::One(gate.unit.parse(value).map_err(|e| Failure::input(format!("gate `{name}`: {e}")))?),
+            _ => Limit::One(
+                gate.unit
+                    .parse(value)
+                    .map_err(|e| Failure::input(format!("gate `{name}`: {e}")))?,
+            ),
         };
         gates = gates.with(name, limit).expect("the gate was found");
     }

@@ -36,10 +36,16 @@ pub(super) fn find(
     let path = Path::new(model);
     let called = |path: &Path| {
         let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        full.file_name().map_or_else(|| model.to_owned(), |name| name.to_string_lossy().into_owned())
+        full.file_name()
+            .map_or_else(|| model.to_owned(), |name| name.to_string_lossy().into_owned())
     };
     if path.is_dir() {
-        return Ok(Found { dir: path.to_owned(), name: called(path), repository: None, revision: None });
+        return Ok(Found {
+            dir: path.to_owned(),
+            name: called(path),
+            repository: None,
+            revision: None,
+        });
     }
     let (dir, repository, revision) = download(model, revision, token, context)?;
     let name = repository.clone().unwrap_or_else(|| called(&dir));
@@ -73,7 +79,9 @@ fn download(
     _token: Option<&str>,
     _context: &Context,
 ) -> Result<(PathBuf, Option<String>, Option<String>), Failure> {
-    Err(Failure::input(format!("`{model}` is no folder, and this coremill was built without the hub")))
+    Err(Failure::input(format!(
+        "`{model}` is no folder, and this coremill was built without the hub"
+    )))
 }
 
 /// Everything that decides what a package holds, before compression.
@@ -102,7 +110,13 @@ pub(super) const PROMPT_CHUNK: u64 = 64;
 
 impl Job {
     /// The conversion of this job into a package at `output`.
-    pub(super) fn request(&self, output: &Path, replace: bool, tmp: &Path, keep_tmp: bool) -> Request {
+    pub(super) fn request(
+        &self,
+        output: &Path,
+        replace: bool,
+        tmp: &Path,
+        keep_tmp: bool,
+    ) -> Request {
         let dirs = |found: &[Found]| found.iter().map(|f| f.dir.clone()).collect();
         Request {
             model: self.model.dir.clone(),
@@ -125,7 +139,8 @@ impl Job {
         let checkpoint = Checkpoint::open(&self.model.dir)?;
         let sources = [self.model.dir.clone(), checkpoint.model_dir().to_owned()];
         for name in TOKENIZER_FILES {
-            let Some(source) = sources.iter().map(|dir| dir.join(name)).find(|path| path.is_file()) else {
+            let Some(source) = sources.iter().map(|dir| dir.join(name)).find(|path| path.is_file())
+            else {
                 continue;
             };
             crate::base::fs::write_atomic(&folder.join(name), &fs_err::read(source)?)?;
@@ -169,7 +184,12 @@ impl Job {
             AdapterMode::Merge => (manifest::Over::Base, manifest::AdapterMode::Merged),
         };
         let chat = self.lora.iter().map(|found| {
-            (found, manifest::AdapterKind::Lora, manifest::AdapterMode::Merged, manifest::Over::Base)
+            (
+                found,
+                manifest::AdapterKind::Lora,
+                manifest::AdapterMode::Merged,
+                manifest::Over::Base,
+            )
         });
         let encode =
             self.llm2vec.iter().map(|found| (found, manifest::AdapterKind::Llm2vec, mode, over));
@@ -231,7 +251,11 @@ fn source(
     found: &Found,
     digests: std::collections::BTreeMap<String, FileDigest>,
 ) -> manifest::Source {
-    let record = |(path, digest): (String, FileDigest)| FileRecord { path, size: digest.size, sha256: digest.sha256 };
+    let record = |(path, digest): (String, FileDigest)| FileRecord {
+        path,
+        size: digest.size,
+        sha256: digest.sha256,
+    };
     manifest::Source {
         name: found.name.clone(),
         repository: found.repository.clone(),

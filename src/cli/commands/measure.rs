@@ -35,9 +35,14 @@ pub(super) fn plan(args: &MeasureArgs) -> Result<Plan, Failure> {
 /// What `args` say the packages are to be compared with.
 pub(super) fn against(args: &MeasureArgs) -> Result<Against, Failure> {
     let model = args.reference.clone().ok_or_else(|| {
-        Failure::input("there is nothing to compare with").hint("pass `--reference DIR`, the source checkpoint")
+        Failure::input("there is nothing to compare with")
+            .hint("pass `--reference DIR`, the source checkpoint")
     })?;
-    Ok(Against { model, lora: args.lora_checkpoint.clone(), llm2vec: args.llm2vec_checkpoint.clone() })
+    Ok(Against {
+        model,
+        lora: args.lora_checkpoint.clone(),
+        llm2vec: args.llm2vec_checkpoint.clone(),
+    })
 }
 
 fn list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Failure> {
@@ -80,7 +85,8 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
         ));
         for p in &t.prompts {
             if let Some(at) = p.first_divergence {
-                let margin = p.margin.map_or_else(String::new, |m| format!(", margin {m:.4} there"));
+                let margin =
+                    p.margin.map_or_else(String::new, |m| format!(", margin {m:.4} there"));
                 out.push(format!("  {:?} differs from token {at}{margin}", shorten(&p.prompt)));
             }
         }
@@ -99,7 +105,8 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
         for (name, times) in [("init", &l.init), ("decode", &l.decode), ("encode", &l.encode)] {
             let Some(t) = times else { continue };
             let shown = [("p50", t.p50), ("p90", t.p90), ("p99", t.p99)];
-            let shown: Vec<_> = shown.iter().filter_map(|(p, v)| v.map(|v| format!("{p} {v:.2}"))).collect();
+            let shown: Vec<_> =
+                shown.iter().filter_map(|(p, v)| v.map(|v| format!("{p} {v:.2}"))).collect();
             out.push(format!("{name} {} ms, n = {}", shown.join(", "), t.n));
         }
     }

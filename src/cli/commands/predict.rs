@@ -36,14 +36,16 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
             state.set(&name, tensor)?;
         }
     }
-    let named: Vec<(&str, Tensor)> = inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+    let named: Vec<(&str, Tensor)> =
+        inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
     let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
     let outputs = function.run(&named, &mut state, &taps)?;
     let results: BTreeMap<String, Tensor> =
         outputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
     write(&args.outputs, &results)?;
     if let Some(path) = &args.state {
-        let states = state.names().filter_map(|name| Some((name.to_owned(), state.get(name)?.clone())));
+        let states =
+            state.names().filter_map(|name| Some((name.to_owned(), state.get(name)?.clone())));
         write(path, &states.collect())?;
     }
     let described: BTreeMap<_, _> = results.iter().map(|(name, t)| (name, t.describe())).collect();
@@ -62,14 +64,16 @@ fn default_function(package: &Package) -> Result<String, Failure> {
     let mut names = functions.keys();
     match (names.next(), names.next()) {
         (Some(only), None) => Ok(only.clone()),
-        _ => Err(Failure::input("package has several functions and no default").hint("pass `--function NAME`")),
+        _ => Err(Failure::input("package has several functions and no default")
+            .hint("pass `--function NAME`")),
     }
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, Failure> {
     let bytes = fs_err::read(path)?;
     let wrong = |what: String| Failure::input(format!("`{}`: {what}", path.display()));
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(format!("no safetensors file: {e}")))?;
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|e| wrong(format!("no safetensors file: {e}")))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
         let tensor = tensor(&view).ok_or_else(|| {
@@ -92,7 +96,10 @@ fn tensor(view: &TensorView<'_>) -> Option<Tensor> {
         Dtype::I32 => Tensor::i32(shape, elements(bytes, i32::from_le_bytes)),
         Dtype::I64 => {
             let wide = elements(bytes, i64::from_le_bytes);
-            Tensor::i32(shape, wide.into_iter().map(|n| i32::try_from(n).ok()).collect::<Option<_>>()?)
+            Tensor::i32(
+                shape,
+                wide.into_iter().map(|n| i32::try_from(n).ok()).collect::<Option<_>>()?,
+            )
         }
         Dtype::BOOL => Tensor::bool(shape, bytes.iter().map(|&b| b != 0).collect()),
         _ => return None,

@@ -49,7 +49,8 @@ pub(super) fn run(args: &SweepArgs, context: &Context) -> Outcome {
     if args.fresh {
         forget(&spec)?;
     }
-    let request = job.request(&spec.output.dir.join("fp16.mlpackage"), true, &spec.output.dir, false);
+    let request =
+        job.request(&spec.output.dir.join("fp16.mlpackage"), true, &spec.output.dir, false);
     let expected = convert::preflight(&request)?;
     if args.dry_run {
         return planned(&spec, &expected, context);
@@ -57,7 +58,13 @@ pub(super) fn run(args: &SweepArgs, context: &Context) -> Outcome {
     for warning in &expected.warnings {
         context.printer.warn(warning);
     }
-    let work = Work { spec: &spec, job: &job, plan: plan(&spec)?, reference: against(&job, context)?, context };
+    let work = Work {
+        spec: &spec,
+        job: &job,
+        plan: plan(&spec)?,
+        reference: against(&job, context)?,
+        context,
+    };
     let finished = sweep::run(&spec, &work, &context.clock, &*context.progress)?;
     let origin = report::Origin {
         tool: job::tool(context)?,
@@ -93,7 +100,12 @@ fn planned(spec: &Spec, expected: &convert::Preflight, context: &Context) -> Out
     let mut lines = Vec::new();
     for variant in &variants {
         let bytes = expected.package_bytes * u64::from(variant.bits) / 16;
-        lines.push(format!("{:<24} {:<48} about {}", variant.name, variant.recipe, fmt::bytes(bytes)));
+        lines.push(format!(
+            "{:<24} {:<48} about {}",
+            variant.name,
+            variant.recipe,
+            fmt::bytes(bytes)
+        ));
     }
     lines.push(format!(
         "{} variants of {} parameters into {}; memory {}",
@@ -113,8 +125,10 @@ fn planned(spec: &Spec, expected: &convert::Preflight, context: &Context) -> Out
 
 fn job_of(spec: &Spec, context: &Context) -> Result<Job, Failure> {
     let find = |place: &Place| match place {
-        Place::Path(path) if !path.is_dir() => Err(Failure::input(format!("`{}` is no folder", path.display()))
-            .hint("paths of a spec are relative to the spec's own folder")),
+        Place::Path(path) if !path.is_dir() => {
+            Err(Failure::input(format!("`{}` is no folder", path.display()))
+                .hint("paths of a spec are relative to the spec's own folder"))
+        }
         Place::Path(path) => job::find(&path.to_string_lossy(), None, None, context),
         Place::Repository { repository, revision } => {
             job::find(repository, revision.as_deref(), None, context)
@@ -173,8 +187,11 @@ fn plan(spec: &Spec) -> Result<Plan, Failure> {
 
 fn against<'a>(job: &Job, context: &'a Context) -> Result<impl Reference + use<'a>, Failure> {
     let dirs = |found: &[Found]| found.iter().map(|f| f.dir.clone()).collect();
-    let against =
-        Against { model: job.model.dir.clone(), lora: dirs(&job.lora), llm2vec: dirs(&job.llm2vec) };
+    let against = Against {
+        model: job.model.dir.clone(),
+        lora: dirs(&job.lora),
+        llm2vec: dirs(&job.llm2vec),
+    };
     bench::reference(&against, context)
 }
 
@@ -210,12 +227,14 @@ struct Work<'a, R> {
 impl<R: Reference> Stages for Work<'_, R> {
     fn identity(&self) -> Result<sweep::Identity, StageError> {
         let mut sources = BTreeMap::new();
-        let mut add = |found: &Found, digests: BTreeMap<String, crate::source::checkpoint::FileDigest>| {
-            for (path, digest) in digests {
-                sources.insert(format!("{}/{path}", found.name), digest.sha256);
-            }
-        };
-        let checkpoint = Checkpoint::open(&self.job.model.dir).map_err(|e| StageError::input(&e))?;
+        let mut add =
+            |found: &Found, digests: BTreeMap<String, crate::source::checkpoint::FileDigest>| {
+                for (path, digest) in digests {
+                    sources.insert(format!("{}/{path}", found.name), digest.sha256);
+                }
+            };
+        let checkpoint =
+            Checkpoint::open(&self.job.model.dir).map_err(|e| StageError::input(&e))?;
         add(&self.job.model, checkpoint.digests().map_err(|e| StageError::input(&e))?);
         for found in self.job.lora.iter().chain(&self.job.llm2vec) {
             let adapter = Adapter::open(&found.dir).map_err(|e| StageError::input(&e))?;
@@ -230,17 +249,23 @@ impl<R: Reference> Stages for Work<'_, R> {
     fn baseline(&self, package: &Path) -> Result<Artifact, StageError> {
         let request = self.job.request(package, true, &folder_of(package), false);
         let python = self.context.python().map_err(|e| StageError::failed(&e))?;
-        let mut converted = convert::run(&request, python, &*self.context.progress)
-            .map_err(|e| stage_error(&e))?;
+        let mut converted =
+            convert::run(&request, python, &*self.context.progress).map_err(|e| stage_error(&e))?;
         self.job.write_tokenizer(&folder_of(package).join("tokenizer")).map_err(failed)?;
-        let one = converted.pop().filter(|_| converted.is_empty()).ok_or_else(|| StageError::Input {
-            message: format!("target {} takes one function per package", self.job.target),
-            hint: Some("sweep with target iOS18".to_owned()),
-        })?;
+        let one =
+            converted.pop().filter(|_| converted.is_empty()).ok_or_else(|| StageError::Input {
+                message: format!("target {} takes one function per package", self.job.target),
+                hint: Some("sweep with target iOS18".to_owned()),
+            })?;
         job::artifact(&one.path, one.files).map_err(failed)
     }
 
-    fn compress(&self, variant: &Variant, baseline: &Path, package: &Path) -> Result<Artifact, StageError> {
+    fn compress(
+        &self,
+        variant: &Variant,
+        baseline: &Path,
+        package: &Path,
+    ) -> Result<Artifact, StageError> {
         let recipe: Recipe = variant.recipe.parse().map_err(|e| StageError::input(&e))?;
         let source = Package::open(baseline).map_err(|e| StageError::input(&e))?;
         let options = Options { search: Search::Quick, replace: true };

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::Outcome;
 use super::bench;
 use super::context::Context;
 use super::gates;
 use super::measure::{against, lines, plan};
-use super::Outcome;
 use crate::base::fs::files_below;
 use crate::cli::args::VerifyArgs;
 use crate::cli::failure::Failure;
