@@ -5,7 +5,7 @@ import os
 import struct
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from . import architectures
 from .errors import Known
@@ -32,6 +32,12 @@ class Checkpoint:
         self.names = list(getattr(self.config, "architectures", None) or [])
         self.row = architectures.find(self.config.model_type, self.names)
         _refuse_unknown_settings(self.config)
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """The length at which sentence-transformers cuts inputs off, where the checkpoint states one."""
+        file = os.path.join(self.path, "sentence_bert_config.json")
+        return read_json(file, "bad_checkpoint").get("max_seq_length") if os.path.exists(file) else None
 
     @property
     def is_decoder(self) -> bool:
@@ -83,8 +89,7 @@ class Checkpoint:
 
     def _class_prefix(self) -> str:
         """What transformers puts before the names of the bare model inside a model with a head."""
-        with torch.device("meta"):
-            return AutoModel.from_config(self.config).base_model_prefix
+        return MODEL_MAPPING[type(self.config)].base_model_prefix
 
 
 def read_json(path: str, kind: str):

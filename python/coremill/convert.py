@@ -126,13 +126,19 @@ def _name_hidden(spec, length: int) -> None:
         raise Known("conversion_failed", "no gather of the last position between the hidden states and the logits")
     (value,) = (output for output in made_by[name].outputs if output.name == name)
     shape = [dimension.constant.size for dimension in value.type.tensorType.dimensions]
-    if len(shape) != 3 or shape[1] != length or HIDDEN in made_by:
+    if len(shape) != 3 or shape[1] != length:
         raise Known("conversion_failed", f"value `{name}` of shape {shape} is not the hidden states of {length} tokens")
+    if name != HIDDEN:
+        # transformers uses the name for inner values too; one of them may have got it.
+        _rename(block, {name: HIDDEN, HIDDEN: f"{HIDDEN}_inner"})
+
+
+def _rename(block, names: dict[str, str]) -> None:
+    """Renames values of a block, where they are made and where they are used."""
     for op in block.operations:
         for argument in op.inputs.values():
             for binding in argument.arguments:
-                if binding.name == name:
-                    binding.name = HIDDEN
+                if binding.name in names:
+                    binding.name = names[binding.name]
         for output in op.outputs:
-            if output.name == name:
-                output.name = HIDDEN
+            output.name = names.get(output.name, output.name)

@@ -5,7 +5,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of a configuration. `special_tokens` maps `bos`, `eos` and `pad` to lists of token ids."""
+    """Facts of a configuration.
+
+    `max_seq_length` is where sentence-transformers cuts inputs off; `special_tokens` maps `bos`, `eos` and `pad` to
+    lists of token ids.
+    """
 
     architecture: str
     model_type: str
@@ -18,6 +22,7 @@ class Facts:
     intermediate: int | None
     vocab: int
     max_position_embeddings: int
+    max_seq_length: int | None
     tied_head: bool
     sliding_window: int | None
     special_tokens: dict[str, list[int]]
@@ -42,6 +47,7 @@ def gather(checkpoint, windows=()) -> Facts:
         intermediate=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
         vocab=config.vocab_size,
         max_position_embeddings=config.max_position_embeddings,
+        max_seq_length=checkpoint.max_seq_length,
         tied_head=checkpoint.is_decoder and bool(config.tie_word_embeddings),
         sliding_window=max((window for window in windows if window is not None), default=None),
         special_tokens={name: _ids(getattr(config, f"{name}_token_id", None)) for name in ("bos", "eos", "pad")},

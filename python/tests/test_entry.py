@@ -88,6 +88,21 @@ def test_adapter_of_another_base(folder, tmp_path):
     assert "c_attn" in error["message"]
 
 
+def test_adapter_of_another_width(folder, tmp_path):
+    wide = folder / "wide"
+    adapter = tiny.adapter(wide, "mistral", 1)
+    error = refuse(
+        "skeleton",
+        model=tiny.checkpoint(folder, "llama"),
+        out=str(tmp_path),
+        seq_len=32,
+        functions=["encode"],
+        encode_adapters=[adapter],
+    )
+    assert error["kind"] == "bad_adapter"
+    assert "[12, 48] and [64, 12]" in error["message"]
+
+
 def test_adapter_that_cannot_be_branches(folder, tmp_path):
     adapter = tiny.adapter(folder, "llama", 1, use_dora=True)
     request = {"model": tiny.checkpoint(folder, "llama"), "seq_len": 32, "functions": ["encode"]}
@@ -132,6 +147,7 @@ def test_facts(folder, tmp_path):
         "intermediate": 80,
         "vocab": 96,
         "max_position_embeddings": 64,
+        "max_seq_length": None,
         "tied_head": False,
         "sliding_window": 11,
         "special_tokens": {"bos": [1], "eos": [2], "pad": []},

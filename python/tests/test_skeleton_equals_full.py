@@ -37,6 +37,12 @@ def test_decoder(folder, tmp_path, family, function, kv_cache, target):
     assert poured > 10
 
 
+@pytest.mark.parametrize("function", ["init", "decode", "encode"])
+def test_in_fp32(folder, tmp_path, function):
+    model = tiny.checkpoint(folder, "llama")
+    assert check(tmp_path, model, function, prompt_chunk=CHUNK, compute_precision="fp32") > 10
+
+
 ADAPTED = [
     ("llama", "branches", [{"seed": 1}]),
     ("llama", "branches", [{"seed": 1, "inner": True}, {"seed": 2, "use_rslora": True}]),
