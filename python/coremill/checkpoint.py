@@ -36,8 +36,12 @@ class Checkpoint:
     @property
     def max_seq_length(self) -> int | None:
         """The length at which sentence-transformers cuts inputs off, where the checkpoint states one."""
-        file = os.path.join(self.path, "sentence_bert_config.json")
-        return read_json(file, "bad_checkpoint").get("max_seq_length") if os.path.exists(file) else None
+        return self._optional("sentence_bert_config.json").get("max_seq_length")
+
+    @property
+    def generation(self) -> dict:
+        """The settings of generation_config.json, if there is one."""
+        return self._optional("generation_config.json")
 
     @property
     def is_decoder(self) -> bool:
@@ -83,6 +87,10 @@ class Checkpoint:
                 "check that the download is complete and that config.json belongs to it",
             )
         return found
+
+    def _optional(self, name: str) -> dict:
+        file = os.path.join(self.path, name)
+        return read_json(file, "bad_checkpoint") if os.path.exists(file) else {}
 
     def _class(self):
         return AutoModelForCausalLM if self.is_decoder else AutoModel

@@ -1,7 +1,6 @@
 """From a module to an .mlpackage: trace, convert, give the head's input its name."""
 
 import os
-import shutil
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -104,7 +103,6 @@ def _save(spec, weights_dir: str, path: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as staging:
         staged = os.path.join(staging, os.path.basename(path))
         ct.models.utils.save_spec(spec, staged, weights_dir=weights_dir)
-        shutil.rmtree(path, ignore_errors=True)
         os.rename(staged, path)
 
 

@@ -50,8 +50,14 @@ def gather(checkpoint, windows=()) -> Facts:
         max_seq_length=checkpoint.max_seq_length,
         tied_head=checkpoint.is_decoder and bool(config.tie_word_embeddings),
         sliding_window=max((window for window in windows if window is not None), default=None),
-        special_tokens={name: _ids(getattr(config, f"{name}_token_id", None)) for name in ("bos", "eos", "pad")},
+        special_tokens={name: _ids(_special(checkpoint, f"{name}_token_id")) for name in ("bos", "eos", "pad")},
     )
+
+
+def _special(checkpoint, name: str):
+    """A special token as generation uses it, else as the configuration has it."""
+    value = checkpoint.generation.get(name)
+    return getattr(checkpoint.config, name, None) if value is None else value
 
 
 def _ids(value) -> list[int]:

@@ -53,7 +53,7 @@ CASES = [
     ("no config", lambda f: without(f, "noconfig", "config.json"), {}, "bad_checkpoint", "config.json is missing"),
     ("no weights", lambda f: without(f, "noweights", "model.safetensors"), {}, "bad_checkpoint", "model.safetensors"),
     ("cut short", truncated, {}, "bad_checkpoint", "not a readable safetensors file"),
-    ("one layer more", lambda f: changed(f, "deep", num_hidden_layers=3), {}, "bad_checkpoint", "9 tensors are missing"),
+    ("a layer more", lambda f: changed(f, "deep", num_hidden_layers=3), {}, "bad_checkpoint", "9 tensors are missing"),
     ("other vocabulary", lambda f: changed(f, "wide", vocab_size=100), {}, "bad_checkpoint", "shape [96, 48]"),
     ("too long", None, {"seq_len": 128}, "bad_request", "128 is beyond the model's 64"),
     ("uneven chunk", None, {"seq_len": 32, "prompt_chunk": 12}, "bad_request", "32 is not a multiple"),
@@ -109,6 +109,16 @@ def test_adapter_that_cannot_be_branches(folder, tmp_path):
     error = refuse("skeleton", out=str(tmp_path), encode_adapters=[adapter], **request)
     assert error["kind"] == "bad_adapter"
     assert "DoRA" in error["message"]
+
+
+@pytest.mark.parametrize(("op", "out"), [("skeleton", ""), ("convert_full", "encode.mlpackage")])
+def test_nothing_is_overwritten(folder, tmp_path, op, out):
+    taken = tmp_path / "encode.mlpackage"
+    taken.mkdir()
+    (taken / "precious").write_text("kept")
+    error = refuse(op, model=tiny.checkpoint(folder, "bert"), out=str(tmp_path / out), seq_len=32)
+    assert error["kind"] == "output_exists"
+    assert [path.name for path in tmp_path.rglob("*")] == ["encode.mlpackage", "precious"]
 
 
 def test_unknown_operation():
