@@ -1,7 +1,6 @@
 """From a module to an .mlpackage: trace, convert, give the head's input its name."""
 
 import os
-import shutil
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -104,7 +103,6 @@ def _save(spec, weights_dir: str, path: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as staging:
         staged = os.path.join(staging, os.path.basename(path))
         ct.models.utils.save_spec(spec, staged, weights_dir=weights_dir)
-        shutil.rmtree(path, ignore_errors=True)
         os.rename(staged, path)
 
 
@@ -126,13 +124,19 @@ def _name_hidden(spec, length: int) -> None:
         raise Known("conversion_failed", "no gather of the last position between the hidden states and the logits")
     (value,) = (output for output in made_by[name].outputs if output.name == name)
     shape = [dimension.constant.size for dimension in value.type.tensorType.dimensions]
-    if len(shape) != 3 or shape[1] != length or HIDDEN in made_by:
+    if len(shape) != 3 or shape[1] != length:
         raise Known("conversion_failed", f"value `{name}` of shape {shape} is not the hidden states of {length} tokens")
+    if name != HIDDEN:
+        # transformers uses the name for inner values too; one of them may have got it.
+        _rename(block, {name: HIDDEN, HIDDEN: f"{HIDDEN}_inner"})
+
+
+def _rename(block, names: dict[str, str]) -> None:
+    """Renames values of a block, where they are made and where they are used."""
     for op in block.operations:
         for argument in op.inputs.values():
             for binding in argument.arguments:
-                if binding.name == name:
-                    binding.name = HIDDEN
+                if binding.name in names:
+                    binding.name = names[binding.name]
         for output in op.outputs:
-            if output.name == name:
-                output.name = HIDDEN
+            output.name = names.get(output.name, output.name)

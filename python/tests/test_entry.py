@@ -53,7 +53,7 @@ CASES = [
     ("no config", lambda f: without(f, "noconfig", "config.json"), {}, "bad_checkpoint", "config.json is missing"),
     ("no weights", lambda f: without(f, "noweights", "model.safetensors"), {}, "bad_checkpoint", "model.safetensors"),
     ("cut short", truncated, {}, "bad_checkpoint", "not a readable safetensors file"),
-    ("one layer more", lambda f: changed(f, "deep", num_hidden_layers=3), {}, "bad_checkpoint", "9 tensors are missing"),
+    ("a layer more", lambda f: changed(f, "deep", num_hidden_layers=3), {}, "bad_checkpoint", "9 tensors are missing"),
     ("other vocabulary", lambda f: changed(f, "wide", vocab_size=100), {}, "bad_checkpoint", "shape [96, 48]"),
     ("too long", None, {"seq_len": 128}, "bad_request", "128 is beyond the model's 64"),
     ("uneven chunk", None, {"seq_len": 32, "prompt_chunk": 12}, "bad_request", "32 is not a multiple"),
@@ -88,12 +88,37 @@ def test_adapter_of_another_base(folder, tmp_path):
     assert "c_attn" in error["message"]
 
 
+def test_adapter_of_another_width(folder, tmp_path):
+    wide = folder / "wide"
+    adapter = tiny.adapter(wide, "mistral", 1)
+    error = refuse(
+        "skeleton",
+        model=tiny.checkpoint(folder, "llama"),
+        out=str(tmp_path),
+        seq_len=32,
+        functions=["encode"],
+        encode_adapters=[adapter],
+    )
+    assert error["kind"] == "bad_adapter"
+    assert "[12, 48] and [64, 12]" in error["message"]
+
+
 def test_adapter_that_cannot_be_branches(folder, tmp_path):
     adapter = tiny.adapter(folder, "llama", 1, use_dora=True)
     request = {"model": tiny.checkpoint(folder, "llama"), "seq_len": 32, "functions": ["encode"]}
     error = refuse("skeleton", out=str(tmp_path), encode_adapters=[adapter], **request)
     assert error["kind"] == "bad_adapter"
     assert "DoRA" in error["message"]
+
+
+@pytest.mark.parametrize(("op", "out"), [("skeleton", ""), ("convert_full", "encode.mlpackage")])
+def test_nothing_is_overwritten(folder, tmp_path, op, out):
+    taken = tmp_path / "encode.mlpackage"
+    taken.mkdir()
+    (taken / "precious").write_text("kept")
+    error = refuse(op, model=tiny.checkpoint(folder, "bert"), out=str(tmp_path / out), seq_len=32)
+    assert error["kind"] == "output_exists"
+    assert [path.name for path in tmp_path.rglob("*")] == ["encode.mlpackage", "precious"]
 
 
 def test_unknown_operation():
@@ -132,6 +157,7 @@ def test_facts(folder, tmp_path):
         "intermediate": 80,
         "vocab": 96,
         "max_position_embeddings": 64,
+        "max_seq_length": None,
         "tied_head": False,
         "sliding_window": 11,
         "special_tokens": {"bos": [1], "eos": [2], "pad": []},
