@@ -58,9 +58,6 @@ pub enum EvalError {
     /// The reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    /// Something to compare, and nothing to compare it with.
-    #[error("perplexity, transcripts and embeddings need a reference")]
-    NoReference,
     /// A file.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -168,9 +165,6 @@ impl Hint for EvalError {
                     .to_owned(),
             ),
             Self::NoRole { .. } => Some("`coremill inspect` lists the functions there are".to_owned()),
-            Self::NoReference => Some(
-                "name the source checkpoint with `--reference`, or ask for latency alone".to_owned(),
-            ),
             Self::EmptyPrompt => Some("give a prompt of at least one token".to_owned()),
             Self::PromptTooLong { tokens, .. } => {
                 Some(format!("shorten the prompt, or convert with `--seq-len` of at least {tokens}"))

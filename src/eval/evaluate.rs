@@ -69,18 +69,12 @@ pub struct Bench<'a> {
     pub runtime: &'a dyn Runtime,
     /// The artifact's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// What it is measured against, for all but latency.
-    pub reference: Option<&'a dyn Reference>,
+    /// What it is measured against.
+    pub reference: &'a dyn Reference,
     /// What times it.
     pub clock: &'a dyn Clock,
     /// Who watches.
     pub progress: &'a dyn Progress,
-}
-
-impl<'a> Bench<'a> {
-    fn reference(&self) -> Result<&'a dyn Reference, EvalError> {
-        self.reference.ok_or(EvalError::NoReference)
-    }
 }
 
 /// Measures `artifact`. What its functions cannot do is absent from the result.
@@ -130,7 +124,7 @@ fn score(
     let cut = Cut { window, stride: plan.stride.unwrap_or(window), max_windows: plan.max_windows };
     let windows = Windows::of(&plan.text, bench.tokenizer, cut, layout.capacity)?;
     bench.progress.begin("reference perplexity", None, Unit::Items);
-    let reference = bench.reference()?.logits(&windows.tokens, TOP_K.min(layout.vocab))?;
+    let reference = bench.reference.logits(&windows.tokens, TOP_K.min(layout.vocab))?;
     bench.progress.end();
     reference.check(layout.vocab)?;
     let mut scores = Scores::new(&windows, &reference);
@@ -160,7 +154,7 @@ fn transcribe(
     let max_tokens = plan.max_tokens;
     let eos = tokenizer.eos().to_vec();
     let request = Continue { prompts: prompts.clone(), max_tokens, eos };
-    let references = bench.reference()?.generate(&request)?;
+    let references = bench.reference.generate(&request)?;
     bench.progress.end();
     bench.progress.begin("transcripts", Some(prompts.len() as u64), Unit::Items);
     let mut usage = CacheUsage::default();
@@ -194,7 +188,7 @@ fn compare(
     let prepare = |(i, s): (usize, &Sentence)| s.prepare(i, bench.tokenizer, layout);
     let prepared = sentences.iter().enumerate().map(prepare).collect::<Result<Vec<_>, _>>()?;
     bench.progress.begin("reference embeddings", None, Unit::Items);
-    let expected = bench.reference()?.embed(&prepared)?;
+    let expected = bench.reference.embed(&prepared)?;
     bench.progress.end();
     bench.progress.begin("embeddings", Some(prepared.len() as u64), Unit::Items);
     let mut found = Vec::new();
@@ -203,7 +197,7 @@ fn compare(
         bench.progress.advance(1);
     }
     bench.progress.end();
-    similarity::compare(sentences, &found, &expected, bench.reference()?.describe())
+    similarity::compare(sentences, &found, &expected, bench.reference.describe())
 }
 
 fn kv_cache(layout: DecoderLayout, usage: CacheUsage) -> KvCache {

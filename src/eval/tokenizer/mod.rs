@@ -65,7 +65,7 @@ pub struct Tokenizer {
     lower_case: bool,
 }
 
-/// What is read of config.json and generation_config.json.
+/// What is read of `config.json` and `generation_config.json`.
 #[derive(Debug, Default, Deserialize)]
 struct ModelConfig {
     eos_token_id: Option<Ids>,
@@ -73,7 +73,7 @@ struct ModelConfig {
     name: Option<String>,
 }
 
-/// What is read of sentence_bert_config.json.
+/// What is read of `sentence_bert_config.json`.
 #[derive(Debug, Default, Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
