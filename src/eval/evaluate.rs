@@ -126,6 +126,7 @@ fn score(
     bench.progress.begin("reference perplexity", None, Unit::Items);
     let reference = bench.reference.logits(&windows.tokens, TOP_K.min(layout.vocab))?;
     bench.progress.end();
+    reference.check(layout.vocab)?;
     let mut scores = Scores::new(&windows, &reference);
     let mut usage = CacheUsage::default();
     bench.progress.begin("perplexity", Some(windows.tokens.len() as u64), Unit::Items);

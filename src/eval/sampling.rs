@@ -101,7 +101,7 @@ mod tests {
         ];
         for (logits, want, difference) in cases {
             assert_eq!(Sampling::Greedy.start().choose(logits), want as u32);
-            assert_eq!(margin(logits), difference);
+            assert_eq!(margin(logits).to_bits(), difference.to_bits());
         }
     }
 

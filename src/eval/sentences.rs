@@ -117,3 +117,70 @@ impl Sentence {
         Ok(Prepared { ids, pool })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::tokenizer::words;
+
+    const PLAIN: EncoderLayout = EncoderLayout { seq_len: 8, width: 2, pool_mask: false };
+    const LLM2VEC: EncoderLayout = EncoderLayout { pool_mask: true, ..PLAIN };
+    const LLAMA: &str = r#"{"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"}"#;
+
+    fn sentence(instruction: &str, text: &str) -> Sentence {
+        let instruction = (!instruction.is_empty()).then(|| instruction.to_owned());
+        Sentence { instruction, text: text.to_owned() }
+    }
+
+    #[test]
+    fn lists_hold_texts_and_objects() {
+        let list = r#"["a", {"text": "b", "pair": 1}, {"instruction": "c", "text": "d"}]"#;
+        let read: Vec<Sentence> = serde_json::from_str(list).unwrap();
+        assert_eq!(read, [sentence("", "a"), sentence("", "b"), sentence("c", "d")]);
+    }
+
+    #[test]
+    fn only_the_text_after_the_instruction_is_pooled() {
+        // Token 0 begins every text, "a" is 3, "king" 4, "of" 5, "Judah" 6; 2 is what is unknown.
+        let tokenizer = words(&[("tokenizer_config.json", LLAMA)]);
+        let cases = [
+            // Neither the token before the text nor the instruction counts.
+            (("", "a king"), LLM2VEC, vec![0, 3, 4], vec![0, 1, 1]),
+            ((" king of ", "Judah a"), LLM2VEC, vec![0, 4, 5, 6, 3], vec![0, 0, 0, 1, 1]),
+            ((" ", "Judah"), LLM2VEC, vec![0, 6], vec![0, 1]),
+            // What does not fit is cut off at the end.
+            (
+                ("a a a a a", "king of Judah"),
+                LLM2VEC,
+                vec![0, 3, 3, 3, 3, 3, 4, 5],
+                vec![0, 0, 0, 0, 0, 0, 1, 1],
+            ),
+            // sentence-transformers counts every token, and joins without a space.
+            (("king ", " of "), PLAIN, vec![0, 4, 5], vec![1, 1, 1]),
+        ];
+        for ((instruction, text), layout, ids, pool) in cases {
+            let got = sentence(instruction, text).prepare(0, &tokenizer, layout).unwrap();
+            assert_eq!(got, Prepared { ids, pool }, "{instruction:?} {text:?}");
+        }
+        let long = sentence("a a a a a a a", "king").prepare(3, &tokenizer, LLM2VEC).unwrap_err();
+        assert_eq!(long.to_string(), "sentence 3 has no tokens within the sequence length 8");
+    }
+
+    #[test]
+    fn chat_models_get_the_template_they_were_trained_with() {
+        let config = r#"{"_name_or_path": "mistralai/Mistral-7B-Instruct-v0.2"}"#;
+        let tokenizer = words(&[("tokenizer_config.json", LLAMA), ("config.json", config)]);
+        let got = sentence("a", "king of ").prepare(0, &tokenizer, LLM2VEC).unwrap();
+        // "[INST]" and "[/INST]" are unknown here; the second stands behind the text and counts.
+        let want = Prepared { ids: vec![0, 2, 3, 4, 5, 2], pool: vec![0, 0, 0, 1, 1, 1] };
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn sentence_transformers_settings_are_heeded() {
+        let settings = r#"{"max_seq_length": 3, "do_lower_case": true}"#;
+        let tokenizer = words(&[("sentence_bert_config.json", settings)]);
+        let got = sentence("", "A KING Judah of").prepare(0, &tokenizer, PLAIN).unwrap();
+        assert_eq!(got.ids, [3, 4, 2]);
+    }
+}

@@ -70,8 +70,8 @@ mod tests {
     fn embeddings_that_cannot_be_compared() {
         let a = [vec![1.0, 2.0], vec![f32::NAN, 4.0], vec![1.0, 0.0]];
         let b = [vec![1.0, 2.0], vec![1.0, 2.0], vec![3.0, 3.0]];
-        let cases: [(&[Vec<f32>], &[Vec<f32>], &str); 4] = [
-            (&a, &b, "embedding of sentence 1 (`scaled`) is zero or not finite"),
+        let cases = [
+            (&a[..], &b[..], "embedding of sentence 1 (`scaled`) is zero or not finite"),
             (&[vec![0.0, 0.0]], &b[..1], "embedding of sentence 0 (`equal`) is zero or not finite"),
             (&a[..1], &[vec![1.0]], "sentence 0: embedding of 2 elements, the reference's has 1"),
             (&[], &[], "list of sentences is empty"),

@@ -66,23 +66,24 @@ mod tests {
 
     #[test]
     fn divergences() {
-        // Tokens, the reference's, where they part, the reference's margin there, the agreement.
-        let cases: [(&[u32], &[u32], Option<u64>, Option<f64>, f64); 5] = [
-            (&[1, 2, 3], &[1, 2, 3], None, None, 1.0),
-            (&[1, 2, 4], &[1, 2, 3], Some(2), Some(0.25), 2.0 / 3.0),
-            (&[9], &[1, 2, 3], Some(0), Some(0.125), 0.0),
+        // Tokens, where they part, the reference's margin there, the agreement.
+        const REFERENCE: [u32; 3] = [1, 2, 3];
+        let cases = [
+            (vec![1, 2, 3], None, None, 1.0),
+            (vec![1, 2, 4], Some(2), Some(0.25), 2.0 / 3.0),
+            (vec![9], Some(0), Some(0.125), 0.0),
             // One stopped earlier.
-            (&[1, 2], &[1, 2, 3], Some(2), Some(0.25), 2.0 / 3.0),
-            (&[1, 2, 3, 4], &[1, 2, 3], Some(3), None, 1.0),
+            (vec![1, 2], Some(2), Some(0.25), 2.0 / 3.0),
+            (vec![1, 2, 3, 4], Some(3), None, 1.0),
         ];
-        for (tokens, reference, first, margin, agreement) in cases {
+        for (tokens, first, margin, agreement) in cases {
             let pair = Pair {
                 prompt: "p",
                 prompt_tokens: 1,
-                tokens: tokens.to_vec(),
+                tokens,
                 text: String::new(),
                 reference: Continuation {
-                    tokens: reference.to_vec(),
+                    tokens: REFERENCE.to_vec(),
                     margins: vec![0.125, 0.5, 0.25],
                 },
                 reference_text: String::new(),

@@ -1,4 +1,6 @@
 //! Integration tests, one binary.
 
+mod bigram;
 mod compress;
+mod evaluate;
 mod package;

@@ -69,6 +69,24 @@ pub struct Distributions {
 }
 
 impl Distributions {
+    /// Refuses tokens that a model of `vocab` tokens does not have.
+    pub fn check(&self, vocab: usize) -> Result<(), ReferenceError> {
+        match self.ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => {
+                let what =
+                    format!("token {id} is not below the artifact's vocabulary size {vocab}");
+                Err(ReferenceError::Failed {
+                    message: what,
+                    advice: Some(
+                        "check that the artifact was made from this checkpoint".to_owned(),
+                    ),
+                    blame: Blame::Input,
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What the reference says after the token at `position` of window `w`.
     pub fn at(&self, w: usize, position: usize) -> Expected<'_> {
         let row = w * self.window + position;

@@ -22,7 +22,7 @@ impl Runtime for Interp {
 
     fn load(&self, source: &Source<'_>) -> Result<Box<dyn Loaded>, RuntimeError> {
         let options = Options { precision: self.precision };
-        let model = Model::load(source.program, &source.blobs, options).map_err(error)?;
+        let model = Model::load(source.program, &source.blobs, options).map_err(|e| error(&e))?;
         Ok(Box::new(model))
     }
 }
@@ -47,7 +47,7 @@ impl Loaded for Model {
         state: &mut State,
         taps: &[&str],
     ) -> Result<Values, RuntimeError> {
-        let function = self.function(function).map_err(error)?;
+        let function = self.function(function).map_err(|e| error(&e))?;
         let foreign = |what: &str| RuntimeError {
             message: format!("{what} belongs to another runtime"),
             advice: None,
@@ -60,7 +60,7 @@ impl Loaded for Model {
             let tensor = tensor.ok_or_else(|| foreign(&format!("value `{name}`")))?;
             tensors.push((name.as_str(), tensor.clone()));
         }
-        let outputs = function.run(&tensors, state, taps).map_err(error)?;
+        let outputs = function.run(&tensors, state, taps).map_err(|e| error(&e))?;
         let keep = |(name, tensor): (&str, &Tensor)| {
             let value: Value = Arc::new(tensor.clone());
             (name.to_owned(), value)
@@ -79,6 +79,6 @@ impl Held for Tensor {
     }
 }
 
-fn error<E: Error + Hint>(error: E) -> RuntimeError {
+fn error<E: Error + Hint>(error: &E) -> RuntimeError {
     RuntimeError { message: error.to_string(), advice: error.hint() }
 }

@@ -65,7 +65,7 @@ pub struct Tokenizer {
     lower_case: bool,
 }
 
-/// What is read of config.json and generation_config.json.
+/// What is read of `config.json` and `generation_config.json`.
 #[derive(Debug, Default, Deserialize)]
 struct ModelConfig {
     eos_token_id: Option<Ids>,
@@ -73,7 +73,7 @@ struct ModelConfig {
     name: Option<String>,
 }
 
-/// What is read of sentence_bert_config.json.
+/// What is read of `sentence_bert_config.json`.
 #[derive(Debug, Default, Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
@@ -222,34 +222,35 @@ fn cleaned(text: &str) -> String {
     RULES.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
+/// A tokenizer of words, with `<s>` 0 and `</s>` 1, and the given files beside it.
+#[cfg(test)]
+pub(crate) fn words(files: &[(&str, &str)]) -> Tokenizer {
+    let words = ["<s>", "</s>", "<unk>", "a", "king", "of", "Judah", "'s", "."];
+    let vocab: serde_json::Map<_, _> =
+        words.iter().enumerate().map(|(i, w)| ((*w).to_owned(), i.into())).collect();
+    let added: Vec<_> = (0..2)
+        .map(|id| {
+            serde_json::json!({"id": id, "content": words[id], "special": true, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false})
+        })
+        .collect();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "added_tokens": added, "normalizer": null, "decoder": null,
+        "truncation": {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+        "padding": null, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
+    });
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    for (name, text) in files {
+        fs_err::write(folder.path().join(name), text).unwrap();
+    }
+    Tokenizer::open(folder.path()).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A tokenizer of words, with `<s>` 0 and `</s>` 1, and the given files beside it.
-    fn open(files: &[(&str, &str)]) -> Tokenizer {
-        let words = ["<s>", "</s>", "<unk>", "a", "king", "of", "Judah", "'s", "."];
-        let vocab: serde_json::Map<_, _> =
-            words.iter().enumerate().map(|(i, w)| ((*w).to_owned(), i.into())).collect();
-        let added: Vec<_> = (0..2)
-            .map(|id| {
-                serde_json::json!({"id": id, "content": words[id], "special": true, "single_word": false,
-                    "lstrip": false, "rstrip": false, "normalized": false})
-            })
-            .collect();
-        let tokenizer = serde_json::json!({
-            "version": "1.0", "added_tokens": added, "normalizer": null, "decoder": null,
-            "truncation": {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
-            "padding": null, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null,
-            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
-        });
-        let folder = tempfile::tempdir().unwrap();
-        fs_err::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-        for (name, text) in files {
-            fs_err::write(folder.path().join(name), text).unwrap();
-        }
-        Tokenizer::open(folder.path()).unwrap()
-    }
 
     #[test]
     fn special_tokens_follow_the_settings() {
@@ -267,7 +268,7 @@ mod tests {
         ];
         for (config, want, first) in cases {
             let files = [("tokenizer_config.json", config.as_str())];
-            let tokenizer = open(if config.is_empty() { &[] } else { &files });
+            let tokenizer = words(if config.is_empty() { &[] } else { &files });
             assert_eq!(tokenizer.encode("a king").unwrap(), want, "{config}");
             assert_eq!(tokenizer.encode_plain("a king").unwrap(), [3, 4]);
             assert_eq!(tokenizer.first_token(), first, "{config}");
@@ -286,16 +287,16 @@ mod tests {
             (&[], &[]),
         ];
         for (files, want) in cases {
-            assert_eq!(open(files).eos(), want);
+            assert_eq!(words(files).eos(), want);
         }
-        assert_eq!(open(&[config]).trained_as(), Some("x/y"));
+        assert_eq!(words(&[config]).trained_as(), Some("x/y"));
     }
 
     #[test]
     fn text_is_cut_and_what_is_around_it_stays() {
         let config = r#"{"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>",
             "add_eos_token": true}"#;
-        let tokenizer = open(&[("tokenizer_config.json", config)]);
+        let tokenizer = words(&[("tokenizer_config.json", config)]);
         for (length, want) in
             [(9, vec![0, 3, 4, 5, 6, 1]), (6, vec![0, 3, 4, 5, 6, 1]), (4, vec![0, 3, 4, 1])]
         {
@@ -306,9 +307,9 @@ mod tests {
     #[test]
     fn decoding_leaves_special_tokens_out_and_cleans_up_when_told() {
         let ids = [0, 4, 7, 8, 1];
-        assert_eq!(open(&[]).decode(&ids).unwrap(), "king 's .");
+        assert_eq!(words(&[]).decode(&ids).unwrap(), "king 's .");
         let clean = ("tokenizer_config.json", r#"{"clean_up_tokenization_spaces": true}"#);
-        assert_eq!(open(&[clean]).decode(&ids).unwrap(), "king's.");
+        assert_eq!(words(&[clean]).decode(&ids).unwrap(), "king's.");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! tokenizer_config.json: which special tokens stand around a text.
+//! `tokenizer_config.json`: which special tokens stand around a text.
 //!
 //! Most tokenizers say so in tokenizer.json itself. For the classes of [`CLASSES`] transformers puts a template of its
 //! own in place, from `add_bos_token` and `add_eos_token`.
@@ -16,7 +16,7 @@ const CLASSES: [(&str, bool, bool); 5] = [
     ("LlamaTokenizer", true, false),
 ];
 
-/// What is read of tokenizer_config.json.
+/// What is read of `tokenizer_config.json`.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct TokenizerConfig {
     tokenizer_class: Option<String>,
