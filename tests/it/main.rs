@@ -1,4 +1,5 @@
 //! Integration tests, one binary.
 
 mod compress;
+mod interp;
 mod package;
