@@ -5,4 +5,6 @@
 mod bigram;
 mod compress;
 mod evaluate;
+mod interp;
+mod layers;
 mod package;

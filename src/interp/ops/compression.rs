@@ -83,7 +83,7 @@ pub(super) fn affine_dequantize(site: &Site<'_, '_>) -> Built {
     if let Some(g) = grid.get_mut(axis) {
         *g = n;
     }
-    let zero_point = of_tensor(vector("zero_point")?.tagged(DType::F32));
+    let zero_point = of_tensor(vector("zero_point")?);
     stored(Blockwise::new(data, of_tensor(scale), Some(zero_point), grid, dtype)?)
 }
 

@@ -56,6 +56,8 @@ impl Stored for Blockwise {
         let last = self.grid.len() - 1;
         let block = self.block[last];
         let (mut scales, mut offsets) = (Vec::new(), Vec::new());
+        // Differences of whole numbers are exact; others are rounded before they are scaled, as coremltools does.
+        let fractional = self.offset.as_ref().is_some_and(|o| o.dtype().is_float());
         self.data.fill(at, out);
         by_row(self.data.shape(), at, out, |outer, column, out| {
             let cell = outer
@@ -75,9 +77,12 @@ impl Stored for Blockwise {
             let mut done = 0;
             for (&scale, &offset) in scales.iter().zip(&offsets) {
                 let run = (block - (column + done) % block).min(out.len() - done);
-                for o in &mut out[done..done + run] {
-                    *o = scale * (*o - offset);
+                let out = &mut out[done..done + run];
+                out.iter_mut().for_each(|o| *o -= offset);
+                if fractional {
+                    round::to(self.dtype, out);
                 }
+                out.iter_mut().for_each(|o| *o *= scale);
                 done += run;
             }
         });
