@@ -95,6 +95,11 @@ impl Run<'_> {
         }
     }
 
+    /// Whether [`Self::take`] would hand the argument over.
+    pub(crate) fn owns(&self, from: &In) -> bool {
+        matches!(from, In::Slot(slot) if self.takes.contains(slot))
+    }
+
     /// An empty vector with room for `n` elements, used before where possible.
     pub(crate) fn buffer(&self, n: usize) -> Vec<f32> {
         self.pool.borrow_mut().take(n)

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{axis, map_f32};
 use crate::interp::error::OpError;
 use crate::interp::kernel::attention::softmax as softmax_row;
+use crate::interp::kernel::simd::exp;
 use crate::interp::kernel::strided::{around, transpose};
 use crate::interp::run::{In, Kernel};
 use crate::interp::site::Site;
@@ -19,8 +20,9 @@ fn each(site: &Site<'_, '_>, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> 
 }
 
 /// 1 / (1 + e^−x).
+#[inline]
 pub(super) fn logistic(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+    1.0 / (1.0 + exp(-x))
 }
 
 /// max(x, 0).

@@ -35,7 +35,7 @@ fn floats(
 ) -> Result<Tensor, OpError> {
     let shape = broadcast::shape(run.get(x).shape(), run.get(y).shape())?;
     // The result takes the place of `x` when it has its shape and nobody else needs `x`.
-    if run.get(x).shape() == shape && owned(x, run) {
+    if run.get(x).shape() == shape && run.owns(x) {
         let a = run.take(x);
         let mut a = a.into_f32s()?;
         let b = run.get(y);
@@ -56,10 +56,6 @@ fn floats(
     let (p, q) = (a.f32s()?, b.f32s()?);
     zip((&p, a.shape()), (&q, b.shape()), &shape, &mut out, f);
     Ok(Tensor::f32(&shape, out))
-}
-
-fn owned(x: &In, run: &Run<'_>) -> bool {
-    matches!(x, In::Slot(slot) if run.takes.contains(slot))
 }
 
 /// Numbers to booleans.

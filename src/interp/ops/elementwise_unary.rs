@@ -4,6 +4,7 @@ use candle_core::cpu::erf::erf_f64;
 
 use super::map_f32;
 use crate::interp::error::OpError;
+use crate::interp::kernel::simd;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
 use crate::interp::tensor::{Slice, Tensor};
@@ -98,7 +99,7 @@ pub(super) fn erf(site: &Site<'_, '_>) -> Built {
 
 /// eˣ.
 pub(super) fn exp(site: &Site<'_, '_>) -> Built {
-    floats(site, f32::exp)
+    floats(site, simd::exp)
 }
 
 /// 2ˣ.
