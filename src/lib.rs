@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod blob;
+pub mod cli;
 pub mod compress;
 pub mod convert;
 

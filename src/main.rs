@@ -1,5 +1,5 @@
 //! The command line: everything is in [`coremill::cli`].
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    coremill::cli::main()
 }

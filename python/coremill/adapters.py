@@ -4,6 +4,7 @@ import os
 
 import torch
 from safetensors.torch import load_file
+from transformers.pytorch_utils import Conv1D
 
 from .checkpoint import read_json, safetensors_header
 from .errors import Known
@@ -35,6 +36,8 @@ class Adapter:
             self._place(key, model)
         if not self.pairs and not self.others:
             raise Known("bad_adapter", f"adapter {path} adapts nothing")
+        for module, keys in self.pairs.items():
+            self._check(module, keys, model.get_submodule(module))
 
     def _place(self, key: str, model) -> None:
         module, _, part = key.removeprefix(_PREFIX).partition(".lora_")
@@ -52,6 +55,21 @@ class Adapter:
         if module not in known:
             self.inner, module = True, inner
         self.pairs.setdefault(module, {})[f"lora_{part[0]}"] = key
+
+    def _check(self, path: str, keys: dict[str, str], module) -> None:
+        """The pair of a module must be whole and fit its weight [out, in]."""
+        if set(keys) != {"lora_A", "lora_B"}:
+            raise Known("bad_adapter", f"adapter tensor `{next(iter(keys.values()))}` is without its counterpart")
+        if not isinstance(module, (torch.nn.Linear, Conv1D)):
+            raise Known("bad_adapter", f"module `{path}` is a {type(module).__name__}, only linear layers are adapted")
+        rows, columns = module.weight.shape if isinstance(module, torch.nn.Linear) else module.weight.shape[::-1]
+        lora_a, lora_b = (self.header[keys[part]]["shape"] for part in ("lora_A", "lora_B"))
+        if (lora_b[0], lora_a[1]) != (rows, columns) or lora_a[0] != lora_b[1]:
+            raise Known(
+                "bad_adapter",
+                f"adapter shapes {lora_a} and {lora_b} of `{path}` do not fit its weight {[rows, columns]}",
+                "check that the adapter was trained on this base",
+            )
 
     def changes(self, parameter: str) -> bool:
         """Whether merging changes a parameter of the model."""

@@ -57,9 +57,11 @@ class Site:
 
 
 def additive(visible: torch.Tensor) -> torch.Tensor:
-    """A bool tensor [rows, S] as an additive mask [1, 1, rows, S]."""
-    zero, masked = torch.tensor(0.0), torch.tensor(MASKED)
-    return torch.where(visible, zero, masked)[None, None]
+    """A bool tensor [rows, S] as an additive mask [1, 1, rows, S].
+
+    Computed, not selected: coremltools would store both sides of a selection as constants of the mask's whole size.
+    """
+    return (1.0 - visible.float())[None, None] * MASKED
 
 
 def causal_masks(rows: torch.Tensor, length: int, windows) -> dict[int | None, torch.Tensor]:

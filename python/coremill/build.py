@@ -114,7 +114,8 @@ def _operate(module, checkpoint: Checkpoint, length: int, blank: bool) -> Model:
     step = Step(blank)
     windows = attention_sites(module, row, step)
     if not windows:
-        raise Known("unsupported_architecture", f"no attention layer of `{checkpoint.config.model_type}` was recognised")
+        model_type = checkpoint.config.model_type
+        raise Known("unsupported_architecture", f"no attention layer of `{model_type}` was recognised")
     return Model(module.eval(), step, windows, checkpoint)
 
 

@@ -5,7 +5,7 @@ import os
 import struct
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from . import architectures
 from .errors import Known
@@ -32,6 +32,16 @@ class Checkpoint:
         self.names = list(getattr(self.config, "architectures", None) or [])
         self.row = architectures.find(self.config.model_type, self.names)
         _refuse_unknown_settings(self.config)
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """The length at which sentence-transformers cuts inputs off, where the checkpoint states one."""
+        return self._optional("sentence_bert_config.json").get("max_seq_length")
+
+    @property
+    def generation(self) -> dict:
+        """The settings of generation_config.json, if there is one."""
+        return self._optional("generation_config.json")
 
     @property
     def is_decoder(self) -> bool:
@@ -78,13 +88,16 @@ class Checkpoint:
             )
         return found
 
+    def _optional(self, name: str) -> dict:
+        file = os.path.join(self.path, name)
+        return read_json(file, "bad_checkpoint") if os.path.exists(file) else {}
+
     def _class(self):
         return AutoModelForCausalLM if self.is_decoder else AutoModel
 
     def _class_prefix(self) -> str:
         """What transformers puts before the names of the bare model inside a model with a head."""
-        with torch.device("meta"):
-            return AutoModel.from_config(self.config).base_model_prefix
+        return MODEL_MAPPING[type(self.config)].base_model_prefix
 
 
 def read_json(path: str, kind: str):

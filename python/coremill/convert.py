@@ -1,7 +1,6 @@
 """From a module to an .mlpackage: trace, convert, give the head's input its name."""
 
 import os
-import shutil
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from coremltools.converters.mil import Builder as mb
 
 from . import hooks
 from .errors import Known
-from .placeholders import is_spread
+from .placeholders import blank, is_spread
 
 # The value that enters the head in `init`; evaluation taps it.
 HIDDEN = "hidden_states"
@@ -51,7 +50,6 @@ class Function:
 # Token ids and positions are never negative, so the operations that would mend negative ones are left out.
 _LEFT_OUT = {"common::guard_negative_gather_indices"}
 
-_TORCH = {"int32": torch.int32, "fp16": torch.float32, "fp32": torch.float32}
 _NUMPY = {"int32": np.int32, "fp16": np.float16, "fp32": np.float32}
 
 
@@ -64,10 +62,7 @@ def convert(function: Function, path: str, target: str, precision: str) -> None:
     mb.name_count.clear()
     function.module.eval()
     small = any(is_spread(parameter) for parameter in function.module.parameters())
-    example = tuple(torch.zeros(port.shape, dtype=_TORCH[port.dtype]) for port in function.inputs)
-    # Counts of tokens must not be zero: the trace runs once, and looks up the last token.
-    counts = ("length", "attention_mask", "pool_mask")
-    example = tuple(value + 1 if port.name in counts else value for port, value in zip(function.inputs, example))
+    example = tuple(_example(port) for port in function.inputs)
     pipeline = ct.PassPipeline()
     pipeline.remove_passes(_LEFT_OUT)
     with torch.no_grad(), hooks.placeholders_stay_small() if small else nullcontext():
@@ -90,6 +85,14 @@ def convert(function: Function, path: str, target: str, precision: str) -> None:
     _save(spec, model.weights_dir, path)
 
 
+def _example(port: Port) -> torch.Tensor:
+    """Something to trace with. Counts of tokens must not be zero, for the trace looks up the last token."""
+    if port.dtype != "int32":
+        return blank(port.shape)
+    counts = ("length", "attention_mask", "pool_mask")
+    return torch.full(port.shape, int(port.name in counts), dtype=torch.int32)
+
+
 def _tensor(port: Port, named: bool = True) -> ct.TensorType:
     return ct.TensorType(name=port.name if named else None, shape=port.shape, dtype=_NUMPY[port.dtype])
 
@@ -100,7 +103,6 @@ def _save(spec, weights_dir: str, path: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as staging:
         staged = os.path.join(staging, os.path.basename(path))
         ct.models.utils.save_spec(spec, staged, weights_dir=weights_dir)
-        shutil.rmtree(path, ignore_errors=True)
         os.rename(staged, path)
 
 
@@ -122,13 +124,19 @@ def _name_hidden(spec, length: int) -> None:
         raise Known("conversion_failed", "no gather of the last position between the hidden states and the logits")
     (value,) = (output for output in made_by[name].outputs if output.name == name)
     shape = [dimension.constant.size for dimension in value.type.tensorType.dimensions]
-    if len(shape) != 3 or shape[1] != length or HIDDEN in made_by:
+    if len(shape) != 3 or shape[1] != length:
         raise Known("conversion_failed", f"value `{name}` of shape {shape} is not the hidden states of {length} tokens")
+    if name != HIDDEN:
+        # transformers uses the name for inner values too; one of them may have got it.
+        _rename(block, {name: HIDDEN, HIDDEN: f"{HIDDEN}_inner"})
+
+
+def _rename(block, names: dict[str, str]) -> None:
+    """Renames values of a block, where they are made and where they are used."""
     for op in block.operations:
         for argument in op.inputs.values():
             for binding in argument.arguments:
-                if binding.name == name:
-                    binding.name = HIDDEN
+                if binding.name in names:
+                    binding.name = names[binding.name]
         for output in op.outputs:
-            if output.name == name:
-                output.name = HIDDEN
+            output.name = names.get(output.name, output.name)

@@ -40,7 +40,8 @@ class Encoder(torch.nn.Module):
         dense = iter(self.dense)
         for part in self._chain:
             if isinstance(part, sentence.Pooling):
-                x = torch.cat([POOL[mode](x, attention_mask) for mode in part.modes], -1)
+                pooled = [POOL[mode](x, attention_mask) for mode in part.modes]
+                x = torch.cat(pooled, -1) if len(pooled) > 1 else pooled[0]
             elif isinstance(part, sentence.Dense):
                 x = sentence.ACTIVATIONS[part.activation]()(next(dense)(x))
             else:
@@ -78,13 +79,11 @@ def masked_mean(hidden, mask):
 
     Dividing before summing keeps the sum of long inputs within fp16.
     """
-    weights = mask.to(torch.float32)
-    return weighted(hidden, weights / _count(weights))
+    return weighted(hidden, mask / _count(mask))
 
 
 def _masked_mean_sqrt(hidden, mask):
-    weights = mask.to(torch.float32)
-    return weighted(hidden, weights / torch.sqrt(_count(weights)))
+    return weighted(hidden, mask / torch.sqrt(_count(mask)))
 
 
 def _masked_max(hidden, mask):
@@ -96,8 +95,9 @@ def _last(hidden, mask):
     return hidden.index_select(1, mask.sum(1, dtype=torch.int32) - 1).squeeze(1)
 
 
-def _count(weights):
-    return torch.maximum(weights.sum(-1, keepdim=True), torch.tensor(1.0))
+def _count(mask):
+    """How many ones a mask [1, S] has, as a float [1, 1] of at least 1; counted in int32, which fp16 could not."""
+    return torch.maximum(mask.sum(-1, keepdim=True, dtype=torch.int32), torch.tensor(1, dtype=torch.int32)).float()
 
 
 POOL = {

@@ -4,8 +4,8 @@
 class Known(Exception):
     """A failure with a name.
 
-    `kind` is one of `unsupported_architecture`, `unsupported_request`, `bad_request`, `bad_checkpoint`,
-    `bad_adapter`, `conversion_failed`. `message` states the fact with its values, `hint` what to do.
+    `kind` is one of `unsupported_architecture`, `bad_request`, `bad_checkpoint`, `bad_adapter`, `output_exists`,
+    `conversion_failed`. `message` states the fact with its values, `hint` what to do.
     """
 
     def __init__(self, kind: str, message: str, hint: str | None = None):

@@ -5,7 +5,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of a configuration. `special_tokens` maps `bos`, `eos` and `pad` to lists of token ids."""
+    """Facts of a configuration.
+
+    `max_seq_length` is where sentence-transformers cuts inputs off; `special_tokens` maps `bos`, `eos` and `pad` to
+    lists of token ids.
+    """
 
     architecture: str
     model_type: str
@@ -18,6 +22,7 @@ class Facts:
     intermediate: int | None
     vocab: int
     max_position_embeddings: int
+    max_seq_length: int | None
     tied_head: bool
     sliding_window: int | None
     special_tokens: dict[str, list[int]]
@@ -42,10 +47,17 @@ def gather(checkpoint, windows=()) -> Facts:
         intermediate=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
         vocab=config.vocab_size,
         max_position_embeddings=config.max_position_embeddings,
+        max_seq_length=checkpoint.max_seq_length,
         tied_head=checkpoint.is_decoder and bool(config.tie_word_embeddings),
         sliding_window=max((window for window in windows if window is not None), default=None),
-        special_tokens={name: _ids(getattr(config, f"{name}_token_id", None)) for name in ("bos", "eos", "pad")},
+        special_tokens={name: _ids(_special(checkpoint, f"{name}_token_id")) for name in ("bos", "eos", "pad")},
     )
+
+
+def _special(checkpoint, name: str):
+    """A special token as generation uses it, else as the configuration has it."""
+    value = checkpoint.generation.get(name)
+    return getattr(checkpoint.config, name, None) if value is None else value
 
 
 def _ids(value) -> list[int]:

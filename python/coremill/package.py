@@ -70,6 +70,7 @@ def convert_full(fields: dict) -> dict:
             return real((*chat, *encode), ())
         return real(tuple(chat), tuple(encode))
 
+    refuse_existing(request["out"])
     known = facts.gather(checkpoint)
     folder = os.path.dirname(os.path.abspath(request["out"]))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".functions-") as staging:
@@ -91,11 +92,18 @@ def _write(request: dict, out: str, known: facts.Facts, model_of, table) -> list
     os.makedirs(out, exist_ok=True)
     written = []
     for name in request["functions"] or _every_function(known):
+        refuse_existing(os.path.join(out, f"{name}.mlpackage"))
         function = functions.build(name, model_of(name), known, request, table)
         path = os.path.join(out, f"{name}.mlpackage")
         convert(function, path, request["target"], request["compute_precision"])
         written.append({**function.as_dict(), "path": path})
     return written
+
+
+def refuse_existing(path: str) -> None:
+    """Nothing is ever overwritten."""
+    if os.path.exists(path):
+        raise Known("output_exists", f"output {path} exists already", "choose another path, or remove it")
 
 
 def _every_function(known: facts.Facts) -> list[str]:

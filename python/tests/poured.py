@@ -91,7 +91,8 @@ class Source:
         if entry["adapter"]:
             tensor = self._branch(entry)
         else:
-            tensor = self._merged(self.tensors[(entry["folder"] and entry["folder"] + "/") + entry["tensor"]].float(), entry)
+            stored = "/".join(part for part in (entry["folder"], entry["tensor"]) if part)
+            tensor = self._merged(self.tensors[stored].float(), entry)
         if entry["transpose"]:
             tensor = tensor.t()
         assert list(tensor.shape) == entry["shape"]

@@ -64,7 +64,8 @@ def test_other_spread_constants_are_no_placeholders(number):
 
 
 def test_ordinary_arrays_are_not_spread():
-    for value in (np.zeros((4, 4)), np.zeros(1), np.zeros((1, 1)), np.float32(3), np.broadcast_to(np.arange(4), (4, 4))):
+    rows = np.broadcast_to(np.arange(4), (4, 4))
+    for value in (np.zeros((4, 4)), np.zeros(1), np.zeros((1, 1)), np.float32(3), rows):
         assert not placeholders.is_spread(value)
 
 

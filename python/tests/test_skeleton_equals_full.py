@@ -37,6 +37,12 @@ def test_decoder(folder, tmp_path, family, function, kv_cache, target):
     assert poured > 10
 
 
+@pytest.mark.parametrize("function", ["init", "decode", "encode"])
+def test_in_fp32(folder, tmp_path, function):
+    model = tiny.checkpoint(folder, "llama")
+    assert check(tmp_path, model, function, prompt_chunk=CHUNK, compute_precision="fp32") > 10
+
+
 ADAPTED = [
     ("llama", "branches", [{"seed": 1}]),
     ("llama", "branches", [{"seed": 1, "inner": True}, {"seed": 2, "use_rslora": True}]),
@@ -96,9 +102,9 @@ def ids(package: str) -> set[int]:
 
 def test_the_hidden_states_have_their_name(folder, tmp_path):
     for family in ("gpt2", "qwen3"):
-        model = tiny.checkpoint(folder, family)
+        model, out = tiny.checkpoint(folder, family), str(tmp_path / family)
         drawn = ask(
-            "skeleton", model=model, out=str(tmp_path), seq_len=SEQ_LEN, prompt_chunk=CHUNK, functions=["init"]
+            "skeleton", model=model, out=out, seq_len=SEQ_LEN, prompt_chunk=CHUNK, functions=["init"]
         )
         spec, _ = read(drawn["functions"][0]["path"])
         found = [output for op in block(spec).operations for output in op.outputs if output.name == "hidden_states"]

@@ -89,6 +89,16 @@ pub fn sweep_stale(folder: &Path) -> io::Result<usize> {
     Ok(removed)
 }
 
+/// Free bytes for this user on the disk that `path` is or will be on.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let mut place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    while !place.exists() {
+        place = parent_of(&place);
+    }
+    let found = rustix::fs::statvfs(&place)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// All files below `folder`, as paths relative to it with `/` between parts, in order.
 pub fn files_below(folder: &Path) -> io::Result<Vec<String>> {
     fn walk(folder: &Path, prefix: &str, out: &mut Vec<String>) -> io::Result<()> {

@@ -6,4 +6,5 @@ pub mod digest;
 pub mod error;
 pub mod fmt;
 pub mod fs;
+pub mod nearest;
 pub mod progress;

@@ -9,8 +9,10 @@ use crate::convert::{AdapterMode, ComputeUnits, KvForm, Target};
 /// Hugging Face checkpoints to Core ML packages that are proven before they ship.
 #[derive(Debug, Parser)]
 #[command(name = "coremill", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 holds, 1 a gate failed, 2 bad usage or input, 3 the evaluation is invalid or \
-                        inconclusive, 4 a tool or the environment failed.")]
+#[command(
+    after_help = "Exit codes: 0 holds, 1 a gate failed, 2 bad usage or input, 3 the evaluation is invalid or \
+                        inconclusive, 4 a tool or the environment failed."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -29,6 +31,9 @@ pub struct Global {
     /// How progress is shown on stderr [default: bar on a terminal, else none].
     #[arg(long, global = true, value_enum)]
     pub progress: Option<ProgressMode>,
+    /// Where the Python environment, downloads and references are kept [env: COREMILL_CACHE_DIR].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// Say nothing but answers, warnings and errors.
     #[arg(long, short, global = true)]
     pub quiet: bool,
@@ -113,9 +118,6 @@ pub struct SourceArgs {
     /// Token for repositories that ask for one [env: HF_TOKEN].
     #[arg(long, hide_env_values = true)]
     pub hf_token: Option<String>,
-    /// Where downloads are kept [default: the hub's own cache].
-    #[arg(long, value_name = "DIR")]
-    pub cache_dir: Option<PathBuf>,
     /// LoRA adapter merged into the weights; may be given again, applied in order.
     #[arg(long, value_name = "DIR|REPO")]
     pub lora_checkpoint: Vec<String>,
@@ -282,6 +284,9 @@ pub struct MeasureArgs {
     /// Sentences for the embedding check, a JSON list.
     #[arg(long, value_name = "FILE")]
     pub sentences: Option<PathBuf>,
+    /// Calls of each function to time; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub latency: u64,
     /// Folder of the tokenizer [default: beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,

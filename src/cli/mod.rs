@@ -8,6 +8,7 @@ mod failure;
 mod printer;
 mod progress;
 mod settings;
+mod tables;
 
 use std::process::ExitCode;
 
@@ -42,7 +43,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = handler {
         printer.warn(&format!("Ctrl-C will not end the run cleanly: {error}"));
     }
-    match commands::run(cli, &printer) {
+    match commands::run(cli, printer) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             printer.failure(&failure);

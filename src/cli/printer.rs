@@ -71,12 +71,20 @@ impl Printer {
         }
     }
 
+    /// Whether stdout takes colours: a terminal without `NO_COLOR`.
+    pub(crate) fn colored(self) -> bool {
+        anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+    }
+
     /// Columns that a table may fill.
     pub(crate) fn width(self) -> usize {
         let columns = comfy_table::Table::new().width();
-        if io::stdout().is_terminal() { columns.map_or(DEFAULT_WIDTH, usize::from) } else { DEFAULT_WIDTH }
+        if io::stdout().is_terminal() {
+            columns.map_or(DEFAULT_WIDTH, usize::from)
+        } else {
+            DEFAULT_WIDTH
+        }
     }
-
 }
 
 /// One line to stderr; when even that is gone there is nobody left to tell.

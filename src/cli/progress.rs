@@ -106,11 +106,19 @@ impl Progress for JsonLines {
             Unit::Bytes => "bytes",
             Unit::Items => "items",
         };
-        stderr_line(&json!({"event": "begin", "stage": stage, "total": total, "unit": unit}).to_string());
+        stderr_line(
+            &json!({"event": "begin", "stage": stage, "total": total, "unit": unit}).to_string(),
+        );
         let now = Instant::now();
         self.with(|slot| {
-            *slot =
-                Some(Stage { name: stage.to_owned(), total, unit, done: 0, started: now, told: now });
+            *slot = Some(Stage {
+                name: stage.to_owned(),
+                total,
+                unit,
+                done: 0,
+                started: now,
+                told: now,
+            });
         });
     }
 

@@ -1,7 +1,7 @@
 //! The environment, read once.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the environment says, beside the arguments.
 #[derive(Debug, Clone)]
@@ -16,13 +16,13 @@ pub(crate) struct Settings {
     pub(crate) hf_token: Option<String>,
     /// `COREMILL_OFFLINE`: the network may not be used.
     pub(crate) offline: bool,
-    /// `HF_HOME` as the hub's tools use it.
-    pub(crate) hf_home: Option<PathBuf>,
+    /// The hub's own cache, which `huggingface_hub` uses too; below `--cache-dir` where that is given.
+    pub(crate) hub_cache: PathBuf,
 }
 
 impl Settings {
-    /// Reads the environment.
-    pub(crate) fn from_env() -> Self {
+    /// Reads the environment; `cache_dir` is what the command line says.
+    pub(crate) fn from_env(cache_dir: Option<&Path>) -> Self {
         let path = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let text = |name: &str| {
             env::var_os(name).and_then(|v| v.into_string().ok()).filter(|v| !v.is_empty())
@@ -34,11 +34,19 @@ impl Settings {
             path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"))
         };
         Self {
-            cache_dir: path("COREMILL_CACHE_DIR").unwrap_or_else(|| caches.join("coremill")),
+            hub_cache: match cache_dir {
+                Some(dir) => dir.join("hub"),
+                None => path("HF_HUB_CACHE")
+                    .or_else(|| path("HF_HOME").map(|home| home.join("hub")))
+                    .unwrap_or_else(|| home.join(".cache/huggingface/hub")),
+            },
+            cache_dir: cache_dir
+                .map(Path::to_owned)
+                .or_else(|| path("COREMILL_CACHE_DIR"))
+                .unwrap_or_else(|| caches.join("coremill")),
             python: path("COREMILL_PYTHON"),
             hf_endpoint: text("HF_ENDPOINT"),
             hf_token: text("HF_TOKEN"),
-            hf_home: path("HF_HOME"),
             offline: text("COREMILL_OFFLINE").is_some_and(|v| v != "0"),
         }
     }

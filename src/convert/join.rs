@@ -101,6 +101,21 @@ pub(super) fn join(
     })
 }
 
+/// A whole package as it is, to be written again.
+pub(super) fn copy(
+    package: &Package,
+    origin: &dyn Fn(&str, u64) -> Result<Origin, ConvertError>,
+) -> Result<Joined, ConvertError> {
+    let mut model = package.model().clone();
+    let mut entries = Entries::default();
+    edit::for_each_op_mut(&mut model.program, &mut |op| {
+        edit::for_each_blob_mut(op, &mut |ty, at| {
+            entries.enter(ty, at, package, &|id| origin("", id))
+        })
+    })?;
+    Ok(Joined { model, entries: entries.list })
+}
+
 /// The entries so far, and which constants they stand for.
 #[derive(Default)]
 struct Entries {

@@ -7,11 +7,13 @@ mod error;
 mod join;
 mod origin;
 mod pour;
+mod preflight;
 mod request;
 mod run;
 mod table;
 
 pub use error::ConvertError;
+pub use preflight::{Preflight, preflight};
 pub use request::{AdapterMode, ComputeUnits, KvForm, Request, Target};
-pub use run::{Converted, run};
+pub use run::{Converted, run, run_full};
 pub use table::{Facts, Table};

@@ -95,7 +95,7 @@ pub(super) fn sibling(output: &Path, function: &str) -> PathBuf {
     output.with_file_name(format!("{stem}.{function}.mlpackage"))
 }
 
-fn check(request: &Request) -> Result<(), ConvertError> {
+pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
     if request.kv_cache == KvForm::State && !request.target.has_functions() {
         return Err(ConvertError::NoStates { target: request.target.to_string() });
     }
@@ -124,6 +124,44 @@ fn draw(request: &Request, python: &Interpreter, out: &Path) -> Result<Table, Co
         "encode_mode": request.encode_adapters,
     }))?;
     Ok(serde_json::from_value(answer)?)
+}
+
+/// Converts the plain way: real weights through torch and coremltools, adapters merged by peft. Slow and large; it is
+/// what [`run`] is tested against, and the way to what it does not do.
+pub fn run_full(
+    request: &Request,
+    python: &Interpreter,
+    progress: &dyn Progress,
+) -> Result<Converted, ConvertError> {
+    check(request)?;
+    open(request)?;
+    let scratch = Scratch::new(request)?;
+    let whole = scratch.path().join("whole.mlpackage");
+    let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
+    progress.begin("convert in Python", None, Unit::Items);
+    let answer = python.call(&json!({
+        "op": "convert_full",
+        "model": request.model,
+        "out": whole,
+        "seq_len": request.seq_len,
+        "prompt_chunk": request.prompt_chunk,
+        "kv_cache": request.kv_cache,
+        "target": request.target,
+        "functions": functions,
+        "merge_adapters": request.lora,
+        "encode_adapters": request.llm2vec,
+        "encode_mode": request.encode_adapters,
+    }))?;
+    progress.end();
+    let facts: Facts = serde_json::from_value(answer["facts"].clone())?;
+    // Copied through a draft, so that the output is whole or absent and its files have their digests.
+    let package = Package::open(&whole)
+        .map_err(|error| ConvertError::Skeleton { function: "whole".to_owned(), error })?;
+    let no_adapters = |_: &str, id: u64| Err(ConvertError::UnknownPlaceholder { id });
+    let joined = super::join::copy(&package, &no_adapters)?;
+    let weights = open(request)?;
+    let (model, files) = pour(joined, &weights, &request.output, request.replace, progress)?;
+    Ok(Converted { path: request.output.clone(), model, files, facts })
 }
 
 /// A folder for skeletons, gone at the end unless it is to be kept.

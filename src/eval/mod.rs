@@ -1,3 +1,54 @@
 //! What an artifact is worth, measured on the artifact itself against a reference.
+//!
+//! [`Artifact`] is opened from disk and loaded by a [`Runtime`] into an [`Engine`]; [`Decoder`] feeds tokens to it,
+//! [`generate`] and [`embed`] use it, [`evaluate`] measures it against a [`Reference`].
 
+mod artifact;
+mod chunks;
+mod decoder;
+mod divergence;
+mod embed;
+mod engine;
+mod error;
+mod evaluate;
+mod generate;
+mod head;
+mod latency;
+mod layout;
+mod memory;
+pub mod overlap;
+mod perplexity;
+pub mod reference;
 pub mod results;
+pub mod runtime;
+mod sampling;
+mod scorer;
+mod sentences;
+mod similarity;
+mod stats;
+#[cfg(test)]
+mod testing;
+mod text;
+mod tokenizer;
+mod transcripts;
+
+pub use artifact::{Artifact, Place};
+pub use chunks::Chunk;
+pub use decoder::{CacheUsage, Decoder, EachChunk};
+pub use divergence::Expected;
+pub use embed::embed;
+pub use engine::Engine;
+pub use error::EvalError;
+pub use evaluate::{Bench, Plan, PromptPlan, TOP_K, TextPlan, evaluate};
+pub use generate::{Generated, Request, Stop, generate};
+pub use head::{Head, HeadError};
+pub use latency::Repeat;
+pub use layout::{CacheForm, DecoderLayout, EncoderLayout, Layout, LayoutError, Role};
+pub use memory::peak_resident;
+pub use reference::Reference;
+pub use runtime::Runtime;
+pub use sampling::{Sampler, Sampling};
+pub use scorer::{EachRow, Scorer};
+pub use sentences::{Prepared, Sentence};
+pub use text::{Cut, Windows};
+pub use tokenizer::{Tokenizer, TokenizerError};

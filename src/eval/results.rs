@@ -1,19 +1,21 @@
 //! The figures of one artifact: plain data, the same in memory, in `report.json` and in the manifest.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number with what is needed to read it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Figure {
-    /// The value.
+    /// The value; `null` in JSON where it is not a finite number, and NaN when read back.
+    #[serde(deserialize_with = "null_is_nan")]
+    #[schemars(with = "Option<f64>")]
     pub value: f64,
     /// The unit, such as `nats`, `ms`, `bytes` or `1` for a ratio.
     pub unit: String,
     /// How many observations it rests on.
     pub n: u64,
     /// One standard error of the value, where it is an estimate.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
 }
 
@@ -142,21 +144,46 @@ pub struct KvCache {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measurements {
     /// Language modelling.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<Perplexity>,
     /// Greedy generation.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcripts: Option<Transcripts>,
     /// Embeddings.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similarity: Option<Similarity>,
     /// Times.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
     /// The cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_cache: Option<KvCache>,
     /// Largest resident memory of the process while evaluating, bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+}
+
+/// JSON has no NaN and no infinities: `serde_json` writes them as `null`.
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_come_back_as_they_were_written() {
+        for value in [0.0, -1.5, 0.1 + 0.2, 1.0 / 3.0, f64::MIN_POSITIVE, 16.984_321_987_654_32] {
+            let figure = Figure { value, unit: "1".to_owned(), n: 3, standard_error: Some(value) };
+            let text = serde_json::to_string(&figure).unwrap();
+            assert_eq!(serde_json::from_str::<Figure>(&text).unwrap(), figure, "{text}");
+        }
+        for value in [f64::NAN, f64::INFINITY] {
+            let figure = Figure { value, unit: "1".to_owned(), n: 3, standard_error: None };
+            let text = serde_json::to_string(&figure).unwrap();
+            assert_eq!(text, r#"{"value":null,"unit":"1","n":3}"#);
+            assert!(serde_json::from_str::<Figure>(&text).unwrap().value.is_nan());
+        }
+    }
 }

@@ -1,7 +1,28 @@
-//! Named conditions over measurements.
+//! Named conditions over measurements, each a file of its own with its documentation and one line in the table.
+//!
+//! A gate never rounds. A figure that is an estimate is compared as an interval of 1.96 standard errors on each side:
+//! wholly on the right side of the threshold it passes, wholly on the wrong side it fails, and in between it is
+//! inconclusive, with the number of observations that would settle it.
+
+mod config;
+mod cosine;
+mod decode_latency;
+mod divergence;
+mod interval;
+mod limit;
+mod peak_memory;
+mod perplexity_increase;
+mod size;
+mod table;
+mod transcripts;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use config::{Gates, KEYS};
+pub use limit::{Limit, LimitError, Unit};
+pub use table::{Gate, Side, Subject, TABLE, explain, find, markdown};
+pub use transcripts::NEAR_TIE;
 
 /// What a gate says of one artifact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -12,14 +33,24 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// The threshold in force.
     pub threshold: f64,
-    /// The figure that was compared, if there was one.
+    /// The unit of threshold and figure.
+    pub unit: Unit,
+    /// The figure that was compared, if there was one and it is finite.
     pub measured: Option<f64>,
+    /// Ends of the interval that was compared, where the figure is an estimate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
+    /// How many observations would settle an inconclusive outcome, should the figure stay as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_by: Option<u64>,
     /// One line: what, where, by how much.
     pub message: String,
 }
 
 /// How a gate ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The condition holds.
@@ -30,4 +61,65 @@ pub enum Outcome {
     Inconclusive,
     /// The measurement itself is not valid.
     Invalid,
+}
+
+impl Outcome {
+    /// The outcome of several gates taken together: a failure counts before an invalid measurement, that before an
+    /// inconclusive one. Nothing judged is a pass.
+    pub fn of(verdicts: &[Verdict]) -> Self {
+        let any = |outcome| verdicts.iter().any(|v| v.outcome == outcome);
+        [Self::Fail, Self::Invalid, Self::Inconclusive]
+            .into_iter()
+            .find(|&outcome| any(outcome))
+            .unwrap_or(Self::Pass)
+    }
+
+    /// The word as it stands in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// The exit code that the verdicts call for: 1 when a gate failed, else 3 when one is inconclusive or invalid, else 0.
+pub fn exit_code(verdicts: &[Verdict]) -> u8 {
+    match Outcome::of(verdicts) {
+        Outcome::Pass => 0,
+        Outcome::Fail => 1,
+        Outcome::Inconclusive | Outcome::Invalid => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_outcome_decides() {
+        use Outcome::{Fail, Inconclusive, Invalid, Pass};
+        for (outcomes, want) in [
+            (&[][..], 0),
+            (&[Pass, Pass], 0),
+            (&[Pass, Inconclusive], 3),
+            (&[Invalid, Pass], 3),
+            (&[Inconclusive, Fail, Invalid], 1),
+        ] {
+            let verdict = |&outcome| Verdict {
+                gate: "size".to_owned(),
+                outcome,
+                threshold: 1.0,
+                unit: Unit::Bytes,
+                measured: None,
+                interval: None,
+                settled_by: None,
+                message: String::new(),
+            };
+            let verdicts: Vec<_> = outcomes.iter().map(verdict).collect();
+            assert_eq!(exit_code(&verdicts), want, "{outcomes:?}");
+        }
+    }
 }

@@ -1,1 +1,37 @@
-//! `manifest`.
+//! `NAME.manifest.json`: the record that stands beside a package and says what it is, from what, and what it is worth.
+//!
+//! The same inputs give the same bytes: nothing in it depends on the clock, the machine or the run. Times and memory
+//! stand in the report instead.
+//!
+//! # Versions
+//!
+//! The version is a semantic version, given by whoever makes the package, `0.1.0` otherwise. From one package to its
+//! successor ([`next_version`]) it moves by what changed, also below 1.0:
+//!
+//! - **major**: a function, input, output or state, the deployment target, the sequence length or the form of the cache
+//!   changed, so that an application must change too;
+//! - **minor**: the same calls, but other weights or another program: other answers, another size;
+//! - **patch**: the same files; only what is said about them changed.
+
+mod artifact;
+mod check;
+mod signature;
+mod target;
+mod types;
+mod version;
+
+pub use artifact::Artifact;
+pub use check::{Problem, check};
+pub use signature::{Feature, Signature, functions};
+pub use target::{TARGETS, Target, compatible, target};
+pub use types::{
+    Adapter, AdapterKind, AdapterMode, Facts, Manifest, ManifestError, Over, Quality, Source, Tool,
+    manifest_path, package_path,
+};
+pub use version::{Change, Step, next_version};
+
+/// The version of the manifest's own form; readers refuse a larger one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests;

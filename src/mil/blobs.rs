@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use super::{BlobRef, DType, Data, TensorData, Value};
+use crate::base::error::Hint;
 use crate::blob::{Blob, BlobError};
 
 /// Gives the blobs that a program refers to; a package is one.
@@ -49,6 +50,12 @@ pub enum ConstError {
         /// The type in the record.
         stored: crate::blob::BlobType,
     },
+}
+
+impl Hint for ConstError {
+    fn hint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The elements of a tensor constant as little-endian bytes, sub-byte types packed from the low bits up.

@@ -65,5 +65,14 @@ def this_thread():
 
 
 def interrupt(thread):
-    """Raises KeyboardInterrupt in `thread` at its next byte code."""
+    """Raises KeyboardInterrupt in `thread` at its next byte code, and tells whether it did.
+
+    Not during an import: an extension module that is interrupted while it initialises may crash the process.
+    """
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return False
+        frame = frame.f_back
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+    return True

@@ -3,6 +3,7 @@
 //! A request to stop (`base::cancel`) raises `KeyboardInterrupt` in the Python code that is running, so that its
 //! `finally` blocks run; the call then gives [`PythonError::Cancelled`]. Python installs no signal handlers of its own.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -43,8 +44,11 @@ pub struct Interpreter {
 #[serde(rename_all = "snake_case")]
 enum Answer {
     Ok(Value),
-    Error { kind: String, message: String, hint: Option<String> },
+    Error { kind: String, message: String, hint: Option<String>, traceback: Option<String> },
 }
+
+/// The kind of a failure that the Python side caught but did not foresee.
+const UNFORESEEN: &str = "internal";
 
 impl Interpreter {
     /// Starts Python in this process for `environment`, with the `coremill` package that travels in this binary. All
@@ -124,7 +128,11 @@ impl Interpreter {
             .map_err(|error| PythonError::Protocol { message: error.to_string() })?;
         match answer {
             Answer::Ok(value) => Ok(value),
-            Answer::Error { kind, message, hint } => {
+            Answer::Error { kind, message, traceback, .. } if kind == UNFORESEEN => {
+                writeln!(&self.output, "{}", traceback.as_deref().unwrap_or(&message))?;
+                Err(PythonError::Internal { message: first_line(&message), log: self.log.clone() })
+            }
+            Answer::Error { kind, message, hint, .. } => {
                 Err(PythonError::Known { kind, message, hint })
             }
         }
@@ -144,24 +152,31 @@ impl Interpreter {
 
     /// Interrupts the caller once the run is asked to stop, and again while it does not heed.
     fn watch(&self, done: &AtomicBool, caller: &AtomicU64, stop: &(dyn Fn() -> bool + Sync)) {
-        let mut n_looks = 0;
+        let mut looks_left = 0;
         while !done.load(Ordering::Acquire) {
             thread::park_timeout(WATCH);
             let thread = caller.load(Ordering::Acquire);
             if thread == 0 || !stop() {
                 continue;
             }
-            if n_looks % REPEAT == 0 {
-                // The caller holds the GIL only between two byte codes or through one long C call, so this waits for
-                // that call at most. What the interruption itself raises tells nobody anything.
-                Python::attach(|py| {
-                    if !done.load(Ordering::Acquire) {
-                        drop(self.bridge.bind(py).call_method1("interrupt", (thread,)));
-                    }
-                });
+            if looks_left > 0 {
+                looks_left -= 1;
+            } else if self.interrupt(thread, done) {
+                looks_left = REPEAT;
             }
-            n_looks += 1;
         }
+    }
+
+    /// Interrupts a call that is not done yet, and tells whether it could. Waits for the GIL, which the caller keeps
+    /// through one long C call at most.
+    fn interrupt(&self, thread: u64, done: &AtomicBool) -> bool {
+        Python::attach(|py| {
+            if done.load(Ordering::Acquire) {
+                return false;
+            }
+            let raised = self.bridge.bind(py).call_method1("interrupt", (thread,));
+            raised.and_then(|raised| raised.extract()).unwrap_or(false)
+        })
     }
 
     /// An interruption that came after the call's last byte code waits for the next one: it gets one of no account.
@@ -172,10 +187,13 @@ impl Interpreter {
 
 fn internal(py: Python<'_>, error: &PyErr, log: &Path) -> PythonError {
     let kind = error.get_type(py).name().map_or_else(|_| "exception".to_owned(), |n| n.to_string());
-    let text = error.value(py).to_string();
-    let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("it says no more").trim();
-    let message = format!("{kind}: {}", line.trim_end_matches('.'));
-    PythonError::Internal { message, log: log.to_owned() }
+    let message = format!("{kind}: {}", error.value(py));
+    PythonError::Internal { message: first_line(&message), log: log.to_owned() }
+}
+
+fn first_line(message: &str) -> String {
+    let line = message.lines().find(|l| !l.trim().is_empty()).unwrap_or("it says no more");
+    line.trim().trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -191,6 +209,10 @@ mod python_tests {
         files: &[
             ("__init__.py", ""),
             (
+                "slow.py",
+                "import os, time\nfor _ in range(100): time.sleep(0.01)\nopen(os.environ['WITNESS'], 'w').close()\n",
+            ),
+            (
                 "entry.py",
                 r#"
 import json, os, sys, time
@@ -201,6 +223,12 @@ def spin(request):
             time.sleep(0.01)
     finally:
         open(request["witness"], "w").close()
+
+def slow_import(request):
+    os.environ["WITNESS"] = request["witness"]
+    import stubmill.slow
+    for _ in range(6000):
+        time.sleep(0.01)
 
 def fail(request):
     raise ValueError("the ümlaut is at fault.\nmore")
@@ -218,13 +246,16 @@ OPS = {
     "environ": lambda r: os.environ["HF_HUB_OFFLINE"],
     "signal": lambda r: str(__import__("signal").getsignal(2)),
     "encoding": lambda r: [sys.getfilesystemencoding(), __import__("locale").getpreferredencoding()],
-    "spin": spin, "fail": fail, "noise": noise,
+    "spin": spin, "import": slow_import, "fail": fail, "noise": noise,
 }
 
 def call(text):
     request = json.loads(text)
-    if request["op"] not in OPS:
+    if request["op"] not in ("caught", *OPS):
         error = {"kind": "unknown_op", "message": "no op " + request["op"], "hint": "try echo"}
+        return json.dumps({"error": error})
+    if request["op"] == "caught":
+        error = {"kind": "internal", "message": "KeyError: 7", "hint": None, "traceback": "Traceback of 7"}
         return json.dumps({"error": error})
     return json.dumps({"ok": OPS[request["op"]](request)})
 "#,
@@ -271,13 +302,18 @@ def call(text):
             }
             other => panic!("{other:?}"),
         }
-        match python.call(&json!({"op": "fail"})).unwrap_err() {
-            PythonError::Internal { message, log } => {
-                assert_eq!(message, "ValueError: the ümlaut is at fault");
-                let text = fs_err::read_to_string(log).unwrap();
-                assert!(text.contains("Traceback") && text.contains("in fail"), "{text}");
+        for (op, want, trace) in [
+            ("fail", "ValueError: the ümlaut is at fault", "in fail"),
+            ("caught", "KeyError: 7", "Traceback of 7"),
+        ] {
+            match python.call(&json!({"op": op})).unwrap_err() {
+                PythonError::Internal { message, log } => {
+                    assert_eq!(message, want);
+                    let text = fs_err::read_to_string(log).unwrap();
+                    assert!(text.contains("Traceback") && text.contains(trace), "{text}");
+                }
+                other => panic!("{other:?}"),
             }
-            other => panic!("{other:?}"),
         }
     }
 
@@ -297,16 +333,8 @@ def call(text):
         let shelf = tempfile::tempdir().unwrap();
         let python = stub(shelf.path());
         let witness = shelf.path().join("cleaned-up");
-        let stop = AtomicBool::new(false);
         let begin = Instant::now();
-        let error = thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(Duration::from_millis(300));
-                stop.store(true, Ordering::Relaxed);
-            });
-            let request = json!({"op": "spin", "witness": witness});
-            python.call_until(&request, &|| stop.load(Ordering::Relaxed)).unwrap_err()
-        });
+        let error = interrupted(&python, &json!({"op": "spin", "witness": witness}));
         assert!(matches!(error, PythonError::Cancelled(_)), "{error}");
         assert!(begin.elapsed() < Duration::from_secs(10));
         assert!(witness.exists(), "`finally` blocks run");
@@ -314,5 +342,29 @@ def call(text):
             python.call_until(&json!({"op": "echo", "value": 1}), &|| false).unwrap(),
             json!(1)
         );
+    }
+
+    #[test]
+    fn python_ends_an_import_before_it_is_interrupted() {
+        let shelf = tempfile::tempdir().unwrap();
+        let python = stub(shelf.path());
+        let witness = shelf.path().join("imported");
+        let begin = Instant::now();
+        let error = interrupted(&python, &json!({"op": "import", "witness": witness}));
+        assert!(matches!(error, PythonError::Cancelled(_)), "{error}");
+        assert!(witness.exists(), "the import ends");
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+
+    /// Asks to stop shortly after the request.
+    fn interrupted(python: &Interpreter, request: &Value) -> PythonError {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(300));
+                stop.store(true, Ordering::Relaxed);
+            });
+            python.call_until(request, &|| stop.load(Ordering::Relaxed)).unwrap_err()
+        })
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use fs_err::File;
@@ -262,7 +261,7 @@ impl Plan {
         let held = self.hold(progress)?;
         let environment = match self.load() {
             Some(made_meanwhile) => made_meanwhile,
-            None => self.make(progress)?,
+            None => self.make(&held, progress)?,
         };
         drop(held);
         Ok(environment)
@@ -279,7 +278,9 @@ impl Plan {
         whole.then_some(environment)
     }
 
-    /// Waits until no other run is making this environment. The lock goes with the process, however it ends.
+    /// Waits until no other run is making this environment. The lock goes with the process, however it ends, and with
+    /// the children that work on the environment: they get it as their standard input, so that a pip that outlives a
+    /// killed run is waited for.
     fn hold(&self, progress: &dyn Progress) -> Result<File, EnvError> {
         let file = File::create(self.shelf.join(format!("{}.lock", self.key)))?;
         let mut told = false;
@@ -298,7 +299,7 @@ impl Plan {
         }
     }
 
-    fn make(&self, progress: &dyn Progress) -> Result<Environment, EnvError> {
+    fn make(&self, held: &File, progress: &dyn Progress) -> Result<Environment, EnvError> {
         let host = Host::find(&self.linked)?;
         if !host.has_ensurepip {
             return Err(EnvError::NoVenv { python: host.executable, version: self.linked.clone() });
@@ -318,7 +319,7 @@ impl Plan {
             folder.display(),
             fmt::bytes(self.needed)
         ));
-        let outcome = self.fill(&host, &folder, progress);
+        let outcome = self.fill(&host, &folder, held, progress);
         if outcome.is_err() {
             self.clear()?;
         }
@@ -329,12 +330,13 @@ impl Plan {
         &self,
         host: &Host,
         folder: &Path,
+        held: &File,
         progress: &dyn Progress,
     ) -> Result<Environment, EnvError> {
         let scratch = self.scratch();
         fs_err::create_dir(&scratch)?;
         let log = self.shelf.join(format!("{}.log", self.key));
-        self.venv(host, folder, &log)?;
+        self.venv(host, folder, held, &log)?;
         let python = folder.join("bin").join("python");
         Install {
             python: &python,
@@ -343,6 +345,7 @@ impl Plan {
             n_packages: lock::pins(&self.lock).len() as u64,
             scratch: &scratch,
             log: &log,
+            held,
             complete: self.base.is_none(),
             patience: self.patience,
         }
@@ -364,12 +367,12 @@ impl Plan {
     }
 
     /// Makes the empty virtual environment.
-    fn venv(&self, host: &Host, folder: &Path, log: &Path) -> Result<(), EnvError> {
+    fn venv(&self, host: &Host, folder: &Path, held: &File, log: &Path) -> Result<(), EnvError> {
         let out = File::create(log)?;
         let child = isolated(&host.executable)
             .args(["-m", "venv"])
             .arg(folder)
-            .stdin(Stdio::null())
+            .stdin(held.file().try_clone()?)
             .stdout(out.file().try_clone()?)
             .stderr(out.file().try_clone()?)
             .spawn()?;

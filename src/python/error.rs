@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::base::fmt;
 
 /// Why there is no Python environment to work with.
@@ -202,6 +202,13 @@ impl Hint for EnvError {
             Self::Io(_) | Self::Cancelled(_) => return None,
         })
     }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Cancelled(e) => e.blame(),
+            _ => Blame::Environment,
+        }
+    }
 }
 
 /// Why Python did not answer.
@@ -259,6 +266,17 @@ impl Hint for PythonError {
                     .to_owned(),
             ),
             Self::Io(_) | Self::Cancelled(_) => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            // What Python names is about the request; what it does not foresee is its own.
+            Self::Known { kind, .. } if kind != "out_of_memory" && kind != "internal" => {
+                Blame::Input
+            }
+            Self::Cancelled(e) => e.blame(),
+            _ => Blame::Environment,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Fills a virtual environment with pip, patiently.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::Duration;
+
+use fs_err::File;
 
 use super::EnvError;
 use super::host::isolated;
@@ -44,6 +46,8 @@ pub(super) struct Install<'a> {
     pub(super) scratch: &'a Path,
     /// Where pip's output goes.
     pub(super) log: &'a Path,
+    /// The empty file whose lock this run holds; pip holds it, too.
+    pub(super) held: &'a File,
     /// Whether the lock lists all that its packages need; if not, pip is told to look no further.
     pub(super) complete: bool,
     pub(super) patience: Patience,
@@ -103,7 +107,7 @@ impl Install<'_> {
             .env_remove("PIP_TARGET")
             .env_remove("PIP_PREFIX")
             .env_remove("PIP_USER")
-            .stdin(Stdio::null())
+            .stdin(self.held.file().try_clone()?)
             .stdout(log.file().try_clone()?)
             .stderr(log.file().try_clone()?);
         progress.begin("installing Python packages", Some(self.n_packages), Unit::Items);

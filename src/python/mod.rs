@@ -19,6 +19,7 @@ mod host;
 mod install;
 mod lock;
 mod machine;
+#[cfg(feature = "python")]
 mod package;
 mod pip;
 

@@ -2,7 +2,8 @@
 //!
 //! The formulas and the rounding of every step are those of coremltools 9.0, `optimize/_utils.py`,
 //! `quantize_weight_by_dtype` on fp16 weights, so the stored numbers are the same. Where coremltools stores
-//! nonsense ours differ: a block of zeros (0 / 0 there), a scale or zero point beyond fp16, a scale below it.
+//! nonsense ours differ: a block of zeros (0 / 0 there), a scale or zero point that overflows fp16 on the way,
+//! a scale below fp16, a largest number that times its scale is infinite.
 
 use half::f16;
 use rayon::prelude::*;
@@ -155,6 +156,10 @@ fn block(values: &[f16], dtype: Dtype, data: &mut [u8]) -> (f16, u8) {
         };
         (exact.round_ties_even() as i32).clamp(q_low, q_high)
     };
+    let farthest = (q_high - zero_point).max(zero_point - q_low) as f32;
+    if f16::from_f32(farthest * widen(scale)).is_infinite() {
+        scale = f16::from_bits(scale.to_bits() - 1);
+    }
     let scale_wide = widen(scale);
     for (data, &value) in data.iter_mut().zip(values) {
         let quotient = round_to_integer(round_to_fp16(widen(value) / scale_wide));
@@ -195,4 +200,89 @@ fn round_to_fp16(x: f32) -> f32 {
 fn round_to_integer(x: f32) -> i32 {
     const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::samples::{SHAPES, sample};
+    use super::*;
+    use crate::quant::dequant;
+
+    fn halves(values: &[f32]) -> Vec<f16> {
+        values.iter().copied().map(f16::from_f32).collect()
+    }
+
+    #[test]
+    fn blocks_that_coremltools_gets_wrong() {
+        // Values of one block, type, scale, restored values.
+        let check = |values: &[f32], dtype, scale: f32, restored: &[f32]| {
+            let values = halves(values);
+            let weight = Weight::new(&values, 1, values.len()).unwrap();
+            let found = quantize(weight, dtype, [1, values.len()]).unwrap();
+            assert_eq!(found.scale, halves(&[scale]), "{values:?} as {dtype:?}");
+            assert_eq!(dequant::affine(&found), halves(restored), "{values:?} as {dtype:?}");
+        };
+        for dtype in Dtype::ALL {
+            check(&[0.0, -0.0, 0.0], dtype, 1.0, &[0.0; 3]);
+        }
+        let tiny = f16::from_bits(1).to_f32();
+        check(&[tiny, 0.0, 5.0 * tiny], Dtype::Int8, tiny, &[tiny, 0.0, 5.0 * tiny]);
+        check(&[-3.0 * tiny, 0.0, 5.0 * tiny], Dtype::Uint8, tiny, &[-3.0 * tiny, 0.0, 5.0 * tiny]);
+        check(&[-3.0 * tiny, 0.0, 2.0 * tiny], Dtype::Uint4, tiny, &[-3.0 * tiny, 0.0, 2.0 * tiny]);
+        // Twice the largest is beyond fp16, as is 255 times the smallest.
+        // With the scale to the nearest, 516 and 257, the largest value would come back infinite.
+        check(&[65504.0, -32752.0], Dtype::Int8, 515.5, &[65472.0, -32992.0]);
+        check(&[-65504.0, 0.0], Dtype::Uint8, 256.75, &[-65472.0, 0.0]);
+    }
+
+    #[test]
+    fn blocks_that_do_not_fit() {
+        let values = vec![f16::ONE; 40];
+        let weight = Weight::new(&values, 4, 10).unwrap();
+        for block_shape in [[1, 3], [1, 0], [1, 20], [2, 10], [0, 10]] {
+            let error = quantize(weight, Dtype::Int8, block_shape).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("shape [4, 10] does not divide into blocks of shape {block_shape:?}")
+            );
+        }
+    }
+
+    #[test]
+    fn the_quick_rounding_is_that_of_fp16() {
+        for x in (0..2_000_000).map(|i| i as f32 * 1.7e-4 - 170.0) {
+            let expected = f16::from_f32(x).to_f32().round_ties_even() as i32;
+            assert_eq!(round_to_integer(round_to_fp16(x)), expected, "{x}");
+        }
+        for (x, expected) in
+            [(0.5, 0), (1.5, 2), (-0.5, 0), (-2.5, -2), (126.96, 127), (-1e-9, 0), (0.0, 0)]
+        {
+            assert_eq!(round_to_integer(round_to_fp16(x)), expected, "{x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_error_is_at_most_half_a_step(
+            shape in prop::sample::select(&SHAPES),
+            dtype in prop::sample::select(&Dtype::ALL),
+            (rows, n_blocks, block) in (1_usize..4, 1_usize..4, 1_usize..70),
+            seed in any::<u64>(),
+        ) {
+            let values = sample(shape, rows * n_blocks * block, seed);
+            let weight = Weight::new(&values, rows, n_blocks * block).unwrap();
+            let found = quantize(weight, dtype, [1, block]).unwrap();
+            let restored = dequant::affine(&found);
+            // Half a step; the rounding of the quotient, of the product, and of the scale and so of the largest
+            // value's quotient; a zero point's own rounding, which shifts and cuts off by as much as one step.
+            let steps = if dtype.is_signed() { 0.5 } else { 1.5 };
+            for (i, (x, y)) in values.iter().zip(&restored).enumerate() {
+                let (x, y, scale) = (x.to_f64(), y.to_f64(), found.scale[i / block].to_f64());
+                let bound = steps * scale + 3.0 * x.abs() * 2.0_f64.powi(-11) + 255.0 * 2.0_f64.powi(-25);
+                prop_assert!((x - y).abs() <= bound, "{x} became {y} at scale {scale}");
+            }
+        }
+    }
 }

@@ -160,3 +160,102 @@ fn last_key_up_to(x: f64) -> u16 {
     let key = ordered_key(f16::from_f64(x));
     if f64::from(value_of_key(key)) > x { key - 1 } else { key }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::samples::{SHAPES, Shape, sample};
+    use super::*;
+
+    fn halves(values: &[f32]) -> Vec<f16> {
+        values.iter().copied().map(f16::from_f32).collect()
+    }
+
+    /// The index by the definition: of the nearest entries the smallest, of equal ones the first.
+    fn nearest(table: &[f16], value: f16) -> usize {
+        let distance = |entry: f16| (entry.to_f64() - value.to_f64()).abs();
+        (0..table.len())
+            .fold(0, |best, i| if distance(table[i]) < distance(table[best]) { i } else { best })
+    }
+
+    #[test]
+    fn groups_that_do_not_divide() {
+        let values = vec![f16::ONE; 40];
+        for group_size in [0, 3, 16] {
+            let weight = Weight::new(&values, 10, 4).unwrap();
+            let error = palettize(weight, Bits::FOUR, group_size, Search::Quick).unwrap_err();
+            let expected = format!(
+                "shape [10, 4] does not divide into groups of {group_size} output channels"
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn few_values_are_kept_and_the_last_is_repeated() {
+        let check = |values: &[f32], table: &[f32], indices: &[u8]| {
+            let values = halves(values);
+            let weight = Weight::new(&values, 1, values.len()).unwrap();
+            let found = palettize(weight, Bits::new(2).unwrap(), 1, Search::Quick).unwrap();
+            assert_eq!(found.lut, halves(table));
+            assert_eq!(found.indices, indices);
+        };
+        check(&[0.0, 0.0, -0.0], &[0.0; 4], &[0, 0, 0]);
+        check(&[-7.0, -7.0], &[-7.0; 4], &[0, 0]);
+        check(&[3.0, -1.0, 3.0], &[-1.0, 3.0, 3.0, 3.0], &[1, 0, 1]);
+        check(&[4.0, 3.0, 2.0, 1.0], &[1.0, 2.0, 3.0, 4.0], &[3, 2, 1, 0]);
+        check(&[65504.0, -65504.0], &[-65504.0, 65504.0, 65504.0, 65504.0], &[1, 0]);
+        check(&[6e-8, 0.0], &[0.0, 6e-8, 6e-8, 6e-8], &[1, 0]);
+    }
+
+    #[test]
+    fn a_large_group_is_as_many_small_ones_of_the_same_values() {
+        let row = sample(Shape::Normal, 1 << 12, 5);
+        let rows = row.repeat(LARGE_GROUP >> 12);
+        let small = palettize(Weight::new(&row, 1, 1 << 12).unwrap(), Bits::FOUR, 1, Search::Quick)
+            .unwrap();
+        let large = Weight::new(&rows, LARGE_GROUP >> 12, 1 << 12).unwrap();
+        let large = palettize(large, Bits::FOUR, LARGE_GROUP >> 12, Search::Quick).unwrap();
+        assert_eq!(large.lut, small.lut);
+        assert_eq!(large.indices, small.indices.repeat(LARGE_GROUP >> 12));
+    }
+
+    proptest! {
+        #[test]
+        fn every_index_is_that_of_the_nearest_entry(
+            shape in prop::sample::select(&SHAPES),
+            bits in prop::sample::select(&Bits::ALL),
+            (n_groups, group_size, cols) in (1_usize..4, 1_usize..4, 1_usize..80),
+            seed in any::<u64>(),
+        ) {
+            let values = sample(shape, n_groups * group_size * cols, seed);
+            let weight = Weight::new(&values, n_groups * group_size, cols).unwrap();
+            let found = palettize(weight, bits, group_size, Search::Quick).unwrap();
+            prop_assert!(found.lut.chunks(bits.n_values()).all(<[f16]>::is_sorted));
+            for (i, &value) in values.iter().enumerate() {
+                let table = &found.lut[i / (group_size * cols) * bits.n_values()..][..bits.n_values()];
+                prop_assert_eq!(usize::from(found.indices[i]), nearest(table, value));
+            }
+        }
+
+        #[test]
+        fn any_table_is_searched_rightly(
+            table in prop::collection::vec((0_u16..0x7c00, any::<bool>()), 1..20),
+            values in prop::collection::vec((0_u16..0x7c00, any::<bool>()), 1..50),
+        ) {
+            let finite = |v: &[(u16, bool)]| -> Vec<f16> { v.iter().map(|&(m, s)| f16::from_bits(m | u16::from(s) << 15)).collect() };
+            let (mut table, values) = (finite(&table), finite(&values));
+            table.sort_by(f16::total_cmp);
+            let mut histogram = Histogram::default();
+            histogram.add(&values);
+            let mut search = Nearest::default();
+            search.set(&table, &histogram.into_distinct());
+            let mut indices = vec![0; values.len()];
+            search.assign(&values, &mut indices);
+            for (&value, index) in values.iter().zip(indices) {
+                prop_assert_eq!(usize::from(index), nearest(&table, value));
+            }
+        }
+    }
+}

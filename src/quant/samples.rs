@@ -4,7 +4,7 @@ use half::f16;
 
 /// A shape of data that weights take, or that clustering finds hard.
 #[derive(Debug, Clone, Copy)]
-pub enum Shape {
+pub(super) enum Shape {
     Normal,
     Laplace,
     Uniform,
@@ -18,7 +18,7 @@ pub enum Shape {
 }
 
 /// Every shape.
-pub const SHAPES: [Shape; 10] = [
+pub(super) const SHAPES: [Shape; 10] = [
     Shape::Normal,
     Shape::Laplace,
     Shape::Uniform,
@@ -32,22 +32,20 @@ pub const SHAPES: [Shape; 10] = [
 ];
 
 /// `n` values of `shape`, the same for the same `seed`.
-pub fn sample(shape: Shape, n: usize, seed: u64) -> Vec<f16> {
+pub(super) fn sample(shape: Shape, n: usize, seed: u64) -> Vec<f16> {
     let mut random = Random(seed);
     (0..n)
         .map(|i| {
             let normal = random.normal();
             let u = random.unit();
             f16::from_f64(match shape {
-                Shape::Normal => 0.02 * normal,
                 Shape::Laplace => 0.02 * (1.0 - u).ln() * normal.signum(),
                 Shape::Uniform => 0.1 * (u - 0.5),
                 Shape::HeavyTail => 0.02 * normal / (0.05 + u),
                 Shape::TwoHills => 0.02 * normal + 0.2 * (u - 0.5).signum(),
                 Shape::Outlier if i == n / 2 => 37.5,
-                Shape::Outlier => 0.02 * normal,
                 Shape::HalfZero if u < 0.5 => 0.0,
-                Shape::HalfZero => 0.02 * normal,
+                Shape::Normal | Shape::Outlier | Shape::HalfZero => 0.02 * normal,
                 Shape::FewValues => (normal * 3.0).round() / 8.0,
                 Shape::FarFromZero => 1.0 + 0.01 * normal,
                 Shape::Subnormal => 1e-6 * normal,
@@ -56,7 +54,7 @@ pub fn sample(shape: Shape, n: usize, seed: u64) -> Vec<f16> {
         .collect()
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// `SplitMix64` (Steele, Lea and Flood, 2014).
 struct Random(u64);
 
 impl Random {

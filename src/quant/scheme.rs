@@ -53,6 +53,15 @@ pub enum ScaleGranularity {
 }
 
 impl Scheme {
+    /// The bits of one stored element: an index, an integer, or 16.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Fp16 => 16,
+            Self::Palettize { bits, .. } => u32::from(bits.get()),
+            Self::Affine { dtype, .. } => u32::from(dtype.bits().get()),
+        }
+    }
+
     /// The bits that each value of a `rows` × `cols` weight takes, tables, scales and zero points included,
     /// alignment and what describes the tensor not; an ideal, as nothing is rounded to bytes.
     pub fn bits_per_weight(self, rows: usize, cols: usize) -> f64 {

@@ -221,7 +221,7 @@ impl Checkpoint {
 }
 
 /// Files beside the weights that a conversion reads.
-const COMPANIONS: [&str; 17] = [
+pub(crate) const COMPANIONS: [&str; 17] = [
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",

@@ -184,6 +184,7 @@ impl Float {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "conversions are exact")]
 mod tests {
     use super::*;
 

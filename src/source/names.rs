@@ -72,8 +72,7 @@ pub(crate) fn tied_to(model_type: &str, parameter: &str) -> Vec<String> {
 pub(crate) fn stored_in_out(model_type: &str, parameter: &str) -> Option<bool> {
     const CONV1D: [&str; 3] = ["c_attn.weight", "c_proj.weight", "c_fc.weight"];
     base_model_prefix(model_type)?;
-    let conv1d = |name: &&str| parameter.ends_with(*name);
-    Some(model_type == "gpt2" && CONV1D.iter().any(|name| conv1d(&name)))
+    Some(model_type == "gpt2" && CONV1D.iter().any(|name| parameter.ends_with(name)))
 }
 
 #[cfg(test)]

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
-    file: fs_err::File,
+    inner: fs_err::File,
     length: u64,
 }
 
 impl File {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = fs_err::File::open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, length })
+        let inner = fs_err::File::open(path)?;
+        let length = inner.metadata()?.len();
+        Ok(Self { path: path.to_owned(), inner, length })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -31,7 +31,7 @@ impl File {
     #[cfg(unix)]
     pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         use fs_err::os::unix::fs::FileExt as _;
-        self.file.read_exact_at(buffer, offset)
+        self.inner.read_exact_at(buffer, offset)
     }
 
     /// Fills `buffer` from `offset` on; a file that ends before is an error.
@@ -40,7 +40,7 @@ impl File {
         use fs_err::os::windows::fs::FileExt as _;
         let (mut rest, mut at) = (buffer, offset);
         while !rest.is_empty() {
-            let n = self.file.seek_read(rest, at)?;
+            let n = self.inner.seek_read(rest, at)?;
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

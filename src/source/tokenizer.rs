@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn misfits_are_named() {
-        let cases: [(&[(&str, &str)], usize, &str); 5] = [
+        type Files<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Files<'_>, usize, &str); 5] = [
             (
                 &[("tokenizer.json", BPE)],
                 3,

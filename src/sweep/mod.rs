@@ -1,1 +1,27 @@
-//! `sweep`.
+//! Sweeps: a spec in TOML becomes a plan of variants, and the plan a resumable run.
+//!
+//! [`Spec::parse`] reads the spec; [`Spec::plan`] lists its variants, the fp16 baseline first; [`run`] takes them
+//! through [`Stages`] and keeps every finished step in a [`Store`], so that a run that was killed goes on from there.
+
+mod names;
+mod plan;
+mod run;
+mod spec;
+mod spec_error;
+mod stages;
+mod store;
+mod texts;
+
+pub use plan::{BASELINE, Plan, Variant};
+pub use run::{Entry, Failure, Run, RunError, Status, run};
+pub use spec::{
+    AdapterSpec, EncodeAdapters, EvaluateSpec, Keep, KvCacheForm, ModelSpec, OutputSpec, Place,
+    Spec,
+};
+pub use spec_error::SpecError;
+pub use stages::{Built, Identity, Measured, StageError, Stages};
+pub use store::{Key, Kind, Store, StoreError};
+pub use texts::{Lines, Sentence, TextError};
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("interp", &["base", "blob", "mil"]),
     ("compress", &["base", "blob", "mil", "package", "quant"]),
     ("convert", &["base", "blob", "mil", "package", "proto", "python", "source"]),
-    ("eval", &["base", "interp", "mil", "package", "python"]),
+    ("eval", &["base", "interp", "mil", "package", "proto", "python"]),
     ("gate", &["base", "eval"]),
     ("manifest", &["base", "eval", "gate", "mil", "package"]),
     ("sweep", &["base", "eval", "gate", "manifest"]),

@@ -1,15 +1,15 @@
 //! What every command is given: settings, printer, progress, clock, and Python when it is needed.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
+use crate::base::error::{Blame, Hint};
 use crate::base::progress::Progress;
 use crate::cli::args::Global;
 use crate::cli::clock::SystemClock;
-use crate::cli::failure::Failure;
 use crate::cli::printer::Printer;
 use crate::cli::progress;
 use crate::cli::settings::Settings;
-use crate::python::{self, Environment, Interpreter};
+use crate::python::{self, EnvError, Environment, Interpreter, PythonError};
 
 /// The surroundings of one command.
 pub(super) struct Context {
@@ -21,17 +21,19 @@ pub(super) struct Context {
     pub(super) progress: Box<dyn Progress>,
     /// The time.
     pub(super) clock: SystemClock,
-    started: OnceCell<(Environment, Interpreter)>,
+    environment: OnceLock<Environment>,
+    interpreter: OnceLock<Interpreter>,
 }
 
 impl Context {
     pub(super) fn new(global: &Global, printer: Printer) -> Self {
         Self {
             printer,
-            settings: Settings::from_env(),
+            settings: Settings::from_env(global.cache_dir.as_deref()),
             progress: progress::listener(global.progress, global.quiet),
             clock: SystemClock::start(),
-            started: OnceCell::new(),
+            environment: OnceLock::new(),
+            interpreter: OnceLock::new(),
         }
     }
 
@@ -44,23 +46,49 @@ impl Context {
         }
     }
 
-    /// Python, started at the first call; its environment is made if there is none.
-    pub(super) fn python(&self) -> Result<&Interpreter, Failure> {
-        Ok(&self.start()?.1)
-    }
-
-    /// The environment that Python runs in.
-    pub(super) fn environment(&self) -> Result<&Environment, Failure> {
-        Ok(&self.start()?.0)
-    }
-
-    fn start(&self) -> Result<&(Environment, Interpreter), Failure> {
-        if let Some(started) = self.started.get() {
-            return Ok(started);
+    /// The environment that Python runs in, made if there is none.
+    pub(super) fn environment(&self) -> Result<&Environment, EnvError> {
+        if self.environment.get().is_none() {
+            let made = python::ensure(&self.python_settings(), &*self.progress)?;
+            self.environment.get_or_init(|| made);
         }
-        let environment = python::ensure(&self.python_settings(), &*self.progress)?;
-        let log = self.settings.cache_dir.join("python.log");
-        let interpreter = Interpreter::start(&environment, &log)?;
-        Ok(self.started.get_or_init(|| (environment, interpreter)))
+        Ok(self.environment.get().expect("set above"))
+    }
+
+    /// Python, started at the first call.
+    pub(super) fn python(&self) -> Result<&Interpreter, StartError> {
+        if self.interpreter.get().is_none() {
+            let log = self.settings.cache_dir.join("python.log");
+            let started = Interpreter::start(self.environment()?, &log)?;
+            self.interpreter.get_or_init(|| started);
+        }
+        Ok(self.interpreter.get().expect("set above"))
+    }
+}
+
+/// Why Python cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// Its environment.
+    #[error(transparent)]
+    Environment(#[from] EnvError),
+    /// Python itself.
+    #[error(transparent)]
+    Python(#[from] PythonError),
+}
+
+impl Hint for StartError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Environment(e) => e.hint(),
+            Self::Python(e) => e.hint(),
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Environment(e) => e.blame(),
+            Self::Python(e) => e.blame(),
+        }
     }
 }

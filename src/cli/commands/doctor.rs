@@ -15,7 +15,9 @@ pub(super) fn run(context: &Context) -> Outcome {
 
 fn text(found: &Doctor) -> String {
     let unknown = || "unknown".to_owned();
-    let path = |p: &Option<std::path::PathBuf>| p.as_ref().map_or_else(unknown, |p| p.display().to_string());
+    let path = |p: &Option<std::path::PathBuf>| {
+        p.as_ref().map_or_else(unknown, |p| p.display().to_string())
+    };
     let size = |n: Option<u64>| n.map_or_else(unknown, fmt::bytes);
     let environment = match &found.environment {
         EnvState::Ready { python, .. } => format!("ready, {}", python.display()),
@@ -25,14 +27,20 @@ fn text(found: &Doctor) -> String {
     let rows = [
         ("coremill", found.coremill.to_owned()),
         ("system", format!("{} on {}, {} cores", found.os, found.arch, found.cores)),
-        ("memory", format!("{} of {} available", size(found.memory_available), size(found.memory_total))),
+        (
+            "memory",
+            format!("{} of {} available", size(found.memory_available), size(found.memory_total)),
+        ),
         ("cache", format!("{}, {} free", found.cache_dir.display(), size(found.disk_free))),
         ("libpython", path(&found.libpython)),
-        ("interpreter", format!(
-            "{} ({})",
-            path(&found.interpreter),
-            found.interpreter_version.as_deref().unwrap_or("unknown version")
-        )),
+        (
+            "interpreter",
+            format!(
+                "{} ({})",
+                path(&found.interpreter),
+                found.interpreter_version.as_deref().unwrap_or("unknown version")
+            ),
+        ),
         ("environment", environment),
         ("packages", packages.join(", ")),
     ];

@@ -1,5 +1,6 @@
 //! The commands, one file each: settings in, exit code out.
 
+mod bench;
 mod context;
 mod convert;
 mod doctor;
@@ -7,9 +8,12 @@ mod embed;
 mod evaluate;
 mod explain;
 mod gate;
+mod gates;
 mod generate;
 mod inspect;
+mod job;
 mod manifest;
+mod measure;
 mod predict;
 mod quantize;
 mod report;
@@ -29,8 +33,8 @@ type Outcome = Result<u8, Failure>;
 const HOLDS: u8 = 0;
 
 /// Runs the command that was typed.
-pub(super) fn run(cli: Cli, printer: &Printer) -> Outcome {
-    let context = Context::new(&cli.global, *printer);
+pub(super) fn run(cli: Cli, printer: Printer) -> Outcome {
+    let context = Context::new(&cli.global, printer);
     match cli.command {
         Command::Setup(args) => setup::run(&args, &context),
         Command::Doctor => doctor::run(&context),

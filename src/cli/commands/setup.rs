@@ -19,8 +19,10 @@ pub(super) fn run(args: &SetupArgs, context: &Context) -> Outcome {
         context.printer.data(&python)?;
         return Ok(HOLDS);
     }
-    let versions: Vec<_> = environment.packages.iter().map(|(name, v)| format!("{name} {v}")).collect();
-    let text = format!("Python {} is ready at {python}\n{}", environment.version, versions.join(", "));
+    let versions: Vec<_> =
+        environment.packages.iter().map(|(name, v)| format!("{name} {v}")).collect();
+    let text =
+        format!("Python {} is ready at {python}\n{}", environment.version, versions.join(", "));
     let answer = json!({
         "python": python,
         "version": environment.version,

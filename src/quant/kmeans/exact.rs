@@ -5,7 +5,7 @@
 //! Both halves therefore stay well short of the whole range.
 
 use super::super::histogram::Distinct;
-use super::layer::Layer;
+use super::layer::{Layer, Places};
 use super::{Moments, quick};
 
 /// How much the known clustering's squared error is enlarged before it is used as a bound, so that rounding cannot cut off the optimum.
@@ -51,20 +51,22 @@ pub(super) fn boundaries(distinct: &Distinct, all: &Moments<'_>, n_clusters: usi
 }
 
 /// The layers of 1 to `n_clusters` clusters, when `n_others` more follow and nothing may cost more than `bound`.
-fn half(
-    moments: &Moments<'_>,
+fn half<'a>(
+    moments: &Moments<'a>,
     square: &[f64],
     n_clusters: usize,
     n_others: usize,
     bound: f64,
-) -> Vec<Layer> {
-    let n = moments.n_values();
+) -> Vec<Layer<'a>> {
     let keep = |place: usize, gain: f64| square[place] - gain <= bound;
-    let last = |c: usize| n - n_others - (n_clusters - c);
-    let mut layers = vec![Layer::first(moments, 1..=last(1))];
-    for c in 2..=n_clusters {
-        let layer = layers[c - 2].next(moments, c..=last(c), keep);
-        layers.push(layer);
+    let mut layers = Vec::with_capacity(n_clusters);
+    let mut layer = Layer::empty();
+    for c in 1..=n_clusters {
+        // Enough values before for the clusters so far, and after for those to come.
+        let range = c..=moments.n_values() - n_others - (n_clusters - c);
+        let (weight, sum) = (&moments.weight[range.clone()], &moments.sum[range]);
+        layer = layer.next(Places { start: c, weight: weight.into(), sum: sum.into() }, keep);
+        layers.push(layer.clone());
     }
     layers
 }

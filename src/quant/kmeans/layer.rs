@@ -1,57 +1,58 @@
 //! `Layer`: one more cluster: from the best clusterings of every prefix into `c` clusters to those into `c + 1`.
 //!
-//! best[c + 1][j], the largest gain of the first `j` values in `c + 1` clusters, is the maximum over `i` of
-//! best[c][i] + gain(i, j). The maximising `i` does not decrease with `j`, so divide and conquer over `j` takes
+//! `best[c + 1][j]`, the largest gain of the first `j` values in `c + 1` clusters, is the maximum over `i` of
+//! `best[c][i] + gain(i, j)`. The maximising `i` does not decrease with `j`, so divide and conquer over `j` takes
 //! O(n log n) steps instead of O(n²) (Grønlund et al., "Fast exact k-means, k-medians and Bregman divergence
 //! clustering in 1D", 2017, §2.1). Of equal maxima the smallest `i` is taken.
 
-use super::Moments;
+use std::borrow::Cow;
 
-/// The best clusterings of the prefixes that end in a range of places.
+/// Consecutive places between values where a cluster may end, with the prefix sums there.
 #[derive(Debug, Clone)]
-pub(super) struct Layer {
-    /// The first place of the range.
-    start: usize,
-    /// best[c][j] for `j` in the range; −∞ where nothing is known.
+pub(super) struct Places<'a> {
+    /// The number of the first of them.
+    pub(super) start: usize,
+    /// The weight of the values before each.
+    pub(super) weight: Cow<'a, [f64]>,
+    /// The sum of weight times value of the values before each.
+    pub(super) sum: Cow<'a, [f64]>,
+}
+
+/// The best clusterings of the values before each of some places.
+#[derive(Debug, Clone)]
+pub(super) struct Layer<'a> {
+    places: Places<'a>,
+    /// The largest gain; −∞ where nothing is known.
     best: Vec<f64>,
-    /// Where the last cluster of that clustering begins; at most 65,535 as there are fewer distinct values.
+    /// The place where the last cluster of that clustering begins; at most 65,535 as there are fewer distinct values.
     from: Vec<u16>,
 }
 
-impl Layer {
-    /// Everything up to each place of `1..=end` as one cluster.
-    pub(super) fn first(moments: &Moments<'_>, places: std::ops::RangeInclusive<usize>) -> Self {
-        let start = *places.start();
-        let best: Vec<f64> = places.map(|j| moments.gain(0, j)).collect();
-        Self { start, from: vec![0; best.len()], best }
+impl<'a> Layer<'a> {
+    /// No cluster yet, before all values.
+    pub(super) fn empty() -> Self {
+        let places = Places { start: 0, weight: Cow::Borrowed(&[0.0]), sum: Cow::Borrowed(&[0.0]) };
+        Self { places, best: vec![0.0], from: vec![0] }
     }
 
     /// One cluster more, ending at each of `places`, of which `keep(place, gain)` says whether it and those after it matter.
     ///
-    /// `places` begins after the first place of `self`.
-    pub(super) fn next(
-        &self,
-        moments: &Moments<'_>,
-        places: std::ops::RangeInclusive<usize>,
-        keep: impl Fn(usize, f64) -> bool,
-    ) -> Self {
-        let (start, end) = (*places.start(), *places.end());
-        debug_assert!(start > self.start, "a cluster needs a value");
-        let mut next = Self {
-            start,
-            best: vec![f64::NEG_INFINITY; end + 1 - start],
-            from: vec![0; end + 1 - start],
-        };
-        let last = self.start + self.best.iter().rposition(|b| *b > f64::NEG_INFINITY).unwrap_or(0);
-        let mut step = Step { moments, previous: self, next: &mut next, keep };
-        step.solve(start, end, self.start, last);
+    /// `places` begin after the first of `self`. Two that have no value between them are never ends of one cluster.
+    pub(super) fn next(&self, places: Places<'a>, keep: impl Fn(usize, f64) -> bool) -> Self {
+        debug_assert!(places.start > self.places.start, "a cluster needs a value");
+        let n = places.weight.len();
+        let end = places.start + n - 1;
+        let known = self.best.iter().rposition(|b| *b > f64::NEG_INFINITY).unwrap_or(0);
+        let mut next = Self { best: vec![f64::NEG_INFINITY; n], from: vec![0; n], places };
+        let (first, low) = (next.places.start, self.places.start);
+        Step { previous: self, next: &mut next, keep }.solve(first, end, low, low + known);
         next
     }
 
     /// The largest gain of the values before `place`; −∞ outside of the range.
     pub(super) fn best(&self, place: usize) -> f64 {
         place
-            .checked_sub(self.start)
+            .checked_sub(self.places.start)
             .and_then(|j| self.best.get(j))
             .copied()
             .unwrap_or(f64::NEG_INFINITY)
@@ -59,41 +60,40 @@ impl Layer {
 
     /// Where the last cluster before `place` begins.
     pub(super) fn from(&self, place: usize) -> usize {
-        usize::from(self.from[place - self.start])
+        usize::from(self.from[place - self.places.start])
     }
 }
 
-struct Step<'a, K> {
-    moments: &'a Moments<'a>,
-    previous: &'a Layer,
-    next: &'a mut Layer,
+struct Step<'s, 'a, K> {
+    previous: &'s Layer<'a>,
+    next: &'s mut Layer<'a>,
     keep: K,
 }
 
-impl<K: Fn(usize, f64) -> bool> Step<'_, K> {
+impl<K: Fn(usize, f64) -> bool> Step<'_, '_, K> {
     /// Fills in the places `first..=last`, whose last clusters begin between `low` and `high`.
     fn solve(&mut self, first: usize, last: usize, low: usize, high: usize) {
         let middle = first.midpoint(last);
+        let at = middle - self.next.places.start;
+        let (weight, sum) = (self.next.places.weight[at], self.next.places.sum[at]);
         let (mut best, mut from) = (f64::NEG_INFINITY, low);
-        let top = high.min(middle - 1);
-        let offset = self.previous.start;
-        let (w, s) = (self.moments.weight[middle], self.moments.sum[middle]);
-        if low <= top {
-            let before = &self.previous.best[low - offset..=top - offset];
-            let weight = &self.moments.weight[low..=top];
-            let sum = &self.moments.sum[low..=top];
-            for (i, ((b, wi), si)) in before.iter().zip(weight).zip(sum).enumerate() {
-                let d = s - si;
-                let gain = b + d * d / (w - wi);
-                if gain > best {
-                    (best, from) = (gain, low + i);
-                }
+        let offset = self.previous.places.start;
+        let candidates = low - offset..(high + 1).min(middle).max(low) - offset;
+        let before = self.previous.best[candidates.clone()].iter();
+        let weights = &self.previous.places.weight[candidates.clone()];
+        let sums = &self.previous.places.sum[candidates];
+        for (i, ((before, w), s)) in before.zip(weights).zip(sums).enumerate() {
+            // Not a number, and so never better, where there is no weight.
+            let gain = before + (sum - s) * (sum - s) / (weight - w);
+            if gain > best {
+                (best, from) = (gain, low + i);
             }
         }
         let kept = (self.keep)(middle, best);
         if kept {
-            self.next.best[middle - self.next.start] = best;
-            self.next.from[middle - self.next.start] = from as u16;
+            self.next.best[at] = best;
+            self.next.from[at] =
+                u16::try_from(from).expect("fewer distinct fp16 values than u16 holds");
         }
         if first < middle {
             self.solve(first, middle - 1, low, from);

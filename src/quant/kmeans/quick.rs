@@ -1,20 +1,16 @@
 //! A clustering close to the optimum: the best on a coarse grid near an expected place, then on ever finer grids near that.
 
+use std::ops::RangeInclusive;
+
 use super::super::histogram::Distinct;
 use super::Moments;
-use super::layer::Layer;
+use super::layer::{Layer, Places};
 
 /// Cells of the first grid for each cluster.
 const CELLS: usize = 8;
 
 /// Into how many cells each is split from one grid to the next.
 const SPLIT: usize = 4;
-
-/// How many cells of the first grid a boundary may move in one pass: as far as six clusters, so that clusters can change sides.
-const FIRST_BAND: usize = 6 * CELLS;
-
-/// How many cells a boundary may move in one pass on the finer grids.
-const BAND: usize = 5 * CELLS;
 
 /// A pass that lowers the squared error by less than this part of it is the last on its grid.
 const ENOUGH: f64 = 1e-4;
@@ -24,30 +20,62 @@ pub(super) fn boundaries(distinct: &Distinct, all: &Moments<'_>, n_clusters: usi
     let n = distinct.len();
     let measure = companding_measure(distinct, 2 * n_clusters);
     let start = cells(&measure, n_clusters);
-    let mut grid = cells(&measure, CELLS * n_clusters);
-    grid.extend(&start);
-    grid.sort_unstable();
-    grid.dedup();
-    let mut places: Vec<usize> = start.iter().map(|b| grid.partition_point(|g| g < b)).collect();
-    let mut band = FIRST_BAND;
+    let mut edges = cells(&measure, CELLS * n_clusters);
+    edges.extend(&start);
+    edges.sort_unstable();
+    edges.dedup();
+
+    let mut places: Vec<usize> =
+        start.iter().map(|b| edges.partition_point(|edge| edge < b)).collect();
+    let mut grid = Grid { edges: &edges, parts: 1 };
+    while grid.parts * edges.len() < n {
+        improve(distinct, all, &grid, &mut places);
+        grid.parts *= SPLIT;
+        for place in &mut places {
+            *place *= SPLIT;
+        }
+    }
+    let mut boundaries: Vec<usize> = places.iter().map(|&place| grid.position(place)).collect();
+    improve(distinct, all, &Grid { edges: &[0, n], parts: n }, &mut boundaries);
+    boundaries
+}
+
+/// Places among the values: the edges of cells, and between them others that split each cell into equal parts.
+struct Grid<'a> {
+    /// Ascending positions from 0 to the number of values.
+    edges: &'a [usize],
+    /// Parts of each cell; some are empty if the cell has fewer values.
+    parts: usize,
+}
+
+impl Grid<'_> {
+    /// How many values lie before `place`.
+    fn position(&self, place: usize) -> usize {
+        let (cell, part) = (place / self.parts, place % self.parts);
+        if part == 0 {
+            return self.edges[cell];
+        }
+        self.edges[cell] + (self.edges[cell + 1] - self.edges[cell]) * part / self.parts
+    }
+
+    fn places<'a>(&self, all: &Moments<'_>, range: RangeInclusive<usize>) -> Places<'a> {
+        let start = *range.start();
+        let (weight, sum): (Vec<f64>, Vec<f64>) =
+            range.map(|place| self.position(place)).map(|i| (all.weight[i], all.sum[i])).unzip();
+        Places { start, weight: weight.into(), sum: sum.into() }
+    }
+}
+
+/// Moves boundaries among the places of a grid until that has little effect.
+fn improve(distinct: &Distinct, all: &Moments<'_>, grid: &Grid<'_>, boundaries: &mut [usize]) {
+    let mut gain = f64::NEG_INFINITY;
     loop {
-        let at = |prefix: &[f64]| -> Vec<f64> { grid.iter().map(|&i| prefix[i]).collect() };
-        let (weight, sum) = (at(all.weight), at(all.sum));
-        let coarse = Moments { weight: &weight, sum: &sum };
-        let mut gain = f64::NEG_INFINITY;
-        loop {
-            let pass = rearrange(&coarse, &mut places, band);
-            let enough = ENOUGH * (distinct.sum_of_squares() - pass.gain);
-            if !pass.at_edge || pass.gain - gain <= enough {
-                break;
-            }
-            gain = pass.gain;
+        let pass = rearrange(all, grid, boundaries);
+        let enough = ENOUGH * (distinct.sum_of_squares() - pass.gain);
+        if !pass.at_edge || pass.gain - gain <= enough {
+            return;
         }
-        if grid.len() == n + 1 {
-            return places;
-        }
-        (grid, places) = split(&grid, &places);
-        band = BAND;
+        gain = pass.gain;
     }
 }
 
@@ -58,41 +86,36 @@ struct Pass {
     at_edge: bool,
 }
 
-/// Puts all boundaries in the best places within `band` of where they are.
-fn rearrange(moments: &Moments<'_>, places: &mut [usize], band: usize) -> Pass {
-    let n_clusters = places.len() - 1;
-    let n = places[n_clusters];
-    let range = |c: usize| {
-        if c == n_clusters {
-            return n..=n;
-        }
-        places[c].saturating_sub(band).max(c)..=(places[c] + band).min(n - (n_clusters - c))
-    };
-    let mut layers = vec![Layer::first(moments, range(1))];
-    for c in 2..=n_clusters {
-        let layer = layers[c - 2].next(moments, range(c), |_, _| true);
+/// Puts all boundaries in the best places within [`band`] of where they are.
+fn rearrange(all: &Moments<'_>, grid: &Grid<'_>, boundaries: &mut [usize]) -> Pass {
+    let n_clusters = boundaries.len() - 1;
+    let end = boundaries[n_clusters];
+    let reach = band(n_clusters);
+    let mut layers = vec![Layer::empty()];
+    for c in 1..=n_clusters {
+        let range = if c == n_clusters {
+            end..=end
+        } else {
+            boundaries[c].saturating_sub(reach).max(c)
+                ..=(boundaries[c] + reach).min(end - (n_clusters - c))
+        };
+        let layer = layers[c - 1].next(grid.places(all, range), |_, _| true);
         layers.push(layer);
     }
     let mut at_edge = false;
     for c in (1..n_clusters).rev() {
-        let place = layers[c].from(places[c + 1]);
-        at_edge |= place.abs_diff(places[c]) == band;
-        places[c] = place;
+        let place = layers[c + 1].from(boundaries[c + 1]);
+        at_edge |= place.abs_diff(boundaries[c]) == reach;
+        boundaries[c] = place;
     }
-    Pass { gain: layers[n_clusters - 1].best(n), at_edge }
+    Pass { gain: layers[n_clusters].best(end), at_edge }
 }
 
-/// The grid with each cell split into [`SPLIT`], as far as it has values, and the same places on it.
-fn split(grid: &[usize], places: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let mut finer = vec![0];
-    let mut new_place = vec![0];
-    for cell in grid.windows(2) {
-        let width = cell[1] - cell[0];
-        let parts = width.min(SPLIT);
-        finer.extend((1..=parts).map(|part| cell[0] + width * part / parts));
-        new_place.push(finer.len() - 1);
-    }
-    (finer, places.iter().map(|&p| new_place[p]).collect())
+/// How many places a boundary may move in one pass.
+///
+/// On the first grid that is as far as five clusters, so that clusters can change sides; among hundreds, eight.
+fn band(n_clusters: usize) -> usize {
+    CELLS * if n_clusters <= 64 { 5 } else { 8 }
 }
 
 /// For each value, the integral of density^(1/3) up to and with it: many optimal clusters share it equally (Panter and Dite, 1951).
@@ -101,11 +124,19 @@ fn split(grid: &[usize], places: &[usize]) -> (Vec<usize>, Vec<usize>) {
 /// No value counts for more than one part in `most` of the whole: a far outlier must not take the cells of the others.
 fn companding_measure(distinct: &Distinct, most: usize) -> Vec<f32> {
     let values = distinct.values();
-    let last = values.len() - 1;
-    let gap = |i: usize| values[(i + 1).min(last)] - values[i.saturating_sub(1)];
-    let counts = distinct.counts().iter().enumerate();
-    let mut measure: Vec<f32> =
-        counts.map(|(i, &count)| rough_cbrt(count as f32 * gap(i) * gap(i))).collect();
+    let n = values.len();
+    let counts = distinct.counts();
+    let of = |count: u32, gap: f32| rough_cbrt(count as f32 * gap * gap);
+    let mut measure = Vec::with_capacity(n);
+    measure.push(of(counts[0], values[1] - values[0]));
+    measure.extend(
+        counts[1..]
+            .iter()
+            .zip(&values[2..])
+            .zip(values)
+            .map(|((&count, after), before)| of(count, after - before)),
+    );
+    measure.push(of(counts[n - 1], values[n - 1] - values[n - 2]));
     for _ in 0..3 {
         let limit = lane_sum(&measure) / most as f32;
         for m in &mut measure {

@@ -11,7 +11,6 @@ use super::Error;
 
 /// The settings of a LoRA adapter that decide what is merged.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the fields are PEFT's own")]
 pub struct LoraConfig {
     /// Rank of a pair, unless `rank_pattern` says otherwise.
     #[serde(default = "eight")]
@@ -168,6 +167,7 @@ fn eight_point_zero() -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "scales are exact")]
 mod tests {
     use super::*;
 

@@ -82,6 +82,7 @@ fn transposed(matrix: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "a block must equal its part of the whole to the bit")]
 mod tests {
     use proptest::prelude::*;
 
@@ -115,7 +116,7 @@ mod tests {
             let (rows, columns) = (n_rows / 2..n_rows, n_columns / 3..n_columns);
             let mut block = vec![0.0; rows.len() * columns.len()];
             delta.add_to(&rows, &columns, &mut block);
-            for (i, row) in rows.clone().enumerate() {
+            for (i, row) in rows.enumerate() {
                 for (j, column) in columns.clone().enumerate() {
                     prop_assert_eq!(block[i * columns.len() + j], whole[row * n_columns + column]);
                 }

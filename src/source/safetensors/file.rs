@@ -69,17 +69,9 @@ impl SafeTensors {
     /// Reads elements from `first` on as f32, in pieces of at most 256 KiB beyond `out`.
     pub fn read_f32(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), Error> {
         let entry = self.float_entry(name)?;
-        let size = entry.dtype.size();
         assert!(first + out.len() <= entry.n_elements(), "elements lie within the tensor");
-        let mut bytes = vec![0; PIECE.min(out.len() * size)];
-        let mut at = entry.begin + wide(first * size);
-        for piece in out.chunks_mut(PIECE / size) {
-            let bytes = bytes.get_mut(..piece.len() * size).expect("a piece fits the buffer");
-            self.file.read_exact_at(bytes, at)?;
-            dtype::decode(entry.dtype, bytes, piece);
-            at += wide(bytes.len());
-        }
-        Ok(())
+        let mut buffer = vec![0; PIECE.min(out.len() * entry.dtype.size())];
+        self.read_run(entry, first, out, &mut buffer)
     }
 
     /// Reads the part of a matrix that lies in `rows` and `columns` as f32, row by row.
@@ -90,14 +82,35 @@ impl SafeTensors {
         columns: &Range<usize>,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let (n_rows, n_columns) = self.float_entry(name)?.rows_and_columns();
+        let entry = self.float_entry(name)?;
+        let (n_rows, n_columns) = entry.rows_and_columns();
         assert!(rows.end <= n_rows && columns.end <= n_columns, "the block lies within the matrix");
         assert_eq!(out.len(), rows.len() * columns.len(), "the block fits");
         if columns.len() == n_columns {
             return self.read_f32(name, rows.start * n_columns, out);
         }
+        let mut buffer = vec![0; PIECE.min(columns.len() * entry.dtype.size())];
         for (row, out) in rows.clone().zip(out.chunks_mut(columns.len().max(1))) {
-            self.read_f32(name, row * n_columns + columns.start, out)?;
+            self.read_run(entry, row * n_columns + columns.start, out, &mut buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Reads elements that lie one after the other, as many at a time as the buffer holds.
+    fn read_run(
+        &self,
+        entry: &Entry,
+        first: usize,
+        out: &mut [f32],
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
+        let size = entry.dtype.size();
+        let mut at = entry.begin + wide(first * size);
+        for piece in out.chunks_mut((buffer.len() / size).max(1)) {
+            let bytes = buffer.get_mut(..piece.len() * size).expect("a piece fits the buffer");
+            self.file.read_exact_at(bytes, at)?;
+            dtype::decode(entry.dtype, bytes, piece);
+            at += wide(bytes.len());
         }
         Ok(())
     }

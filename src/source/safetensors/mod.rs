@@ -24,4 +24,5 @@ pub struct Tensor {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "values are read as they were written")]
 mod tests;

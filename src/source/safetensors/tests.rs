@@ -3,6 +3,8 @@
 use super::*;
 use crate::source::fixture;
 
+type Files<'a> = Vec<(&'a str, Vec<u8>)>;
+
 /// A file with that header, and that many bytes after it.
 fn raw(header: &str, n_data: usize) -> Vec<u8> {
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
@@ -30,7 +32,6 @@ fn broken_files_are_named() {
         )
     };
     let dtype = header.replace("F16", "F12");
-    let huge = format!("{}x", u64::MAX);
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (b"tiny".to_vec(), "is 4 bytes long: too short"),
         (u64::MAX.to_le_bytes().to_vec(), "claims a header of 18446744073709551615 bytes"),
@@ -49,8 +50,7 @@ fn broken_files_are_named() {
             "occupies 12 bytes; shape [2, 4] of F16 needs 16",
         ),
         (raw(&header.replace("[0, 12]", "[12, 0]"), 12), "offsets 12..0, which are not a range"),
-        (raw(&header.replace('3', &huge[..20]), 12), "not valid: number out of range"),
-        (raw(&header.replace('3', "9223372036854775807"), 12), "needs 18446744073709551615"),
+        (raw(&header.replace('3', &u64::MAX.to_string()), 12), "of F16 needs 18446744073709551615"),
         (raw(&b(8, 12), 12), "tensors `a` and `b` in"),
         (raw(&b(13, 17), 17), "has a hole of 1 bytes before tensor `b`"),
     ];
@@ -68,7 +68,7 @@ fn broken_folders_are_named() {
     let index = |text: &str| text.as_bytes().to_vec();
     let name = "model.safetensors.index.json";
     let two = index(r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#);
-    let cases: [(Vec<(&str, Vec<u8>)>, &str); 8] = [
+    let cases: [(Files<'_>, &str); 8] = [
         (vec![], "holds no safetensors weights"),
         (
             vec![("pytorch_model.bin", vec![])],

@@ -1,16 +1,17 @@
 //! `Weights`: a checkpoint with its adapters, poured tensor by tensor as bytes of the output.
 
-use std::io;
-use std::ops::Range;
+mod block;
+mod error;
 
-use rayon::prelude::*;
+use std::io;
+
+use block::{BLOCK, STRIP, Step, Weight, encode, strips, transposed, unravel};
+pub use error::Error;
 
 use super::adapter::{self, Adapter, Branch, Delta, Fit};
 use super::checkpoint::Checkpoint;
 use super::dtype::Float;
-use super::safetensors;
-use crate::base::cancel::{self, Cancelled};
-use crate::base::error::Hint;
+use crate::base::cancel;
 
 /// A checkpoint and the adapters that may be merged into it.
 #[derive(Debug)]
@@ -65,51 +66,8 @@ pub struct Identity {
     added: Vec<(usize, String)>,
 }
 
-/// Why a weight cannot be poured.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant's message says it; the fields are its values")]
-pub enum Error {
-    #[error(transparent)]
-    Tensors(#[from] safetensors::Error),
-    #[error(transparent)]
-    Adapter(#[from] adapter::Error),
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-    #[error("the checkpoint `{dir}` has no tensor for parameter `{parameter}`")]
-    NoTensor { dir: std::path::PathBuf, parameter: String },
-    #[error("there is no adapter {index}; {n_adapters} are open")]
-    NoAdapter { index: usize, n_adapters: usize },
-    #[error("adapter `{dir}` has no low-rank pair for module `{module}`")]
-    NoModule { dir: std::path::PathBuf, module: String },
-    #[error("tensor `{tensor}` of shape {shape:?} cannot be transposed: it is not a matrix")]
-    NotAMatrix { tensor: String, shape: Vec<usize> },
-    #[error("tensor `{tensor}` does not fit f16: element {index:?} is {value}, the limit is 65504")]
-    Overflow { tensor: String, index: Vec<usize>, value: f32 },
-    #[error("cannot write tensor `{tensor}`: {error}")]
-    Sink { tensor: String, error: io::Error },
-}
-
-impl Hint for Error {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Tensors(e) => e.hint(),
-            Self::Adapter(e) => e.hint(),
-            Self::NoTensor { .. } => Some(
-                "the checkpoint is not complete, or not of the architecture its config names"
-                    .to_owned(),
-            ),
-            _ => None,
-        }
-    }
-}
-
 /// What takes the bytes.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
-
-/// Elements in hand at a time: 8 MiB of f32 and as many bytes again at most for the output.
-const BLOCK: usize = 1 << 21;
-/// Elements that one thread reads, merges or rounds at a time.
-const CHUNK: usize = 1 << 16;
 
 impl Weights {
     /// Joins a checkpoint and its adapters; each must fit.
@@ -165,9 +123,9 @@ impl Weights {
         let mut values = Vec::new();
         let mut bytes = Vec::new();
         // Whole rows as long as the output runs along them, strips of whole columns when it runs down.
-        let (along, across) =
-            if pour.transpose { (n_columns, n_rows) } else { (n_rows, n_columns) };
-        for strip in strips(along, (BLOCK / across).max(1)) {
+        let (along, across, in_hand) =
+            if pour.transpose { (n_columns, n_rows, STRIP) } else { (n_rows, n_columns, BLOCK) };
+        for strip in strips(along, (in_hand / across).max(1)) {
             cancel::check()?;
             let (rows, columns) =
                 if pour.transpose { (0..n_rows, strip) } else { (strip, 0..n_columns) };
@@ -318,131 +276,6 @@ struct Recipe<'a> {
     branches: Vec<(usize, &'a Branch)>,
 }
 
-/// A stored tensor and the arithmetic between it and the weight that is poured.
-struct Weight<'a> {
-    tensors: &'a safetensors::Tensors,
-    tensor: String,
-    steps: Vec<Step>,
-}
-
-enum Step {
-    Add(Delta),
-    /// One factor for each output: a column if the weight is stored [in, out], else a row.
-    Scale(Vec<f32>, bool),
-}
-
-impl Weight<'_> {
-    fn size(&self) -> (usize, usize) {
-        self.tensors.get(&self.tensor).expect("a resolved tensor is stored").rows_and_columns()
-    }
-
-    /// The weight's `rows` and `columns`, row by row; rows are shared out among the threads.
-    fn block(
-        &self,
-        rows: &Range<usize>,
-        columns: &Range<usize>,
-        out: &mut [f32],
-    ) -> Result<(), Error> {
-        let n_rows = (CHUNK / columns.len()).max(1);
-        let read = |(i, out): (usize, &mut [f32])| {
-            let first = rows.start + i * n_rows;
-            let rows = first..first + out.len() / columns.len();
-            self.tensors.read_block(&self.tensor, &rows, columns, out)?;
-            for step in &self.steps {
-                step.apply(&rows, columns, out);
-            }
-            Ok(())
-        };
-        out.par_chunks_mut(n_rows * columns.len()).enumerate().try_for_each(read)
-    }
-
-    /// The squared norm of the weights of each output.
-    fn output_norms(&self, in_out: bool) -> Result<Vec<f64>, Error> {
-        let (n_rows, n_columns) = self.size();
-        let mut norms = vec![0.0; if in_out { n_columns } else { n_rows }];
-        let mut values = Vec::new();
-        for rows in strips(n_rows, (BLOCK / n_columns.max(1)).max(1)) {
-            values.resize(rows.len() * n_columns, 0.0);
-            self.block(&rows, &(0..n_columns), &mut values)?;
-            for (row, values) in rows.zip(values.chunks(n_columns)) {
-                for (column, x) in values.iter().enumerate() {
-                    let square = f64::from(*x) * f64::from(*x);
-                    norms[if in_out { column } else { row }] += square;
-                }
-            }
-        }
-        Ok(norms)
-    }
-}
-
-impl Step {
-    fn apply(&self, rows: &Range<usize>, columns: &Range<usize>, block: &mut [f32]) {
-        match self {
-            Self::Add(delta) => delta.add_to(rows, columns, block),
-            Self::Scale(factors, in_out) => {
-                for (row, values) in rows.clone().zip(block.chunks_mut(columns.len())) {
-                    if *in_out {
-                        let factors = &factors[columns.clone()];
-                        values.iter_mut().zip(factors).for_each(|(x, f)| *x *= f);
-                    } else {
-                        values.iter_mut().for_each(|x| *x *= factors[row]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `0..n` in pieces of at most `step`.
-fn strips(n: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..n).step_by(step).map(move |first| first..n.min(first + step))
-}
-
-/// The transpose of a row-major matrix with `n_columns` columns, by tiles that stay in the nearest cache.
-fn transposed(matrix: &[f32], n_columns: usize) -> Vec<f32> {
-    const TILE: usize = 32;
-    let n_rows = matrix.len() / n_columns;
-    let mut out = vec![0.0; matrix.len()];
-    out.par_chunks_mut(n_rows * TILE).enumerate().for_each(|(i, out)| {
-        let first = i * TILE;
-        for rows in strips(n_rows, TILE) {
-            for (j, out) in out.chunks_mut(n_rows).enumerate() {
-                for row in rows.clone() {
-                    out[row] = matrix[row * n_columns + first + j];
-                }
-            }
-        }
-    });
-    out
-}
-
-/// Rounds in parallel; on overflow the first such element, whichever thread met one first.
-fn encode(float: Float, values: &[f32], bytes: &mut [u8]) -> Result<(), usize> {
-    let chunks = values.par_chunks(CHUNK).zip(bytes.par_chunks_mut(CHUNK * float.size()));
-    let first = chunks
-        .enumerate()
-        .filter_map(|(i, (values, bytes))| {
-            float.encode(values, bytes).err().map(|at| i * CHUNK + at)
-        })
-        .min();
-    first.map_or(Ok(()), Err)
-}
-
-/// The place of a flat index in a shape.
-fn unravel(flat: usize, shape: &[usize]) -> Vec<usize> {
-    let mut rest = flat;
-    let mut index: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|n| {
-            let at = rest % n;
-            rest /= n;
-            at
-        })
-        .collect();
-    index.reverse();
-    index
-}
-
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the same weight must be the same to the bit")]
 mod tests;

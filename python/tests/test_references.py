@@ -1,0 +1,94 @@
+"""The references agree with plain transformers and peft, called in another way."""
+
+import pytest
+import tiny
+import torch
+from poured import ask, refuse
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("references")
+
+
+WINDOWS = [[3, 5, 8, 13, 21, 34], [1, 2, 3, 4, 5, 6]]
+
+
+def plain(folder, family, adapters=()):
+    from peft import PeftModel
+
+    model = AutoModelForCausalLM.from_pretrained(tiny.checkpoint(folder, family)).eval()
+    for path in adapters:
+        model = PeftModel.from_pretrained(model, path)
+    return model
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_logits(folder, tmp_path, adapted):
+    adapters = [tiny.adapter(folder, "qwen2", 1)] if adapted else []
+    with torch.no_grad():
+        expected = plain(folder, "qwen2", adapters)(input_ids=torch.tensor(WINDOWS)).logits
+    out = str(tmp_path / "logits.safetensors")
+    request = {"model": tiny.checkpoint(folder, "qwen2"), "adapters": adapters, "windows": WINDOWS, "out": out}
+    ask("reference_logits", **request)
+    torch.testing.assert_close(load_file(out)["logits"], expected, atol=1e-5, rtol=1e-5)
+
+    ask("reference_logits", top_k=7, **request)
+    found = load_file(out)
+    logprobs = expected.log_softmax(-1)
+    following = torch.tensor(WINDOWS)[:, 1:, None]
+    torch.testing.assert_close(found["logprob_next"], logprobs[:, :-1].gather(-1, following)[..., 0])
+    assert found["topk_ids"].shape == (2, 6, 7)
+    torch.testing.assert_close(found["topk_logprobs"], logprobs.gather(-1, found["topk_ids"].long()))
+    whole = found["topk_logprobs"].exp().sum(-1) + found["tail_logmass"].exp()
+    torch.testing.assert_close(whole, torch.ones(2, 6))
+
+
+def test_windows_of_one_length(folder, tmp_path):
+    fields = {"windows": [[1], [1, 2]], "out": str(tmp_path / "x")}
+    assert refuse("reference_logits", model=tiny.checkpoint(folder, "qwen2"), **fields)["kind"] == "bad_request"
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neo"])
+def test_generate(folder, family):
+    path, prompts = tiny.checkpoint(folder, family), [[1, 2, 3], [7]]
+    model = plain(folder, family)
+    outputs = ask("reference_generate", model=path, prompts=prompts, max_new_tokens=9)["outputs"]
+    for prompt, output in zip(prompts, outputs):
+        with torch.no_grad():
+            expected = model.generate(
+                torch.tensor([prompt]), max_new_tokens=9, do_sample=False, eos_token_id=None, pad_token_id=0
+            )
+        assert output["ids"] == expected[0, len(prompt) :].tolist()
+        assert len(output["margins"]) == 9 and min(output["margins"]) >= 0
+        assert not output["stopped"]
+
+    end = outputs[0]["ids"][4]
+    (stopped,) = ask("reference_generate", model=path, prompts=prompts[:1], max_new_tokens=9, eos=[end])["outputs"]
+    first = outputs[0]["ids"].index(end)
+    assert stopped["ids"] == outputs[0]["ids"][: first + 1]
+    assert stopped["stopped"] and len(stopped["margins"]) == first + 1
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("llama", {}), ("llama", {"use_rslora": True}), ("llama", {"use_dora": True}), ("gpt2", {}), ("qwen3", {})],
+)
+def test_merge(folder, tmp_path, family, options):
+    adapter, path = tiny.adapter(folder, family, 4, **options), tiny.checkpoint(folder, family)
+    out = str(tmp_path / "merged.safetensors")
+    ask("merge_reference", model=path, adapters=[adapter], out=out)
+    found, base = load_file(out), load_file(f"{path}/model.safetensors")
+    assert found.keys() == base.keys()
+    changed = {name for name in base if not torch.equal(found[name], base[name])}
+    targets = ("c_attn.weight", "c_proj.weight") if family == "gpt2" else ("q_proj.weight", "v_proj.weight")
+    assert changed == {name for name in base if name.endswith(targets)}
+
+    model = AutoModelForCausalLM.from_pretrained(path).eval()
+    model.load_state_dict(found, strict=False)
+    window = torch.tensor(WINDOWS[:1])
+    with torch.no_grad():
+        expected = plain(folder, family, [adapter])(input_ids=window).logits
+        torch.testing.assert_close(model(input_ids=window).logits, expected, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,264 @@
+//! `convert`: a checkpoint into a package with its manifest and tokenizer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::bench::{self, Against};
+use super::context::Context;
+use super::job::{self, About, Job};
+use super::measure::lines;
+use super::verify::judged;
+use super::{HOLDS, Outcome};
+use crate::base::clock::Clock as _;
+use crate::base::fmt;
+use crate::cli::args::{ConvertArgs, Engine, PaletteGranularity, ShapeArgs, SourceArgs};
+use crate::cli::failure::Failure;
+use crate::compress::{self, Options, Recipe};
+use crate::convert::{self, Converted, Preflight};
+use crate::eval::results::Measurements;
+use crate::eval::{Plan, Repeat};
+use crate::gate::{self, Gates, Subject, Verdict};
+use crate::manifest::{Artifact, manifest_path};
+use crate::package::{FileRecord, Package};
+use crate::quant::Search;
+
+pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
+    let recipe = recipe(args)?;
+    let job = job_of(&args.source, &args.shape, context)?;
+    let tmp = args.tmp.clone().unwrap_or_else(|| folder_of(&args.output));
+    let compressing = !recipe.is_plain();
+    let staging = tempfile::TempDir::with_prefix_in(".coremill-partial-", folder_made(&tmp)?)?;
+    let plain =
+        if compressing { staging.path().join("fp16.mlpackage") } else { args.output.clone() };
+    let request = job.request(&plain, args.force, &tmp, !args.clean_tmp);
+    if compressing && args.output.exists() && !args.force {
+        return Err(convert::ConvertError::Exists { path: args.output.clone() }.into());
+    }
+    let expected = convert::preflight(&request)?;
+    if args.dry_run {
+        context.printer.answer(&expected, &told(&expected))?;
+        return Ok(HOLDS);
+    }
+    context.printer.note(&told(&expected));
+    for warning in &expected.warnings {
+        context.printer.warn(warning);
+    }
+    let started = context.clock.elapsed();
+    let converted = match args.engine {
+        Engine::Native => convert::run(&request, context.python()?, &*context.progress)?,
+        Engine::Coremltools => {
+            vec![convert::run_full(&request, context.python()?, &*context.progress)?]
+        }
+    };
+    let mut packages = Vec::new();
+    for one in converted {
+        let finished = finish(one, &recipe, args, context)?;
+        packages.push(finished);
+    }
+    job.write_tokenizer(&sidecar(&args.output))?;
+    let seconds = (context.clock.elapsed() - started).as_secs_f64();
+
+    let (found, verdicts) = if args.profile_validate {
+        validate(&args.output, &job, &recipe, &packages, context)?
+    } else {
+        (Measurements::default(), Vec::new())
+    };
+    let mut answers = Vec::new();
+    let mut text = Vec::new();
+    for package in &packages {
+        let about = About {
+            name: &name_of(&package.path),
+            version: &args.artifact_version,
+            recipe: &recipe.to_string(),
+            facts: Some(&package.facts),
+            measurements: &found,
+            verdicts: &verdicts,
+        };
+        let place = manifest_path(&package.path);
+        job.manifest(&about, &package.path, &package.artifact, context)?.write(&place)?;
+        text.push(format!(
+            "{}: {}",
+            package.path.display(),
+            fmt::bytes(package.artifact.size_bytes)
+        ));
+        answers.push(json!({
+            "package": package.path,
+            "manifest": place,
+            "bytes": package.artifact.size_bytes,
+            "bits_per_weight": package.artifact.bits_per_weight(),
+            "facts": package.facts,
+        }));
+    }
+    text.push(format!("in {}", fmt::duration(Duration::from_secs_f64(seconds))));
+    if args.profile_validate {
+        text.extend(lines(&found));
+        text.push(judged(&verdicts));
+    }
+    let answer = json!({
+        "packages": answers,
+        "recipe": recipe.to_string(),
+        "seconds": seconds,
+        "compute_units": args.shape.compute_units,
+        "measurements": found,
+        "verdicts": verdicts,
+    });
+    context.printer.answer(&answer, &text.join("\n"))?;
+    Ok(gate::exit_code(&verdicts))
+}
+
+/// The job that the arguments describe, its sources found.
+pub(super) fn job_of(
+    source: &SourceArgs,
+    shape: &ShapeArgs,
+    context: &Context,
+) -> Result<Job, Failure> {
+    let token = source.hf_token.as_deref();
+    let adapters = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| job::find(name, None, token, context))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    Ok(Job {
+        model: job::find(&source.model, source.revision.as_deref(), token, context)?,
+        lora: adapters(&source.lora_checkpoint)?,
+        llm2vec: adapters(&source.llm2vec_checkpoint)?,
+        encode_adapters: shape.encode_adapters,
+        seq_len: shape.seq_len,
+        prompt_chunk: shape.prompt_chunk,
+        kv_cache: shape.kv_cache,
+        target: shape.minimum_deployment_target,
+    })
+}
+
+/// A package at its place, with what its manifest needs.
+struct Finished {
+    path: PathBuf,
+    artifact: Artifact,
+    facts: convert::Facts,
+}
+
+fn finish(
+    one: Converted,
+    recipe: &Recipe,
+    args: &ConvertArgs,
+    context: &Context,
+) -> Result<Finished, Failure> {
+    if recipe.is_plain() {
+        let artifact = job::artifact(&one.path, one.files)?;
+        return Ok(Finished { path: one.path, artifact, facts: one.facts });
+    }
+    // `fp16.init.mlpackage` becomes `NAME.init.mlpackage` where a package holds one function.
+    let staged = one.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let role = staged.strip_prefix("fp16").unwrap_or(".mlpackage");
+    let path = args.output.with_file_name(format!("{}{role}", name_of(&args.output)));
+    let package = Package::open(&one.path)?;
+    let options = Options { search: Search::Quick, replace: args.force };
+    let compressed = compress::run(&package, recipe, &path, options, &*context.progress)?;
+    let files: Vec<FileRecord> = compressed.files;
+    let artifact = job::artifact(&path, files)?;
+    Ok(Finished { path, artifact, facts: one.facts })
+}
+
+/// Runs the package against the source model and times it.
+fn validate(
+    output: &Path,
+    job: &Job,
+    recipe: &Recipe,
+    packages: &[Finished],
+    context: &Context,
+) -> Result<(Measurements, Vec<Verdict>), Failure> {
+    let dirs = |found: &[job::Found]| found.iter().map(|f| f.dir.clone()).collect();
+    let against = Against {
+        model: job.model.dir.clone(),
+        lora: dirs(&job.lora),
+        llm2vec: dirs(&job.llm2vec),
+    };
+    let reference = bench::reference(&against, context)?;
+    let plan = Plan {
+        text: None,
+        prompts: Some(crate::eval::PromptPlan {
+            prompts: PROBES.map(str::to_owned).to_vec(),
+            max_tokens: 16,
+        }),
+        sentences: Some(
+            PROBES
+                .map(|text| crate::eval::Sentence { instruction: None, text: text.to_owned() })
+                .to_vec(),
+        ),
+        latency: Some(Repeat { warm_up: 3, n: 20 }),
+    };
+    let found = bench::measure(output, None, &plan, &reference, context)?;
+    let size = packages.iter().map(|p| p.artifact.size_bytes).sum();
+    let subject = Subject { measurements: &found, size_bytes: Some(size) };
+    let verdicts = Gates::default().judge(&subject, fewest_bits(recipe));
+    Ok((found, verdicts))
+}
+
+/// Texts for a first check where the user names none.
+const PROBES: [&str; 4] = [
+    "In the beginning",
+    "The history of the world is",
+    "A compiler is a program that",
+    "Once upon a time there was a king who",
+];
+
+/// The fewest bits that a recipe gives to a weight.
+pub(super) fn fewest_bits(recipe: &Recipe) -> u32 {
+    let bits = recipe.rules().iter().map(|(_, scheme)| scheme.bits());
+    bits.min().unwrap_or(16)
+}
+
+fn recipe(args: &ConvertArgs) -> Result<Recipe, Failure> {
+    if let Some(text) = &args.recipe {
+        return Ok(text.parse()?);
+    }
+    let suffix = match args.palett_granularity {
+        PaletteGranularity::PerTensor => "t".to_owned(),
+        PaletteGranularity::PerGroupedChannel => format!("g{}", args.palett_group_size),
+    };
+    let scheme =
+        |bits: &str| if bits == "16" { "fp16".to_owned() } else { format!("pal{bits}-{suffix}") };
+    let mut rules =
+        vec![args.wbits.map_or_else(|| "fp16".to_owned(), |bits| scheme(&bits.to_string()))];
+    for part in args.mixed_precision.iter().flat_map(|list| list.split(',')) {
+        let (component, bits) = part.split_once('=').ok_or_else(|| {
+            Failure::input(format!("`{part}` is no component with its bits"))
+                .hint("write it as `attention=6,mlp=4`")
+        })?;
+        rules.push(format!("{}={}", component.trim(), scheme(bits.trim())));
+    }
+    Ok(rules.join(",").parse()?)
+}
+
+fn told(expected: &Preflight) -> String {
+    format!(
+        "{} parameters; expected: package {}, memory {}, time {}",
+        fmt::count(expected.parameters),
+        fmt::bytes(expected.package_bytes),
+        fmt::bytes(expected.memory_bytes),
+        fmt::duration(Duration::from_secs_f64(expected.seconds)),
+    )
+}
+
+fn name_of(package: &Path) -> String {
+    package.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn sidecar(package: &Path) -> PathBuf {
+    package.with_file_name(format!("{}.tokenizer", name_of(package)))
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn folder_made(path: &Path) -> Result<&Path, Failure> {
+    fs_err::create_dir_all(path)?;
+    Ok(path)
+}

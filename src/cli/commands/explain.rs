@@ -1,0 +1,30 @@
+//! `explain`: what a gate is about.
+
+use super::context::Context;
+use super::{HOLDS, Outcome};
+use crate::base::nearest::nearest;
+use crate::cli::args::ExplainArgs;
+use crate::cli::failure::Failure;
+use crate::gate;
+
+pub(super) fn run(args: &ExplainArgs, context: &Context) -> Outcome {
+    let Some(name) = &args.gate else {
+        let gates: Vec<_> = gate::TABLE.iter().map(|gate| (gate.name, gate.summary)).collect();
+        let width = gates.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let lines: Vec<_> =
+            gates.iter().map(|(name, summary)| format!("{name:<width$}  {summary}")).collect();
+        let answer: std::collections::BTreeMap<_, _> = gates.into_iter().collect();
+        context.printer.answer(&answer, &lines.join("\n"))?;
+        return Ok(HOLDS);
+    };
+    let Some(text) = gate::explain(name) else {
+        let names = gate::TABLE.iter().map(|gate| gate.name);
+        let failure = Failure::input(format!("there is no gate `{name}`"));
+        return Err(match nearest(name, names) {
+            Some(near) => failure.hint(format!("did you mean `{near}`")),
+            None => failure.hint("`coremill explain` lists them"),
+        });
+    };
+    context.printer.answer(&text, &text)?;
+    Ok(HOLDS)
+}

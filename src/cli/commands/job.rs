@@ -1,0 +1,265 @@
+//! A model with its adapters, found and described once: what `convert`, `sweep` and `verify` share.
+
+use std::path::{Path, PathBuf};
+
+use super::context::Context;
+use crate::cli::failure::Failure;
+use crate::compress;
+use crate::convert::{AdapterMode, Facts, KvForm, Request, Target};
+use crate::eval::results::Measurements;
+use crate::gate::Verdict;
+use crate::manifest::{self, Artifact, Manifest};
+use crate::package::{FileRecord, Package};
+use crate::source::adapter::Adapter;
+use crate::source::checkpoint::{Checkpoint, FileDigest};
+
+/// A folder of the user's or a snapshot of a repository.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// Where it is.
+    pub(super) dir: PathBuf,
+    /// What it is called: the repository, or the folder's name.
+    pub(super) name: String,
+    /// The repository it came from.
+    pub(super) repository: Option<String>,
+    /// The commit it came from.
+    pub(super) revision: Option<String>,
+}
+
+/// Finds `model`: a folder as it is, a repository through the hub.
+pub(super) fn find(
+    model: &str,
+    revision: Option<&str>,
+    token: Option<&str>,
+    context: &Context,
+) -> Result<Found, Failure> {
+    let path = Path::new(model);
+    let called = |path: &Path| {
+        let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        full.file_name()
+            .map_or_else(|| model.to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    if path.is_dir() {
+        return Ok(Found {
+            dir: path.to_owned(),
+            name: called(path),
+            repository: None,
+            revision: None,
+        });
+    }
+    let (dir, repository, revision) = download(model, revision, token, context)?;
+    let name = repository.clone().unwrap_or_else(|| called(&dir));
+    Ok(Found { dir, name, repository, revision })
+}
+
+#[cfg(feature = "hub")]
+fn download(
+    model: &str,
+    revision: Option<&str>,
+    token: Option<&str>,
+    context: &Context,
+) -> Result<(PathBuf, Option<String>, Option<String>), Failure> {
+    use crate::source::hub::{ENDPOINT, Hub};
+    let settings = &context.settings;
+    let hub = Hub {
+        endpoint: settings.hf_endpoint.as_deref().unwrap_or(ENDPOINT).trim_end_matches('/'),
+        cache_dir: &settings.hub_cache,
+        token: token.or(settings.hf_token.as_deref()),
+        backoff: std::time::Duration::from_secs(1),
+        progress: &*context.progress,
+    };
+    let found = hub.resolve(model, revision)?;
+    Ok((found.dir, found.repository, found.revision))
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(
+    model: &str,
+    _revision: Option<&str>,
+    _token: Option<&str>,
+    _context: &Context,
+) -> Result<(PathBuf, Option<String>, Option<String>), Failure> {
+    Err(Failure::input(format!(
+        "`{model}` is no folder, and this coremill was built without the hub"
+    )))
+}
+
+/// Everything that decides what a package holds, before compression.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// The checkpoint.
+    pub(super) model: Found,
+    /// Adapters merged into all functions.
+    pub(super) lora: Vec<Found>,
+    /// Adapters of `encode`.
+    pub(super) llm2vec: Vec<Found>,
+    /// What becomes of them.
+    pub(super) encode_adapters: AdapterMode,
+    /// Positions of the cache.
+    pub(super) seq_len: u64,
+    /// Tokens of a prompt chunk.
+    pub(super) prompt_chunk: u64,
+    /// How the cache travels.
+    pub(super) kv_cache: KvForm,
+    /// The oldest system.
+    pub(super) target: Target,
+}
+
+/// Tokens of a prompt chunk where nobody says.
+pub(super) const PROMPT_CHUNK: u64 = 64;
+
+impl Job {
+    /// The conversion of this job into a package at `output`.
+    pub(super) fn request(
+        &self,
+        output: &Path,
+        replace: bool,
+        tmp: &Path,
+        keep_tmp: bool,
+    ) -> Request {
+        let dirs = |found: &[Found]| found.iter().map(|f| f.dir.clone()).collect();
+        Request {
+            model: self.model.dir.clone(),
+            lora: dirs(&self.lora),
+            llm2vec: dirs(&self.llm2vec),
+            encode_adapters: self.encode_adapters,
+            seq_len: self.seq_len,
+            prompt_chunk: self.prompt_chunk.min(self.seq_len),
+            kv_cache: self.kv_cache,
+            target: self.target,
+            output: output.to_owned(),
+            replace,
+            tmp: tmp.to_owned(),
+            keep_tmp,
+        }
+    }
+
+    /// Copies the tokenizer's files to `folder`, so that the package can be used with text.
+    pub(super) fn write_tokenizer(&self, folder: &Path) -> Result<(), Failure> {
+        let checkpoint = Checkpoint::open(&self.model.dir)?;
+        let sources = [self.model.dir.clone(), checkpoint.model_dir().to_owned()];
+        for name in TOKENIZER_FILES {
+            let Some(source) = sources.iter().map(|dir| dir.join(name)).find(|path| path.is_file())
+            else {
+                continue;
+            };
+            crate::base::fs::write_atomic(&folder.join(name), &fs_err::read(source)?)?;
+        }
+        Ok(())
+    }
+
+    /// The manifest of the package at `path`.
+    pub(super) fn manifest(
+        &self,
+        about: &About<'_>,
+        path: &Path,
+        artifact: &Artifact,
+        context: &Context,
+    ) -> Result<Manifest, Failure> {
+        let decoder = about.facts.is_none_or(|facts| facts.kind == "decoder");
+        let adapters = self.adapters()?;
+        let facts = manifest::Facts {
+            name: about.name.to_owned(),
+            version: about.version.clone(),
+            created_by: tool(context)?,
+            source: source(&self.model, Checkpoint::open(&self.model.dir)?.digests()?),
+            adapters,
+            recipe: about.recipe.to_owned(),
+            deployment_target: self.target.to_string(),
+            kv_cache: decoder.then(|| self.kv_cache.to_string()),
+            seq_len: Some(self.seq_len),
+            prompt_chunk: decoder.then(|| self.prompt_chunk.min(self.seq_len)),
+            measurements: about.measurements,
+            verdicts: about.verdicts,
+        };
+        Ok(Manifest::of(path, artifact, facts)?)
+    }
+
+    fn adapters(&self) -> Result<Vec<manifest::Adapter>, Failure> {
+        let (over, mode) = match self.encode_adapters {
+            AdapterMode::Branches if self.lora.is_empty() => {
+                (manifest::Over::Base, manifest::AdapterMode::Branches)
+            }
+            AdapterMode::Branches => (manifest::Over::BaseAndLora, manifest::AdapterMode::Branches),
+            AdapterMode::Merge => (manifest::Over::Base, manifest::AdapterMode::Merged),
+        };
+        let chat = self.lora.iter().map(|found| {
+            (
+                found,
+                manifest::AdapterKind::Lora,
+                manifest::AdapterMode::Merged,
+                manifest::Over::Base,
+            )
+        });
+        let encode =
+            self.llm2vec.iter().map(|found| (found, manifest::AdapterKind::Llm2vec, mode, over));
+        chat.chain(encode)
+            .map(|(found, kind, mode, over)| {
+                let files = Adapter::open(&found.dir)?.digests()?;
+                Ok(manifest::Adapter { source: source(found, files), kind, mode, over })
+            })
+            .collect()
+    }
+}
+
+/// What a manifest says beside the job and the files.
+pub(super) struct About<'a> {
+    /// The artifact's name.
+    pub(super) name: &'a str,
+    /// Its version.
+    pub(super) version: &'a semver::Version,
+    /// Its recipe.
+    pub(super) recipe: &'a str,
+    /// What the configuration says, where the package was just converted.
+    pub(super) facts: Option<&'a Facts>,
+    /// What was measured.
+    pub(super) measurements: &'a Measurements,
+    /// What the gates said.
+    pub(super) verdicts: &'a [Verdict],
+}
+
+/// What travels beside a package so that text can be turned into tokens and back.
+const TOKENIZER_FILES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "config.json",
+    "generation_config.json",
+    "sentence_bert_config.json",
+];
+
+/// Files, sizes and digests of the package at `path`, which `files` lists.
+pub(super) fn artifact(path: &Path, files: Vec<FileRecord>) -> Result<Artifact, Failure> {
+    let audit = compress::audit(&Package::open(path)?)?;
+    let mut artifact = Artifact::from_files(files, audit.elements);
+    for tensor in audit.tensors {
+        *artifact.components.entry(tensor.component).or_default() += tensor.bytes;
+    }
+    Ok(artifact)
+}
+
+/// This program and the libraries it worked with.
+pub(super) fn tool(context: &Context) -> Result<manifest::Tool, Failure> {
+    Ok(manifest::Tool {
+        name: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        libraries: context.environment()?.packages.clone(),
+    })
+}
+
+fn source(
+    found: &Found,
+    digests: std::collections::BTreeMap<String, FileDigest>,
+) -> manifest::Source {
+    let record = |(path, digest): (String, FileDigest)| FileRecord {
+        path,
+        size: digest.size,
+        sha256: digest.sha256,
+    };
+    manifest::Source {
+        name: found.name.clone(),
+        repository: found.repository.clone(),
+        revision: found.revision.clone(),
+        files: digests.into_iter().map(record).collect(),
+    }
+}

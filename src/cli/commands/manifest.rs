@@ -1,0 +1,33 @@
+//! `manifest`: a manifest checked against its package, or shown.
+
+use serde_json::json;
+
+use super::context::Context;
+use super::{HOLDS, Outcome};
+use crate::cli::args::ManifestCommand;
+use crate::manifest::{self, Manifest};
+
+/// The exit code when a manifest does not hold: the artifact fails its check.
+const BROKEN: u8 = 1;
+
+pub(super) fn run(command: &ManifestCommand, context: &Context) -> Outcome {
+    match command {
+        ManifestCommand::Check { manifest } => {
+            let problems = manifest::check(manifest)?;
+            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            let text = if lines.is_empty() {
+                format!("{}: everything it states holds", manifest.display())
+            } else {
+                lines.join("\n")
+            };
+            context.printer.answer(&json!({"manifest": manifest, "problems": lines}), &text)?;
+            Ok(if lines.is_empty() { HOLDS } else { BROKEN })
+        }
+        ManifestCommand::Show { manifest } => {
+            let read = Manifest::read(manifest)?;
+            let text = String::from_utf8_lossy(&read.to_bytes()).into_owned();
+            context.printer.answer(&read, &text)?;
+            Ok(HOLDS)
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The plan of a measurement from its arguments, and the answer of `evaluate` and `verify`.
+
+use std::path::Path;
+
+use super::bench::Against;
+use crate::cli::args::MeasureArgs;
+use crate::cli::failure::Failure;
+use crate::eval::results::{Figure, Measurements};
+use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
+
+/// Calls before the first that is timed.
+const WARM_UP: u64 = 3;
+
+/// What `args` ask to measure.
+pub(super) fn plan(args: &MeasureArgs) -> Result<Plan, Failure> {
+    let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let text = match &args.text {
+        None => None,
+        Some(path) => Some(TextPlan {
+            text: fs_err::read_to_string(path)?,
+            window: args.window.map(count),
+            stride: None,
+            max_windows: count(args.windows),
+        }),
+    };
+    let prompts = match &args.prompts {
+        None => None,
+        Some(path) => Some(PromptPlan { prompts: list(path)?, max_tokens: count(args.max_tokens) }),
+    };
+    let sentences: Option<Vec<Sentence>> = args.sentences.as_deref().map(list).transpose()?;
+    let latency = (args.latency > 0).then_some(Repeat { warm_up: WARM_UP, n: args.latency });
+    Ok(Plan { text, prompts, sentences, latency })
+}
+
+/// What `args` say the packages are to be compared with.
+pub(super) fn against(args: &MeasureArgs) -> Result<Against, Failure> {
+    let model = args.reference.clone().ok_or_else(|| {
+        Failure::input("there is nothing to compare with")
+            .hint("pass `--reference DIR`, the source checkpoint")
+    })?;
+    Ok(Against {
+        model,
+        lora: args.lora_checkpoint.clone(),
+        llm2vec: args.llm2vec_checkpoint.clone(),
+    })
+}
+
+fn list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Failure> {
+    serde_json::from_slice(&fs_err::read(path)?)
+        .map_err(|e| Failure::input(format!("`{}` is no list of texts: {e}", path.display())))
+}
+
+/// The figures as lines for people.
+pub(super) fn lines(found: &Measurements) -> Vec<String> {
+    let figure = |f: &Figure, digits: usize| {
+        let error = f.standard_error.map_or_else(String::new, |se| format!(" ± {se:.digits$}"));
+        format!("{:.digits$}{error}", f.value)
+    };
+    let percent = |f: &Figure| {
+        let error = f.standard_error.map_or_else(String::new, |se| format!(" ± {:.3}", se * 100.0));
+        format!("{:.3}{error} %", f.value * 100.0)
+    };
+    let mut out = Vec::new();
+    if let Some(p) = &found.perplexity {
+        out.push(format!(
+            "perplexity {} against {} of the reference: {} more, on {} tokens in {} windows",
+            figure(&p.value, 4),
+            figure(&p.reference, 4),
+            percent(&p.increase),
+            p.value.n,
+            p.windows
+        ));
+        out.push(format!(
+            "divergence {} nats per token, same top token {}",
+            figure(&p.divergence, 6),
+            percent(&p.same_top)
+        ));
+    }
+    if let Some(t) = &found.transcripts {
+        out.push(format!(
+            "transcripts {} of {} equal, agreement {}",
+            t.equal,
+            t.prompts.len(),
+            percent(&t.agreement)
+        ));
+        for p in &t.prompts {
+            if let Some(at) = p.first_divergence {
+                let margin =
+                    p.margin.map_or_else(String::new, |m| format!(", margin {m:.4} there"));
+                out.push(format!("  {:?} differs from token {at}{margin}", shorten(&p.prompt)));
+            }
+        }
+    }
+    if let Some(s) = &found.similarity {
+        out.push(format!(
+            "cosine {} mean, {} least ({:?}), against the {}",
+            figure(&s.mean, 6),
+            figure(&s.minimum, 6),
+            shorten(&s.worst),
+            s.reference
+        ));
+    }
+    if let Some(l) = &found.latency {
+        out.push(format!("load {:.1} ms in {}", l.load.value, l.runtime));
+        for (name, times) in [("init", &l.init), ("decode", &l.decode), ("encode", &l.encode)] {
+            let Some(t) = times else { continue };
+            let shown = [("p50", t.p50), ("p90", t.p90), ("p99", t.p99)];
+            let shown: Vec<_> =
+                shown.iter().filter_map(|(p, v)| v.map(|v| format!("{p} {v:.2}"))).collect();
+            out.push(format!("{name} {} ms, n = {}", shown.join(", "), t.n));
+        }
+    }
+    if let Some(kv) = &found.kv_cache {
+        out.push(format!(
+            "cache {} ({}): at most {} of {} positions in use, {} evictions",
+            crate::base::fmt::bytes(kv.bytes),
+            kv.form,
+            kv.peak_resident,
+            kv.capacity,
+            kv.evictions
+        ));
+    }
+    if let Some(peak) = found.peak_memory {
+        out.push(format!("peak memory {}", crate::base::fmt::bytes(peak)));
+    }
+    out
+}
+
+fn shorten(text: &str) -> String {
+    const SHOWN: usize = 40;
+    if text.chars().count() <= SHOWN {
+        return text.to_owned();
+    }
+    text.chars().take(SHOWN - 1).chain(['…']).collect()
+}

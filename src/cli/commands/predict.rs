@@ -1,0 +1,136 @@
+//! `predict`: one function on named tensors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use half::f16;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
+
+use super::context::Context;
+use super::{HOLDS, Outcome};
+use crate::base::fs::write_atomic;
+use crate::cli::args::{PrecisionArg, PredictArgs};
+use crate::cli::failure::Failure;
+use crate::interp::{Model, Options, Precision, Tensor};
+use crate::mil::DType;
+use crate::package::Package;
+
+pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
+    let package = Package::open(&args.package)?;
+    let precision = match args.precision {
+        PrecisionArg::Declared => Precision::Declared,
+        PrecisionArg::F32 => Precision::F32,
+    };
+    let model = Model::load(package.program(), &package.blobs(), Options { precision })?;
+    let name = match &args.function {
+        Some(name) => name.clone(),
+        None => default_function(&package)?,
+    };
+    let function = model.function(&name)?;
+    let inputs = read(&args.inputs)?;
+    let mut state = model.state();
+    if let Some(path) = args.state.as_deref().filter(|path| path.exists()) {
+        for (name, tensor) in read(path)? {
+            state.set(&name, tensor)?;
+        }
+    }
+    let named: Vec<(&str, Tensor)> =
+        inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+    let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
+    let outputs = function.run(&named, &mut state, &taps)?;
+    let results: BTreeMap<String, Tensor> =
+        outputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+    write(&args.outputs, &results)?;
+    if let Some(path) = &args.state {
+        let states =
+            state.names().filter_map(|name| Some((name.to_owned(), state.get(name)?.clone())));
+        write(path, &states.collect())?;
+    }
+    let described: BTreeMap<_, _> = results.iter().map(|(name, t)| (name, t.describe())).collect();
+    let lines: Vec<_> = described.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
+    let answer = json!({"function": name, "outputs": described, "file": args.outputs});
+    context.printer.answer(&answer, &lines.join("\n"))?;
+    Ok(HOLDS)
+}
+
+fn default_function(package: &Package) -> Result<String, Failure> {
+    let named = &package.model().description.default_function_name;
+    let functions = &package.program().functions;
+    if functions.contains_key(named) {
+        return Ok(named.clone());
+    }
+    let mut names = functions.keys();
+    match (names.next(), names.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        _ => Err(Failure::input("package has several functions and no default")
+            .hint("pass `--function NAME`")),
+    }
+}
+
+fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, Failure> {
+    let bytes = fs_err::read(path)?;
+    let wrong = |what: String| Failure::input(format!("`{}`: {what}", path.display()));
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|e| wrong(format!("no safetensors file: {e}")))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let tensor = tensor(&view).ok_or_else(|| {
+            wrong(format!("tensor `{name}` has type {:?}, which no function takes", view.dtype()))
+        })?;
+        tensors.insert(name, tensor);
+    }
+    Ok(tensors)
+}
+
+fn tensor(view: &TensorView<'_>) -> Option<Tensor> {
+    fn elements<const N: usize, T>(bytes: &[u8], read: fn([u8; N]) -> T) -> Vec<T> {
+        bytes.as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
+    }
+    let (shape, bytes) = (view.shape(), view.data());
+    Some(match view.dtype() {
+        Dtype::F32 => Tensor::f32(shape, elements(bytes, f32::from_le_bytes)),
+        Dtype::F16 => Tensor::f16(shape, elements(bytes, f16::from_le_bytes)),
+        Dtype::F64 => Tensor::f32(shape, elements(bytes, |b| f64::from_le_bytes(b) as f32)),
+        Dtype::I32 => Tensor::i32(shape, elements(bytes, i32::from_le_bytes)),
+        Dtype::I64 => {
+            let wide = elements(bytes, i64::from_le_bytes);
+            Tensor::i32(
+                shape,
+                wide.into_iter().map(|n| i32::try_from(n).ok()).collect::<Option<_>>()?,
+            )
+        }
+        Dtype::BOOL => Tensor::bool(shape, bytes.iter().map(|&b| b != 0).collect()),
+        _ => return None,
+    })
+}
+
+fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), Failure> {
+    let wrong = |name: &str, what: &str| Failure::input(format!("output `{name}` {what}"));
+    let mut stored = Vec::new();
+    for (name, tensor) in tensors {
+        let dtype = match tensor.dtype() {
+            DType::F16 => Dtype::F16,
+            DType::F32 => Dtype::F32,
+            DType::I32 => Dtype::I32,
+            DType::I16 => Dtype::I16,
+            DType::U16 => Dtype::U16,
+            DType::I8 => Dtype::I8,
+            DType::U8 => Dtype::U8,
+            DType::Bool => Dtype::BOOL,
+            _ => return Err(wrong(name, "has a type that safetensors files do not hold")),
+        };
+        let bytes = tensor.to_bytes().ok_or_else(|| wrong(name, "has no bytes"))?;
+        stored.push((name.as_str(), dtype, tensor.shape().to_vec(), bytes));
+    }
+    let mut views = Vec::new();
+    for (name, dtype, shape, bytes) in &stored {
+        let view = TensorView::new(*dtype, shape.clone(), bytes)
+            .map_err(|e| wrong(name, &format!("cannot be stored: {e}")))?;
+        views.push((*name, view));
+    }
+    let bytes = safetensors::serialize(views, None)
+        .map_err(|e| Failure::input(format!("outputs cannot be stored: {e}")))?;
+    Ok(write_atomic(path, &bytes)?)
+}

@@ -1,0 +1,59 @@
+//! `verify`: a package measured and judged.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::Outcome;
+use super::bench;
+use super::context::Context;
+use super::gates;
+use super::measure::{against, lines, plan};
+use crate::base::fs::files_below;
+use crate::cli::args::VerifyArgs;
+use crate::cli::failure::Failure;
+use crate::compress;
+use crate::gate::{self, Subject, Verdict};
+use crate::package::Package;
+
+pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
+    let plan = plan(&args.measure)?;
+    let gates = gates::parse(&args.gate)?;
+    let reference = bench::reference(&against(&args.measure)?, context)?;
+    let tokenizer = args.measure.tokenizer.as_deref();
+    let found = bench::measure(&args.package, tokenizer, &plan, &reference, context)?;
+    let subject = Subject { measurements: &found, size_bytes: size(&args.package)? };
+    let verdicts = gates.judge(&subject, fewest_bits(&args.package)?);
+    let text = format!("{}\n\n{}", lines(&found).join("\n"), judged(&verdicts));
+    let answer = json!({"package": args.package, "measurements": found, "verdicts": verdicts});
+    context.printer.answer(&answer, &text)?;
+    Ok(gate::exit_code(&verdicts))
+}
+
+/// The verdicts as lines for people.
+pub(super) fn judged(verdicts: &[Verdict]) -> String {
+    let line = |v: &Verdict| format!("{:<12} {}: {}", v.outcome.name(), v.gate, v.message);
+    verdicts.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Bytes of a package's files; nothing for one that stands in parts.
+fn size(package: &Path) -> Result<Option<u64>, Failure> {
+    if !package.is_dir() {
+        return Ok(None);
+    }
+    let mut total = 0;
+    for file in files_below(package)? {
+        total += fs_err::metadata(package.join(file))?.len();
+    }
+    Ok(Some(total))
+}
+
+/// The fewest bits that a weight of the package takes, which choose the thresholds.
+fn fewest_bits(package: &Path) -> Result<u32, Failure> {
+    if !package.is_dir() {
+        return Ok(16);
+    }
+    let audit = compress::audit(&Package::open(package)?)?;
+    let fewest = audit.tensors.iter().map(|t| t.bits_per_weight).fold(16.0, f64::min);
+    Ok(fewest.floor().max(1.0) as u32)
+}

@@ -1,0 +1,74 @@
+//! What a conversion will need, told before it begins.
+
+use serde::Serialize;
+
+use super::error::ConvertError;
+use super::request::{AdapterMode, KvForm, Request};
+use super::run;
+use crate::base::fmt;
+
+/// What is expected of a conversion.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Preflight {
+    /// Parameters of the checkpoint.
+    pub parameters: u64,
+    /// Bytes of the fp16 package.
+    pub package_bytes: u64,
+    /// Bytes of memory beyond the page cache.
+    pub memory_bytes: u64,
+    /// Seconds on two cores.
+    pub seconds: f64,
+    /// What may go wrong later, on a device.
+    pub warnings: Vec<String>,
+}
+
+/// Memory of the libraries alone, measured: torch, transformers and coremltools imported, a small graph drawn.
+const LIBRARIES: u64 = 900 << 20;
+/// Memory that each layer's graph adds while coremltools works on it.
+const PER_LAYER: u64 = 32 << 20;
+/// Memory of the pour: a block of rows in f32, merged and rounded.
+const POUR: u64 = 128 << 20;
+/// Seconds of import and of a small graph.
+const SECONDS_FIXED: f64 = 12.0;
+/// Seconds that each layer's graph adds, all functions.
+const SECONDS_PER_LAYER: f64 = 1.5;
+/// Bytes of weights poured in a second, digests included.
+const BYTES_PER_SECOND: f64 = 400e6;
+
+/// Checks what can be checked before Python starts, and estimates the rest.
+pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
+    run::check(request)?;
+    let weights = run::open(request)?;
+    let checkpoint = weights.checkpoint();
+    let parameters = checkpoint.n_parameters();
+    let config = checkpoint.config();
+    let layers = config.n_layers as u64;
+    let own_encode = !request.llm2vec.is_empty() && request.encode_adapters == AdapterMode::Merge;
+    let copies = if own_encode { 2 } else { 1 };
+    let functions = if request.llm2vec.is_empty() { 2 } else { 3 };
+    let package_bytes = parameters * 2 * copies + (layers * functions * (48 << 10));
+    let free = crate::base::fs::free_bytes(&request.output)?;
+    if package_bytes > free {
+        return Err(ConvertError::Disk {
+            path: request.output.clone(),
+            free: fmt::bytes(free),
+            needed: fmt::bytes(package_bytes),
+        });
+    }
+    let mut warnings = Vec::new();
+    if request.kv_cache == KvForm::State && !config.head_dim.is_multiple_of(32) {
+        warnings.push(format!(
+            "head width {} is no multiple of 32; Core ML refuses such states on some devices (coremltools #2631)",
+            config.head_dim
+        ));
+    }
+    Ok(Preflight {
+        parameters,
+        package_bytes,
+        memory_bytes: LIBRARIES + layers * PER_LAYER + POUR,
+        seconds: SECONDS_FIXED
+            + layers as f64 * SECONDS_PER_LAYER
+            + package_bytes as f64 / BYTES_PER_SECOND,
+        warnings,
+    })
+}

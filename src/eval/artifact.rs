@@ -1,0 +1,146 @@
+//! An artifact on disk: one package with several functions, or one package for each function.
+//!
+//! Targets before iOS18 know no multifunction packages. Their artifact `X` stands as `X.init.mlpackage`,
+//! `X.decode.mlpackage` and `X.encode.mlpackage` beside each other, and is opened by the path `X.mlpackage`, at which
+//! nothing stands.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::error::EvalError;
+use super::layout::{CacheForm, Layout, LayoutError, Role};
+use crate::mil;
+use crate::package::Package;
+
+const EXTENSION: &str = "mlpackage";
+
+/// An open artifact.
+#[derive(Debug)]
+pub struct Artifact {
+    path: PathBuf,
+    packages: Vec<Package>,
+    places: BTreeMap<Role, Place>,
+    layout: Layout,
+}
+
+/// Where a function stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Index into [`Artifact::packages`].
+    pub package: usize,
+    /// The function's name in that package.
+    pub function: String,
+}
+
+impl Artifact {
+    /// Opens the artifact at `path`, given with or without `.mlpackage`.
+    pub fn open(path: &Path) -> Result<Self, EvalError> {
+        let path = if path.exists() || has_extension(path) {
+            path.to_owned()
+        } else {
+            PathBuf::from(format!("{}.{EXTENSION}", path.display()))
+        };
+        let parts = parts(&path);
+        if path.exists() || parts.is_empty() {
+            let package = Package::open(&path)?;
+            let place = |role: Role| Place { package: 0, function: role.name().to_owned() };
+            let present = |role: &Role| package.program().functions.contains_key(role.name());
+            let places = Role::ALL.into_iter().filter(present).map(|role| (role, place(role)));
+            let places: BTreeMap<_, _> = places.collect();
+            return Self::new(path, vec![package], places);
+        }
+        let mut packages = Vec::new();
+        let mut places = BTreeMap::new();
+        for (role, part) in parts {
+            let package = Package::open(&part)?;
+            let functions = &package.program().functions;
+            let named = functions.keys().find(|name| *name == role.name());
+            let alone = if functions.len() == 1 { functions.keys().next() } else { None };
+            let function = named.or(alone).cloned().ok_or_else(|| EvalError::NotOurs {
+                path: part.clone(),
+                source: LayoutError::NoFunction { present: functions.keys().cloned().collect() },
+            })?;
+            places.insert(role, Place { package: packages.len(), function });
+            packages.push(package);
+        }
+        Self::new(path, packages, places)
+    }
+
+    fn new(
+        path: PathBuf,
+        packages: Vec<Package>,
+        places: BTreeMap<Role, Place>,
+    ) -> Result<Self, EvalError> {
+        let refuse = |source| EvalError::NotOurs { path: path.clone(), source };
+        if places.is_empty() {
+            let names = packages.iter().flat_map(|p| p.program().functions.keys().cloned());
+            return Err(refuse(LayoutError::NoFunction { present: names.collect() }));
+        }
+        let describe = |(&role, place): (&Role, &Place)| {
+            packages[place.package].model().describe(&place.function).map(|d| (role, d))
+        };
+        let descriptions = places.iter().filter_map(describe).collect();
+        let layout = Layout::read(&descriptions).map_err(refuse)?;
+        let apart = |a: Role, b: Role| {
+            places.get(&a).map(|place| place.package) != places.get(&b).map(|place| place.package)
+        };
+        let stateful = layout.decoder.is_some_and(|decoder| decoder.cache == CacheForm::State);
+        if stateful && apart(Role::Init, Role::Decode) {
+            return Err(EvalError::StateApart { path });
+        }
+        Ok(Self { path, packages, places, layout })
+    }
+
+    /// Where it stands, or would if its functions were in one package.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name: the path's last part without `.mlpackage`.
+    pub fn name(&self) -> String {
+        stem(&self.path)
+    }
+
+    /// The packages it consists of.
+    pub fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    /// Where each function stands.
+    pub fn places(&self) -> &BTreeMap<Role, Place> {
+        &self.places
+    }
+
+    /// What it can do.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The package and the program of a function.
+    pub fn function(&self, role: Role) -> Option<(&Package, &mil::Function)> {
+        let place = self.places.get(&role)?;
+        let package = &self.packages[place.package];
+        Some((package, package.program().functions.get(&place.function)?))
+    }
+
+    /// The folder beside it that holds its tokenizer, `X.tokenizer`.
+    pub fn tokenizer_folder(&self) -> PathBuf {
+        self.path.with_file_name(format!("{}.tokenizer", self.name()))
+    }
+}
+
+/// The packages of single functions that stand where `path` would.
+fn parts(path: &Path) -> Vec<(Role, PathBuf)> {
+    let name = |role: Role| format!("{}.{}.{EXTENSION}", stem(path), role.name());
+    let place = |role: Role| (role, path.with_file_name(name(role)));
+    Role::ALL.into_iter().map(place).filter(|(_, path)| path.exists()).collect()
+}
+
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(&format!(".{EXTENSION}")).map_or_else(|| name.to_string(), str::to_owned)
+}
+
+fn has_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == EXTENSION)
+}

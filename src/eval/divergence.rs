@@ -1,0 +1,124 @@
+//! What one position's logits say: the next token's negative log-likelihood, and how far they are from a reference.
+
+use super::sampling::top;
+
+/// What the reference says at one position: its first K tokens and one bin for the rest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expected<'a> {
+    /// The K most likely tokens, most likely first.
+    pub ids: &'a [u32],
+    /// Their log-probabilities.
+    pub log_probs: &'a [f32],
+    /// The logarithm of the probability of all others together.
+    pub tail: f32,
+}
+
+/// What one position's logits say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Observed {
+    /// Negative log-likelihood of the token that follows.
+    pub nll: f64,
+    /// Kullback-Leibler divergence of the reference from these logits, over the reference's K tokens and the rest.
+    pub divergence: f64,
+    /// Whether the reference's first token is the first here.
+    pub same_top: bool,
+}
+
+/// Compares logits with the reference. Nothing here is finite where the logits are not.
+pub(super) fn observe(logits: &[f32], next: u32, expected: &Expected<'_>) -> Observed {
+    let total = log_sum_exp(logits.iter().copied());
+    let log_prob = |id: u32| f64::from(logits[id as usize]) - total;
+    let mut divergence = 0.0;
+    for (&id, &p) in expected.ids.iter().zip(expected.log_probs) {
+        divergence += term(f64::from(p), log_prob(id));
+    }
+    let mut first = expected.ids.to_vec();
+    first.sort_unstable();
+    let others =
+        logits.iter().enumerate().filter(|(i, _)| first.binary_search(&(*i as u32)).is_err());
+    let rest = log_sum_exp(others.map(|(_, &logit)| logit)) - total;
+    divergence += term(f64::from(expected.tail), rest);
+    let same_top = expected.ids.first().is_some_and(|&id| id as usize == top(logits));
+    Observed { nll: -log_prob(next), divergence, same_top }
+}
+
+/// p · ln(p/q) from the logarithms of both; nothing where p is 0.
+fn term(p: f64, q: f64) -> f64 {
+    if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) }
+}
+
+/// ln Σ exp(x), the largest x taken out first. Exponentials are taken in f32 and added in f64.
+fn log_sum_exp(values: impl Iterator<Item = f32> + Clone) -> f64 {
+    // `f32::max` passes over NaN, which then comes back in the sum.
+    let Some(largest) = values.clone().reduce(f32::max) else { return f64::NEG_INFINITY };
+    if largest == f32::NEG_INFINITY {
+        return f64::NEG_INFINITY;
+    }
+    f64::from(largest) + values.map(|x| f64::from((x - largest).exp())).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn softmax(logits: &[f32]) -> Vec<f64> {
+        let weights: Vec<f64> = logits.iter().map(|&l| f64::from(l).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.iter().map(|w| w / sum).collect()
+    }
+
+    /// The reference's K tokens and the rest, from its logits.
+    fn summary(logits: &[f32], k: usize) -> (Vec<u32>, Vec<f32>, f32) {
+        let p = softmax(logits);
+        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+        ids.sort_by(|&a, &b| p[b as usize].total_cmp(&p[a as usize]));
+        let tail: f64 = ids[k..].iter().map(|&i| p[i as usize]).sum();
+        ids.truncate(k);
+        let log_probs = ids.iter().map(|&i| p[i as usize].ln() as f32).collect();
+        (ids, log_probs, tail.ln() as f32)
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_plain_computation(
+            a in prop::collection::vec(-8.0_f32..8.0, 12),
+            b in prop::collection::vec(-8.0_f32..8.0, 12),
+            k in 1_usize..12,
+            next in 0_u32..12,
+        ) {
+            let (p, q) = (softmax(&b), softmax(&a));
+            let (ids, log_probs, tail) = summary(&b, k);
+            let expected = Expected { ids: &ids, log_probs: &log_probs, tail };
+            let got = observe(&a, next, &expected);
+            prop_assert!((got.nll + q[next as usize].ln()).abs() < 1e-5);
+            let kept = |i: usize| ids.contains(&(i as u32));
+            let bins = |p: &[f64]| {
+                let mut bins: Vec<f64> = ids.iter().map(|&i| p[i as usize]).collect();
+                bins.push((0..12).filter(|&i| !kept(i)).map(|i| p[i]).sum());
+                bins
+            };
+            let want: f64 = bins(&p).iter().zip(bins(&q)).map(|(p, q)| p * (p / q).ln()).sum();
+            prop_assert!((got.divergence - want).abs() < 1e-5);
+            // One bin for the rest gives a lower bound of the full divergence, and that is never negative.
+            let full: f64 = p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum();
+            prop_assert!(got.divergence > -1e-5 && got.divergence < full + 1e-5);
+            prop_assert_eq!(got.same_top, top(&a) == top(&b));
+        }
+    }
+
+    #[test]
+    fn extreme_logits() {
+        let expected = Expected { ids: &[0], log_probs: &[0.0], tail: f32::NEG_INFINITY };
+        let all = |logits: &[f32]| observe(logits, 1, &expected);
+        // The largest fp16 values: a plain exponential would overflow.
+        let got = all(&[65504.0, -65504.0, 0.0]);
+        assert_eq!((got.nll, got.divergence, got.same_top), (131_008.0, 0.0, true));
+        assert!(!all(&[0.0, f32::NAN, 0.0]).nll.is_finite());
+        assert!(!all(&[f32::INFINITY, 0.0, 0.0]).divergence.is_finite());
+        assert!(!all(&[f32::NEG_INFINITY; 3]).nll.is_finite());
+        // What the reference expects is ruled out here.
+        assert!(!all(&[f32::NEG_INFINITY, 0.0, 0.0]).divergence.is_finite());
+    }
+}

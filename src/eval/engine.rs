@@ -1,0 +1,101 @@
+//! An artifact whose functions are loaded in a runtime and can be called by role.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::artifact::{Artifact, Place};
+use super::error::EvalError;
+use super::layout::{DecoderLayout, EncoderLayout, Layout, Role};
+use super::runtime::{Loaded, Runtime, RuntimeError, Source, State, Value, Values};
+use crate::base::clock::Clock;
+
+/// A loaded artifact.
+pub struct Engine {
+    layout: Layout,
+    places: BTreeMap<Role, Place>,
+    loaded: Vec<Box<dyn Loaded>>,
+    load_time: Duration,
+}
+
+impl Engine {
+    /// Loads all packages of `artifact`.
+    pub fn load(
+        artifact: &Artifact,
+        runtime: &dyn Runtime,
+        clock: &dyn Clock,
+    ) -> Result<Self, EvalError> {
+        let start = clock.elapsed();
+        let load = |package: &crate::package::Package| {
+            let (program, blobs) = (package.program(), package.blobs());
+            runtime.load(&Source { program, blobs, package: Some(package.path()) })
+        };
+        let loaded = artifact.packages().iter().map(load).collect::<Result<_, _>>()?;
+        let load_time = clock.elapsed().saturating_sub(start);
+        Ok(Self { load_time, ..Self::new(artifact.layout(), artifact.places().clone(), loaded) })
+    }
+
+    /// Functions that are loaded already.
+    pub fn new(
+        layout: Layout,
+        places: BTreeMap<Role, Place>,
+        loaded: Vec<Box<dyn Loaded>>,
+    ) -> Self {
+        Self { layout, places, loaded, load_time: Duration::ZERO }
+    }
+
+    /// How long loading took.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// What the artifact can do.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The layout of `init` and `decode`, or an error that says they are not there.
+    pub fn decoder(&self) -> Result<DecoderLayout, EvalError> {
+        self.layout.decoder.ok_or(EvalError::NoRole { missing: "`init` and `decode`" })
+    }
+
+    /// The layout of `encode`, or an error that says it is not there.
+    pub fn encoder(&self) -> Result<EncoderLayout, EvalError> {
+        self.layout.encoder.ok_or(EvalError::NoRole { missing: "`encode`" })
+    }
+
+    /// Fresh states of the package that `role` stands in.
+    pub fn state(&self, role: Role) -> Result<State, EvalError> {
+        Ok(self.place(role)?.0.state())
+    }
+
+    /// An int32 tensor.
+    pub fn ints(&self, shape: &[usize], elements: Vec<i32>) -> Value {
+        self.loaded.first().expect("an artifact has a package").ints(shape, elements)
+    }
+
+    /// Calls a function.
+    pub fn run(
+        &self,
+        role: Role,
+        inputs: Values,
+        state: &mut State,
+        taps: &[&str],
+    ) -> Result<Values, EvalError> {
+        let (loaded, function) = self.place(role)?;
+        let outcome = loaded.run(function, inputs, state, taps);
+        outcome.map_err(|RuntimeError { message, advice }| {
+            let message = format!("function `{}`: {message}", role.name());
+            EvalError::Runtime(RuntimeError { message, advice })
+        })
+    }
+
+    fn place(&self, role: Role) -> Result<(&dyn Loaded, &str), EvalError> {
+        let place = self.places.get(&role).ok_or(EvalError::NoRole { missing: role.name() })?;
+        Ok((self.loaded[place.package].as_ref(), &place.function))
+    }
+}
+
+/// Takes an output that the layout says is there.
+pub(super) fn take(values: &mut Values, name: &str) -> Result<Value, EvalError> {
+    values.remove(name).ok_or_else(|| EvalError::NoOutput { name: name.to_owned() })
+}

@@ -1,0 +1,205 @@
+//! What goes wrong while an artifact is measured or used.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::head::HeadError;
+use super::layout::LayoutError;
+use super::reference::ReferenceError;
+use super::runtime::RuntimeError;
+use super::tokenizer::TokenizerError;
+use crate::base::cancel::Cancelled;
+use crate::base::error::{Blame, Hint};
+use crate::package::PackageError;
+
+/// Why a measurement was not made.
+#[derive(Debug, Error)]
+pub enum EvalError {
+    /// The package.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A package with other functions than the ones this crate writes.
+    #[error("`{}`: {source}", path.display())]
+    NotOurs {
+        /// The package.
+        path: PathBuf,
+        /// How it differs.
+        source: LayoutError,
+    },
+    /// States of two packages that would have to be one.
+    #[error("`{}`: `init` and `decode` keep the cache as states and stand in two packages", path.display())]
+    StateApart {
+        /// The artifact.
+        path: PathBuf,
+    },
+    /// A function that the artifact does not have.
+    #[error("artifact has no {missing}")]
+    NoRole {
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// An output that the runtime did not give.
+    #[error("the runtime gave no value `{name}`")]
+    NoOutput {
+        /// Its name.
+        name: String,
+    },
+    /// The runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The head cannot be taken out of `init`.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The user stopped.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// Nothing to begin with.
+    #[error("prompt has no tokens")]
+    EmptyPrompt,
+    /// More tokens than the cache holds.
+    #[error("prompt has {tokens} tokens, the cache holds {capacity}")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Positions of the cache.
+        capacity: usize,
+    },
+    /// A token that the model does not have.
+    #[error("token {token} is not below the vocabulary size {vocab}")]
+    NoToken {
+        /// The token.
+        token: u32,
+        /// Logits there are.
+        vocab: usize,
+    },
+    /// Logits that choose nothing.
+    #[error("{count} of {vocab} logits after token {position} are not finite")]
+    NonFinite {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        vocab: usize,
+        /// The position of the last token fed.
+        position: usize,
+    },
+    /// A text of fewer tokens than one window.
+    #[error("text has {tokens} tokens, fewer than one window of {window}")]
+    ShortText {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens of a window.
+        window: usize,
+    },
+    /// A window that does not fit.
+    #[error("windows of {window} tokens every {stride} do not fit the sequence length {capacity}")]
+    Window {
+        /// Tokens of a window.
+        window: usize,
+        /// Tokens between two starts.
+        stride: usize,
+        /// The sequence length.
+        capacity: usize,
+    },
+    /// No token could be scored.
+    #[error("none of {tokens} scored tokens has a finite log-likelihood")]
+    NothingFinite {
+        /// Tokens scored.
+        tokens: usize,
+    },
+    /// An empty list.
+    #[error("list of {what} is empty")]
+    Nothing {
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// An embedding that has no direction.
+    #[error("embedding of sentence {index} (`{text}`) is zero or not finite")]
+    Embedding {
+        /// Index in the list.
+        index: usize,
+        /// The sentence.
+        text: String,
+    },
+    /// A sentence that leaves nothing to embed.
+    #[error("sentence {index} has no tokens within the sequence length {seq_len}")]
+    EmptySentence {
+        /// Index in the list.
+        index: usize,
+        /// The sequence length.
+        seq_len: usize,
+    },
+    /// Two embeddings that cannot be compared.
+    #[error("sentence {index}: embedding of {actual} elements, the reference's has {expected}")]
+    Width {
+        /// Index in the list.
+        index: usize,
+        /// Elements of the artifact's embedding.
+        actual: usize,
+        /// Elements of the reference's.
+        expected: usize,
+    },
+}
+
+impl Hint for EvalError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Package(e) => e.hint(),
+            Self::Runtime(e) => e.hint(),
+            Self::Tokenizer(e) => e.hint(),
+            Self::Reference(e) => e.hint(),
+            Self::Io(e) => e.hint(),
+            Self::Head(e) => e.hint(),
+            Self::NotOurs { .. } => Some(
+                "only packages with the functions that `coremill convert` writes can be evaluated; `predict` runs others"
+                    .to_owned(),
+            ),
+            Self::NoRole { .. } => Some("`coremill inspect` lists the functions there are".to_owned()),
+            Self::EmptyPrompt => Some("give a prompt of at least one token".to_owned()),
+            Self::PromptTooLong { tokens, .. } => {
+                Some(format!("shorten the prompt, or convert with `--seq-len` of at least {tokens}"))
+            }
+            Self::NoToken { .. } => {
+                Some("check that the tokenizer belongs to this model".to_owned())
+            }
+            Self::ShortText { tokens, .. } => {
+                Some(format!("give a longer text, or a window of at most {tokens} tokens"))
+            }
+            Self::Window { capacity, .. } => Some(format!(
+                "choose a window of 2 to {capacity} tokens and a stride of at least 1 and at most the window less 1, \
+                 or equal to it"
+            )),
+            Self::NonFinite { .. } | Self::NothingFinite { .. } | Self::Embedding { .. } => Some(
+                "values overflow fp16 somewhere: `predict --precision f32` runs the same graph without rounding"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Package(e) => e.blame(),
+            Self::Runtime(e) => e.blame(),
+            Self::Tokenizer(e) => e.blame(),
+            Self::Reference(e) => e.blame(),
+            Self::Io(e) => e.blame(),
+            Self::Cancelled(e) => e.blame(),
+            Self::NonFinite { .. }
+            | Self::NothingFinite { .. }
+            | Self::Embedding { .. }
+            | Self::Width { .. } => Blame::Evaluation,
+            _ => Blame::Input,
+        }
+    }
+}

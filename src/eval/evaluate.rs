@@ -1,0 +1,212 @@
+//! Measures an artifact: everything a plan asks for and the artifact has functions for.
+
+use super::artifact::Artifact;
+use super::decoder::{CacheUsage, Decoder};
+use super::embed::embed;
+use super::engine::Engine;
+use super::error::EvalError;
+use super::generate::{Request, generate};
+use super::latency::{self, Repeat};
+use super::layout::DecoderLayout;
+use super::memory;
+use super::perplexity::Scores;
+use super::reference::{Continue, Reference};
+use super::results::{KvCache, Measurements, Perplexity, Similarity, Transcripts};
+use super::runtime::Runtime;
+use super::sampling::Sampling;
+use super::scorer::Scorer;
+use super::sentences::Sentence;
+use super::similarity;
+use super::text::{Cut, Windows};
+use super::tokenizer::Tokenizer;
+use super::transcripts::{self, Pair};
+use crate::base::cancel;
+use crate::base::clock::Clock;
+use crate::base::progress::{Progress, Unit};
+
+/// Tokens of the reference that are kept for each position, where the vocabulary has as many.
+pub const TOP_K: usize = 64;
+
+/// What to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// A text for perplexity and divergence.
+    pub text: Option<TextPlan>,
+    /// Prompts to continue.
+    pub prompts: Option<PromptPlan>,
+    /// Sentences to embed.
+    pub sentences: Option<Vec<Sentence>>,
+    /// Calls to time.
+    pub latency: Option<Repeat>,
+}
+
+/// A text and how it is cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextPlan {
+    /// The text.
+    pub text: String,
+    /// Tokens in a window; without it, the sequence length.
+    pub window: Option<usize>,
+    /// Tokens between the starts of two windows; without it, those of a window.
+    pub stride: Option<usize>,
+    /// Windows at most.
+    pub max_windows: usize,
+}
+
+/// Prompts and how far they are continued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptPlan {
+    /// The prompts.
+    pub prompts: Vec<String>,
+    /// Tokens to generate at most for each.
+    pub max_tokens: usize,
+}
+
+/// What measuring needs besides the artifact.
+#[derive(Clone, Copy)]
+pub struct Bench<'a> {
+    /// What runs the artifact.
+    pub runtime: &'a dyn Runtime,
+    /// The artifact's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// What it is measured against.
+    pub reference: &'a dyn Reference,
+    /// What times it.
+    pub clock: &'a dyn Clock,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+}
+
+/// Measures `artifact`. What its functions cannot do is absent from the result.
+pub fn evaluate(
+    artifact: &Artifact,
+    plan: &Plan,
+    bench: &Bench<'_>,
+) -> Result<Measurements, EvalError> {
+    let engine = Engine::load(artifact, bench.runtime, bench.clock)?;
+    let mut found = Measurements::default();
+    let mut usage = CacheUsage::default();
+    if let Some(layout) = engine.layout().decoder {
+        if let Some(text) = &plan.text {
+            let scorer = Scorer::new(artifact, &engine, bench.runtime)?;
+            let (perplexity, used) = score(&scorer, layout, text, bench)?;
+            found.perplexity = Some(perplexity);
+            usage = usage.and(used);
+        }
+        if let Some(prompts) = &plan.prompts {
+            let (transcripts, used) = transcribe(&engine, prompts, bench)?;
+            found.transcripts = Some(transcripts);
+            usage = usage.and(used);
+        }
+        found.kv_cache = Some(kv_cache(layout, usage));
+    }
+    if let (Some(sentences), Some(_)) = (&plan.sentences, engine.layout().encoder) {
+        found.similarity = Some(compare(&engine, sentences, bench)?);
+    }
+    if let Some(repeat) = plan.latency {
+        cancel::check()?;
+        bench.progress.begin("latency", None, Unit::Items);
+        let times = latency::measure(&engine, bench.runtime.name(), repeat, bench.clock)?;
+        bench.progress.end();
+        found.latency = Some(times);
+    }
+    found.peak_memory = memory::peak_resident();
+    Ok(found)
+}
+
+fn score(
+    scorer: &Scorer<'_>,
+    layout: DecoderLayout,
+    plan: &TextPlan,
+    bench: &Bench<'_>,
+) -> Result<(Perplexity, CacheUsage), EvalError> {
+    let window = plan.window.unwrap_or(layout.capacity);
+    let cut = Cut { window, stride: plan.stride.unwrap_or(window), max_windows: plan.max_windows };
+    let windows = Windows::of(&plan.text, bench.tokenizer, cut, layout.capacity)?;
+    bench.progress.begin("reference perplexity", None, Unit::Items);
+    let reference = bench.reference.logits(&windows.tokens, TOP_K.min(layout.vocab))?;
+    bench.progress.end();
+    reference.check(layout.vocab)?;
+    let mut scores = Scores::new(&windows, &reference);
+    let mut usage = CacheUsage::default();
+    bench.progress.begin("perplexity", Some(windows.tokens.len() as u64), Unit::Items);
+    for (w, tokens) in windows.tokens.iter().enumerate() {
+        let used = scorer.score(tokens, &mut |position, logits| {
+            scores.add(w, position, logits);
+            Ok(())
+        })?;
+        usage = usage.and(used);
+        bench.progress.advance(1);
+    }
+    bench.progress.end();
+    Ok((scores.finish()?, usage))
+}
+
+fn transcribe(
+    engine: &Engine,
+    plan: &PromptPlan,
+    bench: &Bench<'_>,
+) -> Result<(Transcripts, CacheUsage), EvalError> {
+    let tokenizer = bench.tokenizer;
+    let encode = |prompt: &String| tokenizer.encode(prompt);
+    let prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+    bench.progress.begin("reference transcripts", None, Unit::Items);
+    let max_tokens = plan.max_tokens;
+    let eos = tokenizer.eos().to_vec();
+    let request = Continue { prompts: prompts.clone(), max_tokens, eos };
+    let references = bench.reference.generate(&request)?;
+    bench.progress.end();
+    bench.progress.begin("transcripts", Some(prompts.len() as u64), Unit::Items);
+    let mut usage = CacheUsage::default();
+    let mut pairs = Vec::new();
+    for ((text, prompt), reference) in plan.prompts.iter().zip(&prompts).zip(references) {
+        let mut decoder = Decoder::new(engine)?;
+        let request =
+            Request { prompt, max_tokens, sampling: Sampling::Greedy, eos: tokenizer.eos() };
+        let generated = generate(&mut decoder, &request, &mut |_| ())?;
+        usage = usage.and(decoder.usage());
+        pairs.push(Pair {
+            prompt: text,
+            prompt_tokens: prompt.len(),
+            text: tokenizer.decode(&generated.tokens)?,
+            tokens: generated.tokens,
+            reference_text: tokenizer.decode(&reference.tokens)?,
+            reference,
+        });
+        bench.progress.advance(1);
+    }
+    bench.progress.end();
+    Ok((transcripts::compare(pairs)?, usage))
+}
+
+fn compare(
+    engine: &Engine,
+    sentences: &[Sentence],
+    bench: &Bench<'_>,
+) -> Result<Similarity, EvalError> {
+    let layout = engine.encoder()?;
+    let prepare = |(i, s): (usize, &Sentence)| s.prepare(i, bench.tokenizer, layout);
+    let prepared = sentences.iter().enumerate().map(prepare).collect::<Result<Vec<_>, _>>()?;
+    bench.progress.begin("reference embeddings", None, Unit::Items);
+    let expected = bench.reference.embed(&prepared)?;
+    bench.progress.end();
+    bench.progress.begin("embeddings", Some(prepared.len() as u64), Unit::Items);
+    let mut found = Vec::new();
+    for sentence in &prepared {
+        found.push(embed(engine, sentence)?);
+        bench.progress.advance(1);
+    }
+    bench.progress.end();
+    similarity::compare(sentences, &found, &expected, bench.reference.describe())
+}
+
+fn kv_cache(layout: DecoderLayout, usage: CacheUsage) -> KvCache {
+    KvCache {
+        form: layout.cache.name().to_owned(),
+        bytes: layout.cache_bytes,
+        capacity: layout.capacity as u64,
+        peak_resident: usage.peak_resident as u64,
+        residency: usage.peak_resident as f64 / layout.capacity as f64,
+        evictions: usage.evictions,
+    }
+}

@@ -1,0 +1,148 @@
+//! Continues a prompt token by token.
+
+use super::decoder::Decoder;
+use super::error::EvalError;
+use super::sampling::{Sampling, margin};
+
+/// What to generate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Request<'a> {
+    /// The prompt's tokens.
+    pub prompt: &'a [u32],
+    /// Tokens to generate at most.
+    pub max_tokens: usize,
+    /// How each is chosen.
+    pub sampling: Sampling,
+    /// Tokens that end the text; the one met is the last of the result.
+    pub eos: &'a [u32],
+}
+
+/// A continuation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// The new tokens.
+    pub tokens: Vec<u32>,
+    /// For each of them, the largest logit less the second largest.
+    pub margins: Vec<f32>,
+    /// Why it ended.
+    pub stop: Stop,
+}
+
+/// Why a continuation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// A token that ends the text.
+    Eos,
+    /// As many tokens as were asked for.
+    Length,
+}
+
+/// Continues `request.prompt` in `decoder`; `each` sees every token as soon as it is chosen.
+pub fn generate(
+    decoder: &mut Decoder<'_>,
+    request: &Request<'_>,
+    each: &mut dyn FnMut(u32),
+) -> Result<Generated, EvalError> {
+    let mut sampler = request.sampling.start();
+    let mut generated = Generated { tokens: Vec::new(), margins: Vec::new(), stop: Stop::Length };
+    let mut logits = decoder.prefill(request.prompt)?;
+    while generated.tokens.len() < request.max_tokens {
+        check(&logits, request.prompt.len() + generated.tokens.len())?;
+        let token = sampler.choose(&logits);
+        generated.tokens.push(token);
+        generated.margins.push(margin(&logits));
+        each(token);
+        if request.eos.contains(&token) {
+            generated.stop = Stop::Eos;
+            break;
+        }
+        if generated.tokens.len() < request.max_tokens {
+            logits = decoder.feed(token)?;
+        }
+    }
+    Ok(generated)
+}
+
+/// Refuses logits among which no choice means anything; -inf rules a token out and is meant.
+fn check(logits: &[f32], fed: usize) -> Result<(), EvalError> {
+    let broken = |logit: &&f32| logit.is_nan() || **logit == f32::INFINITY;
+    let count = logits.iter().filter(broken).count();
+    let ruled_out = logits.iter().filter(|&&logit| logit == f32::NEG_INFINITY).count();
+    if count == 0 && ruled_out < logits.len() {
+        return Ok(());
+    }
+    let position = fed.saturating_sub(1);
+    Err(EvalError::NonFinite { count: count + ruled_out, vocab: logits.len(), position })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::sampling::top;
+    use crate::eval::testing::{Fake, logits_after};
+
+    fn plain(prompt: &[u32], max_tokens: usize) -> Vec<u32> {
+        let mut tokens = prompt.to_vec();
+        for _ in 0..max_tokens {
+            tokens.push(top(&logits_after(&tokens)) as u32);
+        }
+        tokens.split_off(prompt.len())
+    }
+
+    #[test]
+    fn greedy_follows_the_model_and_stops_where_it_should() {
+        let prompt = [4, 8, 15];
+        let want = plain(&prompt, 9);
+        for fake in [Fake::state(16, 4), Fake::io(16)] {
+            let engine = fake.engine();
+            // An end token stops at its first place, and none never does.
+            for eos in [None, Some(want[4])] {
+                let mut decoder = Decoder::new(&engine).unwrap();
+                let mut seen = Vec::new();
+                let eos: Vec<u32> = eos.into_iter().collect();
+                let request = Request {
+                    prompt: &prompt,
+                    max_tokens: 9,
+                    sampling: Sampling::Greedy,
+                    eos: &eos,
+                };
+                let got = generate(&mut decoder, &request, &mut |t| seen.push(t)).unwrap();
+                let end = want.iter().position(|t| eos.contains(t)).map_or(9, |i| i + 1);
+                assert_eq!(got.tokens, want[..end]);
+                assert_eq!(got.tokens, seen);
+                assert_eq!(got.margins.len(), end);
+                assert_eq!(got.stop, if eos.is_empty() { Stop::Length } else { Stop::Eos });
+                // The last token is not fed: nothing follows it.
+                assert_eq!(decoder.resident().len(), prompt.len() + end - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn generation_goes_on_beyond_the_cache() {
+        let engine = Fake::state(16, 4).engine();
+        let mut decoder = Decoder::new(&engine).unwrap();
+        let sampling = Sampling::new(1.0, 3);
+        let request = Request { prompt: &[1; 16], max_tokens: 40, sampling, eos: &[] };
+        let got = generate(&mut decoder, &request, &mut |_| ()).unwrap();
+        assert_eq!(got.tokens.len(), 40);
+        // 16 + 39 tokens were fed; every eviction of 8 made room for 8 more.
+        assert_eq!(decoder.usage().evictions, 40);
+        let again = generate(&mut Decoder::new(&engine).unwrap(), &request, &mut |_| ()).unwrap();
+        assert_eq!(got, again);
+    }
+
+    #[test]
+    fn logits_without_a_choice_are_refused() {
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        let cases: [(&[f32], Option<&str>); 4] = [
+            (&[1.0, -inf], None),
+            (&[1.0, nan, 0.0], Some("1 of 3 logits after token 6 are not finite")),
+            (&[inf, 1.0], Some("1 of 2 logits after token 6 are not finite")),
+            (&[-inf, -inf], Some("2 of 2 logits after token 6 are not finite")),
+        ];
+        for (logits, want) in cases {
+            assert_eq!(check(logits, 7).err().map(|e| e.to_string()).as_deref(), want);
+        }
+    }
+}

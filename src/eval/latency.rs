@@ -1,0 +1,164 @@
+//! Times of calls by a clock that is passed in.
+
+use std::time::Duration;
+
+use super::decoder::Decoder;
+use super::embed::embed;
+use super::engine::Engine;
+use super::error::EvalError;
+use super::results::{Figure, Latency, Percentiles};
+use super::sentences::Prepared;
+use crate::base::clock::Clock;
+
+/// How often each function is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeat {
+    /// Calls before the first that is timed.
+    pub warm_up: u64,
+    /// Calls that are timed.
+    pub n: u64,
+}
+
+/// Times a full chunk of `init`, a step of `decode` in the middle of the cache, and `encode` of a full input.
+pub(super) fn measure(
+    engine: &Engine,
+    runtime: &str,
+    repeat: Repeat,
+    clock: &dyn Clock,
+) -> Result<Latency, EvalError> {
+    let (mut init, mut decode, mut encode) = (None, None, None);
+    if let Some(layout) = engine.layout().decoder {
+        let mut decoder = Decoder::new(engine)?;
+        let prompt = vec![0; layout.chunk];
+        init = Some(time(repeat, clock, &mut || decoder.prefill(&prompt).map(drop))?);
+        // The timed steps stand around the middle, and in no case make anything leave the cache.
+        let steps = usize::try_from(repeat.n + repeat.warm_up).unwrap_or(usize::MAX);
+        let before = (layout.capacity / 2).saturating_sub(steps / 2).max(1);
+        let room = (layout.capacity - before).max(1);
+        let mut left = 0;
+        decode = Some(time_after(repeat, clock, &mut |timed| {
+            if left == 0 {
+                decoder.prefill(&vec![0; before])?;
+                left = room;
+            }
+            left -= 1;
+            timed(&mut || decoder.feed(0).map(drop))
+        })?);
+    }
+    if let Some(layout) = engine.layout().encoder {
+        let sentence = Prepared { ids: vec![0; layout.seq_len], pool: vec![1; layout.seq_len] };
+        encode = Some(time(repeat, clock, &mut || embed(engine, &sentence).map(drop))?);
+    }
+    let load = Figure {
+        value: milliseconds(engine.load_time()),
+        unit: "ms".to_owned(),
+        n: 1,
+        standard_error: None,
+    };
+    Ok(Latency { runtime: runtime.to_owned(), load, init, decode, encode })
+}
+
+type Call<'f> = dyn FnMut() -> Result<(), EvalError> + 'f;
+
+/// Called once for each observation with what times the call that it makes.
+type Observation<'f> =
+    dyn FnMut(&mut dyn FnMut(&mut Call<'_>) -> Result<(), EvalError>) -> Result<(), EvalError> + 'f;
+
+fn time(repeat: Repeat, clock: &dyn Clock, call: &mut Call<'_>) -> Result<Percentiles, EvalError> {
+    time_after(repeat, clock, &mut |timed| timed(call))
+}
+
+fn time_after(
+    repeat: Repeat,
+    clock: &dyn Clock,
+    observe: &mut Observation<'_>,
+) -> Result<Percentiles, EvalError> {
+    let mut times = Vec::new();
+    for i in 0..repeat.warm_up + repeat.n {
+        observe(&mut |call| {
+            let start = clock.elapsed();
+            call()?;
+            let took = milliseconds(clock.elapsed().saturating_sub(start));
+            if i >= repeat.warm_up {
+                times.push(took);
+            }
+            Ok(())
+        })?;
+    }
+    percentiles(times, repeat.warm_up).ok_or(EvalError::Nothing { what: "timed calls" })
+}
+
+/// Order statistics by nearest rank: the smallest observation that at least the given share does not exceed.
+fn percentiles(mut times: Vec<f64>, warm_up: u64) -> Option<Percentiles> {
+    times.sort_by(f64::total_cmp);
+    let n = times.len();
+    let rank = |percent: usize| (n * percent).div_ceil(100).max(1) - 1;
+    let at = |percent: usize, least: usize| (n >= least).then(|| times[rank(percent)]);
+    let mean = if n == 0 { return None } else { times.iter().sum::<f64>() / n as f64 };
+    Some(Percentiles {
+        n: n as u64,
+        warm_up,
+        p50: at(50, 5),
+        p90: at(90, 20),
+        p99: at(99, 200),
+        mean,
+    })
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::eval::testing::Fake;
+
+    /// Every look takes a millisecond.
+    #[derive(Debug, Default)]
+    struct Ticking(AtomicU64);
+
+    impl Clock for Ticking {
+        fn unix_seconds(&self) -> i64 {
+            0
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn percentiles_are_given_where_n_supports_them() {
+        let of = |n: u32| percentiles((1..=n).rev().map(f64::from).collect(), 2);
+        let cases = [
+            (4, None, None, None, 2.5),
+            (5, Some(3.0), None, None, 3.0),
+            (20, Some(10.0), Some(18.0), None, 10.5),
+            (200, Some(100.0), Some(180.0), Some(198.0), 100.5),
+        ];
+        assert_eq!(of(0), None);
+        for (n, p50, p90, p99, mean) in cases {
+            let want = Percentiles { n: u64::from(n), warm_up: 2, p50, p90, p99, mean };
+            assert_eq!(of(n), Some(want));
+        }
+    }
+
+    #[test]
+    fn every_function_is_timed_without_evictions() {
+        for fake in [Fake::state(16, 4), Fake::io(16)] {
+            let repeat = Repeat { warm_up: 3, n: 40 };
+            let got = measure(&fake.engine(), "fake", repeat, &Ticking::default()).unwrap();
+            for times in [got.init, got.decode, got.encode] {
+                let times = times.unwrap();
+                assert_eq!((times.n, times.warm_up), (40, 3));
+                assert_eq!(
+                    (times.p50, times.p90, times.p99, times.mean),
+                    (Some(1.0), Some(1.0), None, 1.0)
+                );
+            }
+        }
+    }
+}

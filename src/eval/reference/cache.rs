@@ -1,0 +1,242 @@
+//! A reference whose answers are kept in a folder, each under the digest of everything that could change it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Continuation, Continue, Distributions, Identity, Reference, ReferenceError};
+use crate::base::{digest, fs};
+use crate::eval::sentences::Prepared;
+
+/// Raised when what is kept, or how it is computed, changes its meaning.
+const FORMAT: u32 = 1;
+
+/// `inner`, asked only for what the folder does not hold yet.
+#[derive(Debug)]
+pub struct Cached<R> {
+    inner: R,
+    folder: PathBuf,
+}
+
+impl<R: Reference> Cached<R> {
+    /// Keeps the answers of `inner` in `folder`.
+    pub fn new(inner: R, folder: &Path) -> Self {
+        Self { inner, folder: folder.to_owned() }
+    }
+
+    fn place(&self, kind: &str, request: &impl Serialize, extension: &str) -> PathBuf {
+        let all = (FORMAT, self.inner.identity(), kind, request);
+        let text = serde_json::to_vec(&all).expect("plain data are JSON");
+        self.folder.join(format!("{kind}-{}.{extension}", digest::of_bytes(&text)))
+    }
+
+    fn json<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: &str,
+        request: &impl Serialize,
+        compute: impl FnOnce() -> Result<T, ReferenceError>,
+    ) -> Result<T, ReferenceError> {
+        let place = self.place(kind, request, "json");
+        if let Some(kept) = read(&place)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            return Ok(kept);
+        }
+        let computed = compute()?;
+        let bytes = serde_json::to_vec(&computed).expect("plain data are JSON");
+        fs::write_atomic(&place, &bytes)?;
+        Ok(computed)
+    }
+}
+
+impl<R: Reference> Reference for Cached<R> {
+    fn identity(&self) -> &Identity {
+        self.inner.identity()
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError> {
+        let place = self.place("logits", &(windows, top_k), "safetensors");
+        if let Some(kept) = read(&place)?.and_then(|bytes| Distributions::from_bytes(&bytes).ok()) {
+            return Ok(kept);
+        }
+        let computed = self.inner.logits(windows, top_k)?;
+        fs::write_atomic(&place, &computed.to_bytes())?;
+        Ok(computed)
+    }
+
+    fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
+        self.json("generate", request, || self.inner.generate(request))
+    }
+
+    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
+        self.json("embed", &sentences, || self.inner.embed(sentences))
+    }
+}
+
+/// A kept file, or nothing where there is none. A file that does not read is computed again by the caller.
+fn read(place: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs_err::read(place) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+impl Distributions {
+    /// The four tables as a safetensors file, under the names that the Python side writes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (rows, k) = (self.tail.len(), self.top_k);
+        let (w, t) = (rows / self.window, self.window);
+        let floats = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let ids: Vec<u8> = self.ids.iter().flat_map(|&id| (id as i32).to_le_bytes()).collect();
+        let tables = [
+            ("logprob_next", Dtype::F32, vec![w, t - 1], floats(&self.next)),
+            ("tail_logmass", Dtype::F32, vec![w, t], floats(&self.tail)),
+            ("topk_ids", Dtype::I32, vec![w, t, k], ids),
+            ("topk_logprobs", Dtype::F32, vec![w, t, k], floats(&self.log_probs)),
+        ];
+        let views = tables.iter().map(|(name, dtype, shape, bytes)| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes);
+            (*name, view.expect("as many bytes as the shape says"))
+        });
+        safetensors::serialize(views, None).expect("four tables of known shapes")
+    }
+
+    /// Reads what [`Self::to_bytes`] or the Python side wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ReferenceError> {
+        let wrong = |what: String| ReferenceError::Answer { what };
+        let file = SafeTensors::deserialize(bytes).map_err(|e| wrong(e.to_string()))?;
+        let get = |name: &str, dtype: Dtype| {
+            let view = file.tensor(name).map_err(|e| wrong(format!("table `{name}`: {e}")))?;
+            if view.dtype() == dtype {
+                Ok((view.shape().to_vec(), view.data().to_vec()))
+            } else {
+                Err(wrong(format!("table `{name}` is of type {:?}, not {dtype:?}", view.dtype())))
+            }
+        };
+        let floats = |bytes: &[u8]| -> Vec<f32> {
+            let (parts, _) = bytes.as_chunks::<4>();
+            parts.iter().map(|&part| f32::from_le_bytes(part)).collect()
+        };
+        let (shape, ids) = get("topk_ids", Dtype::I32)?;
+        let [w, window, top_k] = shape[..] else {
+            return Err(wrong(format!("table `topk_ids` has shape {shape:?}")));
+        };
+        let table = |name: &str, want: &[usize]| {
+            let (shape, bytes) = get(name, Dtype::F32)?;
+            if shape == want {
+                Ok(floats(&bytes))
+            } else {
+                Err(wrong(format!("table `{name}` has shape {shape:?}, not {want:?}")))
+            }
+        };
+        let (ids, _) = ids.as_chunks::<4>();
+        Ok(Self {
+            window,
+            top_k,
+            next: table("logprob_next", &[w, window.saturating_sub(1)])?,
+            ids: ids.iter().map(|&id| u32::from_le_bytes(id)).collect(),
+            log_probs: table("topk_logprobs", &[w, window, top_k])?,
+            tail: table("tail_logmass", &[w, window])?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Counts how often it is asked.
+    struct Counting {
+        identity: Identity,
+        asked: AtomicU32,
+    }
+
+    impl Counting {
+        fn of(version: &str) -> Self {
+            let versions = [("torch".to_owned(), version.to_owned())].into();
+            let identity = Identity { versions, ..Identity::default() };
+            Self { identity, asked: AtomicU32::new(0) }
+        }
+    }
+
+    impl Reference for Counting {
+        fn identity(&self) -> &Identity {
+            &self.identity
+        }
+
+        fn describe(&self) -> String {
+            "counting".to_owned()
+        }
+
+        fn logits(
+            &self,
+            windows: &[Vec<u32>],
+            top_k: usize,
+        ) -> Result<Distributions, ReferenceError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let (w, window) = (windows.len(), windows[0].len());
+            Ok(Distributions {
+                window,
+                top_k,
+                next: vec![-0.1; w * (window - 1)],
+                ids: (0..(w * window * top_k) as u32).collect(),
+                log_probs: vec![-1.5; w * window * top_k],
+                tail: vec![f32::NEG_INFINITY; w * window],
+            })
+        }
+
+        fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let one = Continuation { tokens: vec![1, 2], margins: vec![0.1, 1e-7] };
+            Ok(vec![one; request.prompts.len()])
+        }
+
+        fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Ok(vec![vec![0.1, -0.3, f32::MIN_POSITIVE]; sentences.len()])
+        }
+    }
+
+    #[test]
+    fn answers_are_computed_once_and_come_back_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let windows = vec![vec![1, 2, 3], vec![4, 5, 6]];
+        let ask = |reference: &Cached<Counting>| {
+            let sentence = Prepared { ids: vec![5], pool: vec![1] };
+            let request = Continue { prompts: windows.clone(), max_tokens: 2, eos: vec![0] };
+            (
+                reference.logits(&windows, 2).unwrap(),
+                reference.generate(&request).unwrap(),
+                reference.embed(&[sentence]).unwrap(),
+            )
+        };
+        let first = Cached::new(Counting::of("2.7.0"), folder.path());
+        let plain = ask(&Cached::new(Counting::of("2.7.0"), tempfile::tempdir().unwrap().path()));
+        assert_eq!(ask(&first), plain);
+        assert_eq!(ask(&first), plain);
+        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 3);
+        // Another process with the same identity asks nothing, another version asks everything.
+        for (version, want) in [("2.7.0", 0), ("2.8.0", 3)] {
+            let other = Cached::new(Counting::of(version), folder.path());
+            assert_eq!(ask(&other), plain);
+            assert_eq!(other.inner.asked.load(Ordering::Relaxed), want);
+        }
+        first.logits(&windows, 1).unwrap();
+        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 4, "another K is another question");
+        // A damaged file is computed again.
+        for file in fs::files_below(folder.path()).unwrap() {
+            fs_err::write(folder.path().join(file), "{").unwrap();
+        }
+        assert_eq!(ask(&first), plain);
+        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 7);
+    }
+}

@@ -1,0 +1,148 @@
+//! `Reference`: what the source model itself says, in f32; computed once and kept.
+
+mod cache;
+mod identity;
+mod python;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use cache::Cached;
+pub use identity::Identity;
+pub use python::{Ask, Checkpoint, PythonReference};
+
+use super::divergence::Expected;
+use super::sentences::Prepared;
+use crate::base::cancel::Cancelled;
+use crate::base::error::{Blame, Hint};
+
+/// What artifacts are measured against.
+pub trait Reference: Send + Sync {
+    /// What it is computed from: everything that could change its answers.
+    fn identity(&self) -> &Identity;
+    /// What it is, in a few words for reports.
+    fn describe(&self) -> String;
+    /// Distributions over the next token at every position of windows of one length.
+    fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError>;
+    /// Greedy continuations of prompts.
+    fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError>;
+    /// Embeddings of sentences.
+    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError>;
+}
+
+/// What to continue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Continue {
+    /// The tokens of each prompt.
+    pub prompts: Vec<Vec<u32>>,
+    /// Tokens to generate at most for each.
+    pub max_tokens: usize,
+    /// Tokens that end a text; the one met is the last of the continuation.
+    pub eos: Vec<u32>,
+}
+
+/// One greedy continuation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Continuation {
+    /// The new tokens.
+    #[serde(rename = "ids")]
+    pub tokens: Vec<u32>,
+    /// For each of them, the largest logit less the second largest.
+    pub margins: Vec<f64>,
+}
+
+/// Distributions over the next token at every position of W windows of T tokens: K tokens each, and the rest as one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Distributions {
+    /// T.
+    pub window: usize,
+    /// K.
+    pub top_k: usize,
+    /// Log-probability of the token that follows, [W, T - 1].
+    pub next: Vec<f32>,
+    /// The most likely tokens, most likely first, [W, T, K].
+    pub ids: Vec<u32>,
+    /// Their log-probabilities, [W, T, K].
+    pub log_probs: Vec<f32>,
+    /// Logarithm of the probability of all others together, [W, T].
+    pub tail: Vec<f32>,
+}
+
+impl Distributions {
+    /// Refuses tokens that a model of `vocab` tokens does not have.
+    pub fn check(&self, vocab: usize) -> Result<(), ReferenceError> {
+        match self.ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => {
+                let what =
+                    format!("token {id} is not below the artifact's vocabulary size {vocab}");
+                Err(ReferenceError::Failed {
+                    message: what,
+                    advice: Some(
+                        "check that the artifact was made from this checkpoint".to_owned(),
+                    ),
+                    blame: Blame::Input,
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the reference says after the token at `position` of window `w`.
+    pub fn at(&self, w: usize, position: usize) -> Expected<'_> {
+        let row = w * self.window + position;
+        let range = row * self.top_k..(row + 1) * self.top_k;
+        let (ids, log_probs) = (&self.ids[range.clone()], &self.log_probs[range]);
+        Expected { ids, log_probs, tail: self.tail[row] }
+    }
+
+    /// Negative log-likelihood of the token after `position` of window `w`.
+    pub fn nll(&self, w: usize, position: usize) -> f64 {
+        -f64::from(self.next[w * (self.window - 1) + position])
+    }
+}
+
+/// Why the reference says nothing.
+#[derive(Debug, Error)]
+pub enum ReferenceError {
+    /// What computes it failed.
+    #[error("reference: {message}")]
+    Failed {
+        /// The fact.
+        message: String,
+        /// The advice, where there is some.
+        advice: Option<String>,
+        /// What it is to be put down to.
+        blame: Blame,
+    },
+    /// An answer of another form than was asked for.
+    #[error("reference: {what}")]
+    Answer {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The user stopped.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl Hint for ReferenceError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Failed { advice, .. } => advice.clone(),
+            Self::Io(e) => e.hint(),
+            Self::Answer { .. } | Self::Cancelled(_) => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Failed { blame, .. } => *blame,
+            Self::Answer { .. } => Blame::Environment,
+            Self::Io(e) => e.blame(),
+            Self::Cancelled(e) => e.blame(),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The source model in f32 through the embedded Python: transformers, with adapters merged by peft.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Continuation, Continue, Distributions, Identity, Reference, ReferenceError};
+use crate::base::error::Hint;
+use crate::base::fs::Staging;
+use crate::eval::sentences::Prepared;
+use crate::python::{Interpreter, PythonError};
+
+/// The Python side, or whatever stands for it: a request in, its answer out.
+pub trait Ask: Send + Sync {
+    /// Answers one request.
+    fn ask(&self, request: &Value) -> Result<Value, ReferenceError>;
+}
+
+impl Ask for Interpreter {
+    fn ask(&self, request: &Value) -> Result<Value, ReferenceError> {
+        self.call(request).map_err(ReferenceError::from)
+    }
+}
+
+impl From<PythonError> for ReferenceError {
+    fn from(error: PythonError) -> Self {
+        match error {
+            PythonError::Io(e) => Self::Io(e),
+            PythonError::Cancelled(e) => Self::Cancelled(e),
+            other => {
+                let (advice, blame) = (other.hint(), other.blame());
+                Self::Failed { message: other.to_string(), advice, blame }
+            }
+        }
+    }
+}
+
+impl<F: Fn(&Value) -> Result<Value, ReferenceError> + Send + Sync> Ask for F {
+    fn ask(&self, request: &Value) -> Result<Value, ReferenceError> {
+        self(request)
+    }
+}
+
+/// A checkpoint with the adapters that artifacts made from it carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The checkpoint's folder.
+    pub folder: PathBuf,
+    /// Adapters that `init` and `decode` have merged.
+    pub adapters: Vec<PathBuf>,
+    /// LLM2Vec adapters of `encode`, in order; they stand on the checkpoint itself, which they were trained on.
+    pub encode_adapters: Vec<PathBuf>,
+}
+
+/// A checkpoint's answers, computed by Python.
+pub struct PythonReference<A> {
+    python: A,
+    checkpoint: Checkpoint,
+    identity: Identity,
+    scratch: PathBuf,
+}
+
+impl<A: Ask> PythonReference<A> {
+    /// `python` is asked about `checkpoint`, whose files are those of `identity`; what it writes goes through
+    /// `scratch`, which is left as it was.
+    pub fn new(python: A, checkpoint: Checkpoint, identity: Identity, scratch: &Path) -> Self {
+        Self { python, checkpoint, identity, scratch: scratch.to_owned() }
+    }
+
+    fn ask<T: DeserializeOwned>(&self, request: &Value) -> Result<T, ReferenceError> {
+        let answer = self.python.ask(request)?;
+        serde_json::from_value(answer).map_err(|e| ReferenceError::Answer {
+            what: format!("answer to {}: {e}", request["op"]),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Written {
+    windows: usize,
+    length: usize,
+    top_k: usize,
+}
+
+#[derive(Deserialize)]
+struct Outputs {
+    outputs: Vec<Continuation>,
+}
+
+#[derive(Deserialize)]
+struct Embeddings {
+    embeddings: Vec<Vec<f32>>,
+}
+
+impl<A: Ask> Reference for PythonReference<A> {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn describe(&self) -> String {
+        let name = self.checkpoint.folder.file_name().unwrap_or_default().to_string_lossy();
+        let adapters = &self.checkpoint.encode_adapters;
+        let adapters: Vec<_> = adapters.iter().filter_map(|a| a.file_name()).collect();
+        if adapters.is_empty() {
+            return format!("checkpoint `{name}` in f32");
+        }
+        let list: Vec<_> = adapters.iter().map(|a| format!("`{}`", a.to_string_lossy())).collect();
+        format!("LLM2Vec checkpoint {} on `{name}` in f32", list.join(", "))
+    }
+
+    fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError> {
+        let folder = Staging::begin(&self.scratch.join("logits"))?;
+        let out = folder.path().join("logits.safetensors");
+        let Checkpoint { folder: model, adapters, .. } = &self.checkpoint;
+        let written: Written = self.ask(&json!({
+            "op": "reference_logits", "model": model, "adapters": adapters, "windows": windows,
+            "top_k": top_k, "out": out,
+        }))?;
+        let found = Distributions::from_bytes(&fs_err::read(&out)?)?;
+        let (n, length) = (windows.len(), windows.first().map_or(0, Vec::len));
+        let said = (written.windows, written.length, written.top_k);
+        let holds = (found.tail.len() / found.window.max(1), found.window, found.top_k);
+        if said != (n, length, top_k) || holds != said {
+            let what = format!("{said:?} windows, tokens and K asked as {:?}", (n, length, top_k));
+            return Err(ReferenceError::Answer { what });
+        }
+        Ok(found)
+    }
+
+    fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
+        let Checkpoint { folder: model, adapters, .. } = &self.checkpoint;
+        let Outputs { outputs } = self.ask(&json!({
+            "op": "reference_generate", "model": model, "adapters": adapters,
+            "prompts": request.prompts, "max_new_tokens": request.max_tokens, "eos": request.eos,
+        }))?;
+        same_number("continuations", outputs.len(), request.prompts.len())?;
+        let even = outputs.iter().all(|one| one.tokens.len() == one.margins.len());
+        if !even {
+            let what = "a continuation has another number of margins than of tokens".to_owned();
+            return Err(ReferenceError::Answer { what });
+        }
+        Ok(outputs)
+    }
+
+    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
+        let Checkpoint { folder: model, encode_adapters, .. } = &self.checkpoint;
+        let input = |s: &Prepared| json!({ "input_ids": s.ids, "pool": s.pool });
+        let Embeddings { embeddings } = self.ask(&json!({
+            "op": "reference_embed", "model": model, "adapters": [],
+            "encode_adapters": encode_adapters,
+            "inputs": sentences.iter().map(input).collect::<Vec<_>>(),
+        }))?;
+        same_number("embeddings", embeddings.len(), sentences.len())?;
+        Ok(embeddings)
+    }
+}
+
+fn same_number(what: &str, got: usize, want: usize) -> Result<(), ReferenceError> {
+    if got == want {
+        return Ok(());
+    }
+    Err(ReferenceError::Answer { what: format!("{got} {what} for {want} inputs") })
+}

@@ -1,0 +1,84 @@
+//! The interpreter as a [`Runtime`].
+
+use std::any::Any;
+use std::error::Error;
+use std::sync::Arc;
+
+use super::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values};
+use crate::base::error::Hint;
+use crate::interp::{self, Model, Options, Precision, Tensor};
+
+/// Runs programs in this process.
+#[derive(Debug, Clone, Copy)]
+pub struct Interp {
+    /// What results are rounded to.
+    pub precision: Precision,
+}
+
+impl Runtime for Interp {
+    fn name(&self) -> &'static str {
+        "interp"
+    }
+
+    fn load(&self, source: &Source<'_>) -> Result<Box<dyn Loaded>, RuntimeError> {
+        let options = Options { precision: self.precision };
+        let model = Model::load(source.program, &source.blobs, options).map_err(|e| error(&e))?;
+        Ok(Box::new(model))
+    }
+}
+
+impl Loaded for Model {
+    fn state(&self) -> State {
+        State::new(Self::state(self))
+    }
+
+    fn ints(&self, shape: &[usize], elements: Vec<i32>) -> Value {
+        Arc::new(Tensor::i32(shape, elements))
+    }
+
+    fn floats(&self, shape: &[usize], elements: Vec<f32>) -> Value {
+        Arc::new(Tensor::f32(shape, elements))
+    }
+
+    fn run(
+        &self,
+        function: &str,
+        inputs: Values,
+        state: &mut State,
+        taps: &[&str],
+    ) -> Result<Values, RuntimeError> {
+        let function = self.function(function).map_err(|e| error(&e))?;
+        let foreign = |what: &str| RuntimeError {
+            message: format!("{what} belongs to another runtime"),
+            advice: None,
+        };
+        let state = state.get_mut::<interp::State>().ok_or_else(|| foreign("the state"))?;
+        let mut tensors = Vec::new();
+        for (name, value) in &inputs {
+            let held: &dyn Any = value.as_ref();
+            let tensor = held.downcast_ref::<Tensor>();
+            let tensor = tensor.ok_or_else(|| foreign(&format!("value `{name}`")))?;
+            tensors.push((name.as_str(), tensor.clone()));
+        }
+        let outputs = function.run(&tensors, state, taps).map_err(|e| error(&e))?;
+        let keep = |(name, tensor): (&str, &Tensor)| {
+            let value: Value = Arc::new(tensor.clone());
+            (name.to_owned(), value)
+        };
+        Ok(outputs.iter().map(keep).collect())
+    }
+}
+
+impl Held for Tensor {
+    fn shape(&self) -> Vec<usize> {
+        self.shape().to_vec()
+    }
+
+    fn to_f32(&self) -> Vec<f32> {
+        self.to_f32().unwrap_or_default()
+    }
+}
+
+fn error<E: Error + Hint>(error: &E) -> RuntimeError {
+    RuntimeError { message: error.to_string(), advice: error.hint() }
+}

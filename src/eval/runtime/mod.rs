@@ -1,0 +1,104 @@
+//! `Runtime`: what can run the functions of a package; the interpreter is one, Core ML on a Mac another.
+
+mod interp;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub use interp::Interp;
+
+use crate::base::error::Hint;
+use crate::mil::{Blobs, Program};
+
+/// Something that runs ML programs.
+pub trait Runtime: Send + Sync {
+    /// Its name in reports: `interp` or `coreml`.
+    fn name(&self) -> &'static str;
+    /// Makes the functions of a program ready to run.
+    fn load(&self, source: &Source<'_>) -> Result<Box<dyn Loaded>, RuntimeError>;
+}
+
+/// A program to load.
+#[derive(Clone)]
+pub struct Source<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// What its constants refer to.
+    pub blobs: Arc<dyn Blobs>,
+    /// The package that holds both as they are, for a runtime that opens packages itself.
+    pub package: Option<&'a Path>,
+}
+
+/// A program that is ready to run. Values of one loaded program can be given to another of the same runtime.
+pub trait Loaded: Send + Sync {
+    /// States as they are before the first call.
+    fn state(&self) -> State;
+    /// An int32 tensor.
+    fn ints(&self, shape: &[usize], elements: Vec<i32>) -> Value;
+    /// A tensor of floats; the runtime casts it to the type of the input that it is given to.
+    fn floats(&self, shape: &[usize], elements: Vec<f32>) -> Value;
+    /// Runs `function`; gives its outputs and the values named in `taps`.
+    fn run(
+        &self,
+        function: &str,
+        inputs: Values,
+        state: &mut State,
+        taps: &[&str],
+    ) -> Result<Values, RuntimeError>;
+}
+
+/// A tensor in the form that its runtime keeps it in.
+pub trait Held: Any + fmt::Debug + Send + Sync {
+    /// The extents, outermost first.
+    fn shape(&self) -> Vec<usize>;
+    /// The elements as f32.
+    fn to_f32(&self) -> Vec<f32>;
+}
+
+/// A shared tensor.
+pub type Value = Arc<dyn Held>;
+
+/// Tensors by name.
+pub type Values = BTreeMap<String, Value>;
+
+/// The states of one sequence, in the form that their runtime keeps them in.
+pub struct State(Box<dyn Any + Send>);
+
+impl State {
+    /// Wraps what the runtime keeps.
+    pub fn new<T: Any + Send>(inner: T) -> Self {
+        Self(Box::new(inner))
+    }
+
+    /// What the runtime put in.
+    pub fn get_mut<T: Any>(&mut self) -> Option<&mut T> {
+        self.0.downcast_mut()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("State")
+    }
+}
+
+/// Why a runtime did not load or run a program.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct RuntimeError {
+    /// The fact.
+    pub message: String,
+    /// The advice, where there is some.
+    pub advice: Option<String>,
+}
+
+impl Hint for RuntimeError {
+    fn hint(&self) -> Option<String> {
+        self.advice.clone()
+    }
+}

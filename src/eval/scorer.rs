@@ -1,0 +1,113 @@
+//! Logits at every position of a window, from `init` and the package's own head.
+
+use super::artifact::Artifact;
+use super::chunks::Chunk;
+use super::decoder::{CacheUsage, Decoder};
+use super::engine::{Engine, take};
+use super::error::EvalError;
+use super::head::{FUNCTION, Head, TAP};
+use super::layout::Role;
+use super::runtime::{Loaded, Runtime, Source, Values};
+
+/// The most positions that the head is applied to at once, which bounds the memory that logits take.
+const ROWS: usize = 64;
+
+/// A loaded artifact with its head.
+pub struct Scorer<'a> {
+    engine: &'a Engine,
+    head: Head,
+    loaded: Box<dyn Loaded>,
+}
+
+/// Called with each position and the logits after the token there.
+pub type EachRow<'f> = dyn FnMut(usize, &[f32]) -> Result<(), EvalError> + 'f;
+
+impl<'a> Scorer<'a> {
+    /// Takes the head out of the artifact that `engine` was loaded from.
+    pub fn new(
+        artifact: &Artifact,
+        engine: &'a Engine,
+        runtime: &dyn Runtime,
+    ) -> Result<Self, EvalError> {
+        let rows = engine.decoder()?.chunk.min(ROWS);
+        let (package, init) =
+            artifact.function(Role::Init).ok_or(EvalError::NoRole { missing: "init" })?;
+        let head = Head::of(init, rows)?;
+        let source = Source { program: &head.program, blobs: package.blobs(), package: None };
+        let loaded = runtime.load(&source)?;
+        Ok(Self { engine, head, loaded })
+    }
+
+    /// A head that is loaded already.
+    pub fn with_head(engine: &'a Engine, head: Head, loaded: Box<dyn Loaded>) -> Self {
+        Self { engine, head, loaded }
+    }
+
+    /// Gives the logits at every position of `tokens` but the last, in order, each position once.
+    pub fn score(&self, tokens: &[u32], each: &mut EachRow<'_>) -> Result<CacheUsage, EvalError> {
+        let mut decoder = Decoder::new(self.engine)?;
+        let end = tokens.len().saturating_sub(1);
+        decoder.prefill_with(&tokens[..end], &[TAP], &mut |chunk, values| {
+            let hidden = take(values, TAP)?.to_f32();
+            self.apply(chunk, &hidden, each)
+        })?;
+        Ok(decoder.usage())
+    }
+
+    /// Applies the head to the positions of a chunk that no earlier chunk had.
+    fn apply(&self, chunk: Chunk, hidden: &[f32], each: &mut EachRow<'_>) -> Result<(), EvalError> {
+        let Head { rows, width, .. } = self.head;
+        let new = &hidden[chunk.again * width..chunk.length * width];
+        let mut position = chunk.position + chunk.again;
+        for part in new.chunks(rows * width) {
+            let n = part.len() / width;
+            let mut padded = part.to_vec();
+            padded.resize(rows * width, 0.0);
+            let input = self.loaded.floats(&[1, rows, width], padded);
+            let inputs = Values::from([(TAP.to_owned(), input)]);
+            let mut values = self.loaded.run(FUNCTION, inputs, &mut self.loaded.state(), &[])?;
+            let logits = take(&mut values, &self.head.output)?.to_f32();
+            for row in logits.chunks(logits.len() / rows).take(n) {
+                each(position, row)?;
+                position += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::eval::testing::{Fake, logits_after};
+    use crate::mil::Program;
+
+    #[test]
+    fn every_position_is_scored_once_from_what_it_sees() {
+        let tokens: Vec<u32> = (0..16).map(|i| (i * 7 + 3) % 50).collect();
+        for (fake, rows) in [
+            (Fake::state(16, 4), 4),
+            (Fake::state(16, 8), 3),
+            (Fake::state(11, 4), 4),
+            (Fake::io(16), 5),
+        ] {
+            let engine = fake.engine();
+            let program =
+                Program { version: 1, functions: BTreeMap::new(), attributes: BTreeMap::new() };
+            let head = Head { program, output: "logits".to_owned(), rows, width: 1 };
+            let scorer = Scorer::with_head(&engine, head, Box::new(fake));
+            for n in 2..=engine.decoder().unwrap().capacity {
+                let mut seen = Vec::new();
+                let usage = scorer.score(&tokens[..n], &mut |position, logits| {
+                    assert_eq!(logits, logits_after(&tokens[..=position]), "{fake:?} {n}");
+                    seen.push(position);
+                    Ok(())
+                });
+                assert_eq!(seen, (0..n - 1).collect::<Vec<_>>());
+                assert_eq!(usage.unwrap().peak_resident, n - 1);
+            }
+        }
+    }
+}

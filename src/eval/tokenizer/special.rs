@@ -1,0 +1,84 @@
+//! `tokenizer_config.json`: which special tokens stand around a text.
+//!
+//! Most tokenizers say so in tokenizer.json itself. For the classes of [`CLASSES`] transformers puts a template of its
+//! own in place, from `add_bos_token` and `add_eos_token`.
+
+use serde::Deserialize;
+use serde_json::json;
+use tokenizers::{PostProcessorWrapper, Tokenizer};
+
+/// Classes whose template transformers makes, with what they add unless told otherwise: begin, end.
+const CLASSES: [(&str, bool, bool); 5] = [
+    ("CodeLlamaTokenizer", true, false),
+    ("CohereTokenizer", true, false),
+    ("GPTNeoXTokenizer", false, false),
+    ("GemmaTokenizer", true, false),
+    ("LlamaTokenizer", true, false),
+];
+
+/// What is read of `tokenizer_config.json`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct TokenizerConfig {
+    tokenizer_class: Option<String>,
+    bos_token: Option<Token>,
+    eos_token: Option<Token>,
+    add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
+    pub(super) clean_up_tokenization_spaces: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Text(String),
+    Described { content: String },
+}
+
+impl Token {
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Described { content: text } => text,
+        }
+    }
+}
+
+impl TokenizerConfig {
+    /// The id of the end token.
+    pub(super) fn eos(&self, tokenizer: &Tokenizer) -> Option<u32> {
+        tokenizer.token_to_id(self.eos_token.as_ref()?.text())
+    }
+
+    /// The template that transformers puts in place of the tokenizer's own, for the classes where it does.
+    pub(super) fn post_processor(&self, tokenizer: &Tokenizer) -> Option<PostProcessorWrapper> {
+        let class = self.tokenizer_class.as_deref()?;
+        let class = class.strip_suffix("Fast").unwrap_or(class);
+        let (_, begin, end) = CLASSES.into_iter().find(|(name, ..)| *name == class)?;
+        let token = |asked: Option<bool>, usual: bool, token: &Option<Token>| {
+            let text = token.as_ref().filter(|_| asked.unwrap_or(usual))?.text().to_owned();
+            let id = tokenizer.token_to_id(&text)?;
+            Some((text, id))
+        };
+        let begin = token(self.add_bos_token, begin, &self.bos_token);
+        let end = token(self.add_eos_token, end, &self.eos_token);
+        let special =
+            |(text, _): &(String, u32), n: u8| json!({"SpecialToken": {"id": text, "type_id": n}});
+        let around = |name: &str, n: u8| {
+            let sequence = json!({"Sequence": {"id": name, "type_id": n}});
+            let before = begin.iter().map(|token| special(token, n));
+            before
+                .chain([sequence])
+                .chain(end.iter().map(|token| special(token, n)))
+                .collect::<Vec<_>>()
+        };
+        let entry = |(text, id): &(String, u32)| {
+            (text.clone(), json!({"id": text, "ids": [id], "tokens": [text]}))
+        };
+        let tokens: serde_json::Map<_, _> = begin.iter().chain(&end).map(entry).collect();
+        let single = around("A", 0);
+        let pair = [single.clone(), around("B", 1)].concat();
+        let template = json!({
+            "type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens,
+        });
+        Some(serde_json::from_value(template).expect("a template of tokens that exist"))
+    }
+}

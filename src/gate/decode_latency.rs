@@ -1,0 +1,35 @@
+//! `decode_latency`: the median time of one `decode` step.
+
+use super::interval::{bare, exact};
+use super::{Gate, Limit, Outcome, Side, Subject, Unit, Verdict};
+
+pub(super) static GATE: Gate = Gate {
+    name: "decode_latency",
+    summary: "the median `decode` step takes at most this long",
+    unit: Unit::Milliseconds,
+    side: Side::AtMost,
+    default: || Limit::Off,
+    reproducible: false,
+    docs: "\
+The median of timed `decode` calls after warm-up, on the runtime that the report names. Times of the in-process runtime
+say how this machine's interpreter does, not how a device will: compare them with earlier times of the same machine
+only. Fewer than 5 observations support no median, and the gate is then inconclusive.
+
+There is no default.",
+    verdict,
+};
+
+fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict> {
+    let decode = subject.measurements.latency.as_ref()?.decode.as_ref()?;
+    Some(match decode.p50 {
+        Some(median) => {
+            let mut verdict = exact(gate, median, threshold, "median decode step");
+            verdict.message = format!("{} (n = {})", verdict.message, decode.n);
+            verdict
+        }
+        None => {
+            let text = format!("n = {} supports no median of the decode step", decode.n);
+            bare(gate, Outcome::Inconclusive, threshold, text)
+        }
+    })
+}

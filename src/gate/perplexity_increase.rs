@@ -1,0 +1,36 @@
+//! `perplexity_increase`: perplexity of the artifact over that of its f32 reference on the same tokens, less one.
+
+use std::collections::BTreeMap;
+
+use super::{Gate, Limit, Side, Subject, Unit, Verdict, interval};
+
+pub(super) static GATE: Gate = Gate {
+    name: "perplexity_increase",
+    summary: "the perplexity lies less than this share above the reference's",
+    unit: Unit::Ratio,
+    side: Side::Below,
+    default: || Limit::ByBits(BTreeMap::from([(16, 0.005), (8, 0.01), (4, 0.03)])),
+    reproducible: true,
+    docs: "\
+The perplexity of the package, run as it ships, is divided by that of the source model in f32 on the same tokens; the
+gate looks at the quotient less one. The standard error comes from the paired differences token by token, so that what
+both find hard does not count as noise. Any scored token whose log-likelihood is not finite makes the figure invalid.
+
+The default depends on the fewest bits that the recipe gives to a weight. Small models lose more than large ones at the
+same bits: expect to raise the 4-bit threshold below about a billion parameters.
+
+On a miss: give the most sensitive weights more bits (`attention=pal6-g16`), use smaller groups, or look at `divergence`,
+which sees damage on fewer tokens.",
+    verdict,
+};
+
+fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict> {
+    let perplexity = subject.measurements.perplexity.as_ref()?;
+    Some(if perplexity.non_finite > 0 {
+        let of = perplexity.value.n;
+        let text = format!("{} of {of} scored tokens are not finite", perplexity.non_finite);
+        interval::invalid(gate, threshold, &text)
+    } else {
+        interval::estimate(gate, &perplexity.increase, threshold, "perplexity increase")
+    })
+}

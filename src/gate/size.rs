@@ -1,0 +1,23 @@
+//! `size`: the bytes of all files of the package.
+
+use super::{Gate, Limit, Side, Subject, Unit, Verdict, interval};
+
+pub(super) static GATE: Gate = Gate {
+    name: "size",
+    summary: "all files of the package together have at most this many bytes",
+    unit: Unit::Bytes,
+    side: Side::AtMost,
+    default: || Limit::Off,
+    reproducible: true,
+    docs: "\
+The sum of the lengths of all files below the package folder, as they stand on disk. Sizes may be written with decimal
+(`\"2 GB\"`) or binary units (`\"2 GiB\"`).
+
+There is no default: the limit is the application's. On a miss, take fewer bits or larger groups; `inspect` shows which
+weights take the space.",
+    verdict,
+};
+
+fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict> {
+    Some(interval::exact(gate, subject.size_bytes? as f64, threshold, "size"))
+}

@@ -1,0 +1,186 @@
+//! The table of gates, and what every gate is made of.
+
+use super::limit::{Limit, Unit};
+use super::{
+    Verdict, cosine, decode_latency, divergence, interval, peak_memory, perplexity_increase, size,
+    transcripts,
+};
+use crate::eval::results::Measurements;
+
+/// All gates, in the order in which they are judged and shown.
+pub static TABLE: &[&Gate] = &[
+    &perplexity_increase::GATE,
+    &divergence::GATE,
+    &transcripts::GATE,
+    &cosine::GATE,
+    &size::GATE,
+    &decode_latency::GATE,
+    &peak_memory::GATE,
+];
+
+/// A named condition on one figure of an artifact.
+#[derive(Debug)]
+pub struct Gate {
+    /// Its name in specs, reports and on the command line.
+    pub name: &'static str,
+    /// One line without a full stop.
+    pub summary: &'static str,
+    /// The unit of its threshold.
+    pub unit: Unit,
+    /// On which side of the threshold the figure must be.
+    pub side: Side,
+    /// The threshold where none is given.
+    pub default: fn() -> Limit,
+    /// Whether two runs over the same artifact give the same figure; times and memory do not.
+    pub reproducible: bool,
+    /// What it measures, why, and what to do about a miss, in Markdown.
+    pub docs: &'static str,
+    /// The verdict on an artifact; nothing when the figure is missing.
+    pub(super) verdict: fn(&Gate, &Subject<'_>, f64) -> Option<Verdict>,
+}
+
+/// On which side of its threshold a figure must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Below, not equal.
+    Below,
+    /// At most equal.
+    AtMost,
+    /// At least equal.
+    AtLeast,
+}
+
+/// What gates look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The figures of the artifact.
+    pub measurements: &'a Measurements,
+    /// Bytes of all its files.
+    pub size_bytes: Option<u64>,
+}
+
+impl Side {
+    /// Whether `value` is on this side of `threshold`; never true of NaN.
+    pub fn holds(self, value: f64, threshold: f64) -> bool {
+        match self {
+            Self::Below => value < threshold,
+            Self::AtMost => value <= threshold,
+            Self::AtLeast => value >= threshold,
+        }
+    }
+
+    /// `<`, `≤` or `≥`.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Below => "<",
+            Self::AtMost => "≤",
+            Self::AtLeast => "≥",
+        }
+    }
+}
+
+impl Gate {
+    /// Judges `subject` against `threshold`; a figure that is missing is invalid.
+    pub fn judge(&self, subject: &Subject<'_>, threshold: f64) -> Verdict {
+        (self.verdict)(self, subject, threshold).unwrap_or_else(|| {
+            let message = format!("`{}` is asked for but was not measured", self.name);
+            interval::invalid(self, threshold, &message)
+        })
+    }
+
+    /// Whether the figure that this gate looks at is there.
+    pub fn measured(&self, subject: &Subject<'_>) -> bool {
+        // Any threshold will do: whether there is a verdict depends on the figure alone.
+        (self.verdict)(self, subject, 0.0).is_some()
+    }
+}
+
+/// The gate of this name.
+pub fn find(name: &str) -> Option<&'static Gate> {
+    TABLE.iter().copied().find(|gate| gate.name == name)
+}
+
+/// The documentation of the gate of this name.
+pub fn explain(name: &str) -> Option<String> {
+    find(name).map(section)
+}
+
+/// `docs/gates.md`: the documentation of every gate.
+pub fn markdown() -> String {
+    let mut out = INTRODUCTION.to_owned();
+    out.push_str("\n| gate | holds when | default |\n|---|---|---|\n");
+    for gate in TABLE {
+        let default = (gate.default)().show(gate.unit);
+        out.push_str(
+            &["| [`", gate.name, "`](#", gate.name, ") | ", gate.summary, " | ", &default, " |\n"]
+                .concat(),
+        );
+    }
+    for gate in TABLE {
+        out.push('\n');
+        out.push_str(&section(gate));
+    }
+    out
+}
+
+const INTRODUCTION: &str = "\
+# Gates
+
+Generated from `src/gate/` by `UPDATE=1 cargo test gates_md`; do not edit.
+
+A gate is a named condition on one figure of an artifact. Thresholds stand in the `[gates]` table of a sweep spec: a
+number, a text with its unit (`\"3 %\"`, `\"2 GB\"`), a table by bits of the weights (`{ 16 = 0.005, 8 = 0.01, 4 = 0.03 }`:
+each holds from its bits up to the next, the lowest also below), `true` for the default or `false` for none. A gate that
+stands in the table and finds no figure is invalid; a default one is then left out.
+
+Nothing is rounded before it is compared. A figure that is an estimate is compared as an interval of 1.96 standard
+errors on each side: **pass** when all of it is on the right side of the threshold, **fail** when none of it is,
+**inconclusive** in between, with the number of observations that would settle it. **invalid** means that the
+measurement itself is worthless: missing, or not a finite number. The exit code is 1 when a gate failed, else 3 when one
+is inconclusive or invalid, else 0.
+";
+
+fn section(gate: &Gate) -> String {
+    let Gate { name, summary, unit, docs, .. } = gate;
+    let default = (gate.default)().show(*unit);
+    format!(
+        "## `{name}`\n\nHolds when {summary}. Unit: {}. Default: {default}.\n\n{}\n",
+        unit.words(),
+        docs.trim()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_md_is_fresh() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gates.md");
+        let want = markdown();
+        if option_env_update() {
+            crate::base::fs::write_atomic(&path, want.as_bytes()).unwrap();
+        }
+        let found = fs_err::read_to_string(&path).unwrap_or_default();
+        assert!(found == want, "docs/gates.md is stale: run `UPDATE=1 cargo test gates_md`");
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test that rewrites its file when asked")]
+    fn option_env_update() -> bool {
+        std::env::var("UPDATE").is_ok_and(|v| v == "1")
+    }
+
+    #[test]
+    fn every_gate_explains_itself_under_a_name_of_its_own() {
+        let mut names: Vec<_> = TABLE.iter().map(|gate| gate.name).collect();
+        assert_eq!(names, super::super::KEYS, "`KEYS` names what the table holds, in its order");
+        for gate in TABLE {
+            let text = explain(gate.name).unwrap();
+            assert!(text.contains(gate.docs.trim()) && gate.docs.len() > 100, "{}", gate.name);
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TABLE.len());
+        assert_eq!(explain("no_such_gate"), None);
+    }
+}

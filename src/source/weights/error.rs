@@ -1,0 +1,46 @@
+//! Every way a weight can fail to be poured.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::cancel::Cancelled;
+use crate::base::error::Hint;
+use crate::source::{adapter, safetensors};
+
+/// Why a weight cannot be poured.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says it; the fields are its values")]
+pub enum Error {
+    #[error(transparent)]
+    Tensors(#[from] safetensors::Error),
+    #[error(transparent)]
+    Adapter(#[from] adapter::Error),
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    #[error("the checkpoint `{dir}` has no tensor for parameter `{parameter}`")]
+    NoTensor { dir: PathBuf, parameter: String },
+    #[error("there is no adapter {index}; {n_adapters} are open")]
+    NoAdapter { index: usize, n_adapters: usize },
+    #[error("adapter `{dir}` has no low-rank pair for module `{module}`")]
+    NoModule { dir: PathBuf, module: String },
+    #[error("tensor `{tensor}` of shape {shape:?} cannot be transposed: it is not a matrix")]
+    NotAMatrix { tensor: String, shape: Vec<usize> },
+    #[error("tensor `{tensor}` does not fit f16: element {index:?} is {value}, the limit is 65504")]
+    Overflow { tensor: String, index: Vec<usize>, value: f32 },
+    #[error("cannot write tensor `{tensor}`: {error}")]
+    Sink { tensor: String, error: io::Error },
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Tensors(e) => e.hint(),
+            Self::Adapter(e) => e.hint(),
+            Self::NoTensor { .. } => Some(
+                "the checkpoint is not complete, or not of the architecture its config names"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What a sweep asks of the layers that convert, compress and evaluate.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::Variant;
+use crate::base::cancel::Cancelled;
+use crate::base::error::Hint;
+use crate::eval::results::Measurements;
+use crate::gate::Verdict;
+use crate::manifest::{Artifact, Manifest};
+
+/// The work behind a sweep. All methods may be called from any thread.
+///
+/// A package is written whole or not at all, in place of what stands at its path.
+pub trait Stages: Sync {
+    /// What the sources and the tools are, digests and versions; it is asked once, before any work.
+    fn identity(&self) -> Result<Identity, StageError>;
+
+    /// Converts the model and writes the baseline to `package`.
+    fn baseline(&self, package: &Path) -> Result<Artifact, StageError>;
+
+    /// Compresses the package at `baseline` by the recipe of `variant` and writes the result to `package`.
+    fn compress(
+        &self,
+        variant: &Variant,
+        baseline: &Path,
+        package: &Path,
+    ) -> Result<Artifact, StageError>;
+
+    /// Measures the package at `package`.
+    fn evaluate(&self, variant: &Variant, package: &Path) -> Result<Measurements, StageError>;
+
+    /// Describes the package at `package`.
+    fn manifest(
+        &self,
+        variant: &Variant,
+        package: &Path,
+        artifact: &Artifact,
+        measurements: &Measurements,
+        verdicts: &[Verdict],
+    ) -> Result<Manifest, StageError>;
+}
+
+/// What every result of a sweep rests on besides its spec.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// SHA-256 of every file of the checkpoint and its adapters, by role and path (`model/config.json`,
+    /// `lora/0/adapter_model.safetensors`).
+    pub sources: BTreeMap<String, String>,
+    /// Versions of this tool and of the libraries that it uses.
+    pub tools: BTreeMap<String, String>,
+}
+
+/// A package that was written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Built {
+    /// Its files and figures.
+    pub artifact: Artifact,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A package that was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The figures.
+    pub measurements: Measurements,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Why a stage gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StageError {
+    /// The run was asked to stop; the stage is neither done nor failed.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// The spec or what it names cannot be used.
+    #[error("{message}")]
+    Input {
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A tool, the disk or the environment failed.
+    #[error("{message}")]
+    Failed {
+        /// What happened.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+impl StageError {
+    /// A failure that says what `error` says, with its hint.
+    pub fn failed(error: &(impl Display + Hint)) -> Self {
+        Self::Failed { message: error.to_string(), hint: error.hint() }
+    }
+
+    /// An input that cannot be used, as `error` says, with its hint.
+    pub fn input(error: &(impl Display + Hint)) -> Self {
+        Self::Input { message: error.to_string(), hint: error.hint() }
+    }
+}
+
+impl Hint for StageError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Cancelled(_) => Some("run the same command again to go on from here".to_owned()),
+            Self::Input { hint, .. } | Self::Failed { hint, .. } => hint.clone(),
+        }
+    }
+}

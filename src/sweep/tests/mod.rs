@@ -1,0 +1,5 @@
+//! Specs as tables of mistakes, and runs that are killed at every point.
+
+mod fake;
+mod run;
+mod spec;

@@ -1,0 +1,263 @@
+//! Runs that are killed, that fail, that find earlier work, and what they leave on disk.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::fake::{Fake, files};
+use super::spec::bits;
+use crate::base::clock::FixedClock;
+use crate::base::error::Hint as _;
+use crate::base::progress::Silent;
+use crate::gate::Outcome;
+use crate::sweep::{Run, RunError, Spec, Status, run};
+
+fn spec(folder: &Path, keep: &str, gates: &str) -> Spec {
+    let text = format!(
+        "[model]\npath = \"m\"\nseq_len = 64\n[variants]\nrecipes = [\"pal8-g16\", \"pal4-g16\", \"int4-b32\"]\n\
+         [evaluate]\nprompts = [\"a\"]\n[gates]\n{gates}\n[output]\ndir = \"out\"\nkeep = \"{keep}\"\n"
+    );
+    Spec::parse(&text, &folder.join("spec.toml"), &bits).unwrap()
+}
+
+fn go(spec: &Spec, stages: &Fake) -> Result<Run, RunError> {
+    run(spec, stages, &FixedClock(0), &Silent)
+}
+
+fn statuses(run: &Run) -> Vec<String> {
+    let word = |status| match status {
+        Status::Judged(outcome) => Outcome::name(outcome),
+        Status::Failed => "failed",
+    };
+    run.entries.iter().map(|e| format!("{} {}", e.variant.name, word(e.status))).collect()
+}
+
+#[test]
+fn a_run_killed_anywhere_goes_on_and_ends_the_same() {
+    for keep in ["all", "best"] {
+        let clean = tempfile::tempdir().unwrap();
+        let stages = Fake::default();
+        let want = go(&spec(clean.path(), keep, ""), &stages).unwrap();
+        let want_files = files(&clean.path().join("out"));
+        let steps = stages.take();
+        assert_eq!(steps.len(), 8, "{steps:?}");
+        let mut kills = 0;
+        loop {
+            let root = tempfile::tempdir().unwrap();
+            let spec = spec(root.path(), keep, "");
+            let stages = Fake { fuse: Mutex::new(Some(kills)), ..Fake::default() };
+            match go(&spec, &stages) {
+                Ok(_) => break,
+                Err(error) => assert!(matches!(error, RunError::Cancelled(_)), "{error}"),
+            }
+            *stages.fuse.lock().unwrap() = None;
+            let again = go(&spec, &stages).unwrap();
+            assert_eq!(again, want, "killed at {kills}, keep {keep}");
+            assert_eq!(files(&root.path().join("out")), want_files, "killed at {kills}");
+            // At most the step that was interrupted was done a second time.
+            let done = stages.take();
+            assert!(done.len() <= steps.len() + 1, "killed at {kills}: {done:?}");
+            // And nothing is left to do.
+            assert_eq!(go(&spec, &stages).unwrap(), want);
+            assert_eq!(stages.take(), Vec::<String>::new(), "killed at {kills}");
+            kills += 1;
+        }
+        assert!(kills > 20, "{kills}");
+    }
+}
+
+#[test]
+fn a_run_killed_again_and_again_still_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = spec(root.path(), "all", "");
+    let stages = Fake::default();
+    let mut kills = 0;
+    let last = loop {
+        // Enough for one step and no more: identity, manifests of what is finished, and a build of three events.
+        *stages.fuse.lock().unwrap() = Some(8);
+        match go(&spec, &stages) {
+            Ok(run) => break run,
+            Err(_) => kills += 1,
+        }
+        assert!(kills < 20, "{:?}", stages.take());
+    };
+    assert!(kills > 1);
+    let clean = tempfile::tempdir().unwrap();
+    assert_eq!(go(&super::run::spec(clean.path(), "all", ""), &Fake::default()).unwrap(), last);
+}
+
+#[test]
+fn failures_stand_apart_and_are_tried_again() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = spec(root.path(), "all", "");
+    let mut stages =
+        Fake { broken: vec!["evaluate pal4-g16", "compress int4-b32"], ..Fake::default() };
+    for attempt in 1..=2 {
+        let run = go(&spec, &stages).unwrap();
+        assert_eq!(
+            statuses(&run),
+            ["fp16 pass", "pal8-g16 pass", "pal4-g16 failed", "int4-b32 failed"]
+        );
+        for (entry, stage) in run.entries[2..].iter().zip(["evaluate", "compress"]) {
+            let failure = entry.failure.as_ref().unwrap();
+            assert_eq!((failure.stage.as_str(), failure.attempts), (stage, attempt));
+            assert_eq!(failure.message, "disk is full");
+            assert_eq!(failure.hint.as_deref(), Some("make room"));
+        }
+        stages.take();
+    }
+    stages.broken.clear();
+    let mended = go(&spec, &stages).unwrap();
+    assert_eq!(
+        stages.take(),
+        ["evaluate pal4-g16", "compress int4-b32", "evaluate int4-b32"],
+        "the rest was not done again"
+    );
+    let clean = tempfile::tempdir().unwrap();
+    let want = go(&super::run::spec(clean.path(), "all", ""), &Fake::default()).unwrap();
+    assert_eq!(mended, want);
+    assert_eq!(files(&root.path().join("out")), files(&clean.path().join("out")));
+}
+
+#[test]
+fn without_a_baseline_there_is_no_sweep() {
+    let root = tempfile::tempdir().unwrap();
+    let stages = Fake { broken: vec!["baseline fp16"], ..Fake::default() };
+    let error = go(&spec(root.path(), "all", ""), &stages).unwrap_err();
+    assert_eq!(error.to_string(), "baseline: disk is full");
+    assert_eq!(error.hint().as_deref(), Some("make room"));
+}
+
+#[test]
+fn only_what_a_change_touches_is_done_again() {
+    type Change = fn(&Path, &mut Fake) -> Spec;
+    let cases: &[(&str, Change, &[&str])] = &[
+        ("nothing", |root, _| spec(root, "all", ""), &[]),
+        ("other gates", |root, _| spec(root, "all", "divergence = 0.1"), &[]),
+        (
+            "another evaluation",
+            |root, _| {
+                let mut spec = spec(root, "all", "");
+                spec.evaluate.windows = Some(3);
+                spec
+            },
+            &["evaluate fp16", "evaluate pal8-g16", "evaluate pal4-g16", "evaluate int4-b32"],
+        ),
+        (
+            "a package gone",
+            |root, _| {
+                fs_err::remove_dir_all(root.join("out/pal4-g16.mlpackage")).unwrap();
+                spec(root, "all", "")
+            },
+            &["compress pal4-g16"],
+        ),
+        (
+            "packages gone that nobody keeps",
+            |root, _| {
+                fs_err::remove_dir_all(root.join("out/pal4-g16.mlpackage")).unwrap();
+                spec(root, "none", "")
+            },
+            &[],
+        ),
+        (
+            "the baseline gone with another",
+            |root, _| {
+                fs_err::remove_dir_all(root.join("out/fp16.mlpackage")).unwrap();
+                fs_err::remove_dir_all(root.join("out/int4-b32.mlpackage")).unwrap();
+                spec(root, "all", "")
+            },
+            &["baseline fp16", "compress int4-b32"],
+        ),
+        (
+            "a package changed that is to be measured again",
+            |root, _| {
+                let path = root.join("out/pal8-g16.mlpackage/Data/extra");
+                let mut bytes = fs_err::read(&path).unwrap();
+                *bytes.last_mut().unwrap() ^= 1;
+                fs_err::write(path, bytes).unwrap();
+                let mut spec = spec(root, "all", "");
+                spec.evaluate.windows = Some(3);
+                spec
+            },
+            &[
+                "evaluate fp16",
+                "compress pal8-g16",
+                "evaluate pal8-g16",
+                "evaluate pal4-g16",
+                "evaluate int4-b32",
+            ],
+        ),
+        (
+            "another version of a tool",
+            |root, stages| {
+                stages.version = "9";
+                spec(root, "all", "")
+            },
+            &[
+                "baseline fp16",
+                "evaluate fp16",
+                "compress pal8-g16",
+                "evaluate pal8-g16",
+                "compress pal4-g16",
+                "evaluate pal4-g16",
+                "compress int4-b32",
+                "evaluate int4-b32",
+            ],
+        ),
+    ];
+    for (name, change, want) in cases {
+        let root = tempfile::tempdir().unwrap();
+        let mut stages = Fake::default();
+        go(&spec(root.path(), "all", ""), &stages).unwrap();
+        stages.take();
+        let spec = change(root.path(), &mut stages);
+        go(&spec, &stages).unwrap();
+        assert_eq!(stages.take(), *want, "{name}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_what_was_asked_for() {
+    let folders = |folder: &Path| {
+        let entries = fs_err::read_dir(folder.join("out")).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        names
+    };
+    // 4 bits cost 1 %: within 3 %, and the first of two variants of the same size is the best.
+    for (keep, gates, want) in [
+        ("none", "", &["results"][..]),
+        ("best", "", &["pal4-g16.manifest.json", "pal4-g16.mlpackage", "results"]),
+        (
+            "best",
+            "perplexity_increase = 0.005",
+            &["pal8-g16.manifest.json", "pal8-g16.mlpackage", "results"],
+        ),
+        ("best", "perplexity_increase = 1e-9", &["results"]),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let run = go(&spec(root.path(), keep, gates), &Fake::default()).unwrap();
+        assert_eq!(folders(root.path()), want, "{keep} {gates}");
+        let kept: Vec<_> = run.entries.iter().filter(|e| e.kept).collect();
+        assert_eq!(kept.len(), want.len() / 2, "{keep} {gates}");
+    }
+}
+
+#[test]
+fn the_best_under_other_gates_is_brought_back() {
+    let root = tempfile::tempdir().unwrap();
+    let stages = Fake::default();
+    let first = go(&spec(root.path(), "best", ""), &stages).unwrap();
+    assert_eq!(first.best().unwrap().variant.name, "pal4-g16");
+    stages.take();
+    let strict = spec(root.path(), "best", "perplexity_increase = 0.005");
+    let second = go(&strict, &stages).unwrap();
+    assert_eq!(second.best().unwrap().variant.name, "pal8-g16");
+    assert_eq!(stages.take(), ["baseline fp16", "compress pal8-g16"]);
+    let out = root.path().join("out");
+    assert_eq!(crate::manifest::check(&out.join("pal8-g16.mlpackage")).unwrap(), []);
+    for gone in ["pal4-g16", "fp16"] {
+        assert!(!out.join(format!("{gone}.mlpackage")).exists(), "{gone}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Specs: what they plan, and what is said of mistakes.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::error::Hint as _;
+use crate::sweep::{EncodeAdapters, Keep, KvCacheForm, Lines, Place, Spec};
+
+/// Stands in for the parser of recipes: the fewest bits named after `pal`, `int` or `fp`.
+pub(super) fn bits(recipe: &str) -> Result<u32, String> {
+    let one = |part: &str| {
+        let method = part.rsplit('=').next().unwrap_or(part);
+        let digits = method.trim_start_matches(char::is_alphabetic);
+        let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
+        let known = ["fp16", "pal8", "pal6", "pal4", "int8", "int4"];
+        let known = known.iter().any(|known| method.starts_with(known));
+        digits.parse().ok().filter(|_| known).ok_or_else(|| format!("`{part}` is no recipe"))
+    };
+    let bits: Result<Vec<u32>, String> = recipe.split(',').map(one).collect();
+    Ok(bits?.into_iter().min().unwrap_or(16))
+}
+
+const SMALL: &str = "\
+[model]
+path = \"../m\"
+seq_len = 64
+
+[variants]
+recipes = [\"pal4-g16\"]
+
+[output]
+dir = \"out\"
+";
+
+fn parse(text: &str) -> Result<Spec, crate::sweep::SpecError> {
+    Spec::parse(text, Path::new("specs/a.toml"), &bits)
+}
+
+#[test]
+fn the_quickstart_is_a_spec() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/quickstart.toml");
+    let text = fs_err::read_to_string(&path).unwrap();
+    let spec = Spec::parse(&text, Path::new("sweeps/quickstart.toml"), &bits).unwrap();
+    assert_eq!(spec.model.place, Place::Path(PathBuf::from("goldens/dictlm")));
+    assert_eq!(spec.output.dir, Path::new("out/quickstart"));
+    assert_eq!(spec.evaluate.prompts, Lines::File(PathBuf::from("goldens/prompts.json")));
+    let plan = spec.plan();
+    let lines: Vec<_> =
+        plan.variants.iter().map(|v| format!("{} {} {}", v.name, v.bits, v.recipe)).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn defaults_are_what_the_documents_say() {
+    let spec = parse(SMALL).unwrap();
+    assert_eq!(spec.model.place, Place::Path(PathBuf::from("m")));
+    assert_eq!(spec.output.dir, Path::new("specs/out"));
+    assert_eq!(spec.model.target, "iOS18");
+    assert_eq!(spec.model.kv_cache, KvCacheForm::State);
+    assert_eq!(spec.model.encode_adapters, EncodeAdapters::Branches);
+    assert_eq!(spec.output.keep, Keep::All);
+    assert_eq!((spec.evaluate.window(64), spec.evaluate.stride(64)), (64, 64));
+    let names: Vec<_> = spec.plan().variants.into_iter().map(|v| v.name).collect();
+    assert_eq!(names, ["fp16", "pal4-g16"], "the baseline comes first though nobody asked for it");
+}
+
+#[test]
+fn lists_and_grids_are_planned_once_each_in_order() {
+    let text = SMALL.replace(
+        "recipes = [\"pal4-g16\"]",
+        "recipes = [\"int8-c\", \"fp16\", \"int8-c\", { name = \"mix\", recipe = \"a=pal4-g16,b=int8-c\" }]
+[[variants.grid]]
+method = \"palettize\"
+bits = [8, 4]
+group_sizes = [8, 16]
+[[variants.grid]]
+method = \"linear\"
+bits = [4]
+group_sizes = [32]",
+    );
+    let plan = parse(&text).unwrap().plan();
+    let names: Vec<_> = plan.variants.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["fp16", "int8-c", "mix", "pal8-g8", "pal8-g16", "pal4-g8", "pal4-g16", "int4-b32"]
+    );
+}
+
+#[test]
+fn adapters_come_from_folders_and_from_the_hub() {
+    let text = SMALL.replace(
+        "path = \"../m\"",
+        "repository = \"a/b\"\nrevision = \"main\"
+lora = [\"../x\", { repository = \"c/d\", revision = \"1\" }, { repository = \"e/f\" }]",
+    );
+    let model = parse(&text).unwrap().model;
+    let hub = |repository: &str, revision: Option<&str>| Place::Repository {
+        repository: repository.to_owned(),
+        revision: revision.map(str::to_owned),
+    };
+    assert_eq!(model.place, hub("a/b", Some("main")));
+    let folder = Place::Path(PathBuf::from("x"));
+    assert_eq!(model.lora, [folder, hub("c/d", Some("1")), hub("e/f", None)]);
+}
+
+#[test]
+fn texts_are_inline_or_in_a_file() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("texts.json");
+    fs_err::write(&file, r#"["a", {"text": "b", "instruction": "i", "pair": 1}]"#).unwrap();
+    let evaluate = |value: &str| {
+        let text = format!("{SMALL}\n[evaluate]\nsentences = {value}\n");
+        Spec::parse(&text, &root.path().join("a.toml"), &bits).unwrap().evaluate.sentences
+    };
+    let inline = evaluate(r#"["a", { text = "b", instruction = "i", pair = 1 }]"#);
+    assert_eq!(inline.read().unwrap(), evaluate("\"texts.json\"").read().unwrap());
+    assert!(evaluate("[]").is_empty());
+    fs_err::write(&file, r#"["a", {"txt": "b"}]"#).unwrap();
+    let error = evaluate("\"texts.json\"").read().unwrap_err().to_string();
+    assert!(error.contains("is no list of texts"), "{error}");
+    assert!(evaluate("\"absent.json\"").read().is_err());
+}
+
+#[test]
+fn mistakes_are_shown_in_their_line_with_what_was_meant() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("an unknown key", "seq_len = 64", "seqlen = 64"),
+        ("an unknown table", "[output]", "[outptu]"),
+        ("an unknown gate", "[output]", "[gates]\ndivergance = 0.1\n[output]"),
+        ("a threshold that is none", "[output]", "[gates]\ncosine = 2.0\n[output]"),
+        ("an unknown choice", "seq_len = 64", "seq_len = 64\nkv_cache = \"sate\""),
+        ("an unknown target", "seq_len = 64", "seq_len = 64\ntarget = \"iOS81\""),
+        ("a wrong type", "seq_len = 64", "seq_len = \"64\""),
+        ("no TOML", "seq_len = 64", "seq_len = "),
+        ("a missing key", "seq_len = 64\n", ""),
+        ("two places", "path = \"../m\"", "path = \"../m\"\nrepository = \"a/b\""),
+        ("no place", "path = \"../m\"\n", ""),
+        ("a revision of a folder", "path = \"../m\"", "path = \"../m\"\nrevision = \"main\""),
+        ("a chunk that does not divide", "seq_len = 64", "seq_len = 64\nprompt_chunk = 48"),
+        ("a recipe that is none", "\"pal4-g16\"", "\"int8-c\", \"pall4-g16\""),
+        (
+            "a grid of nothing known",
+            "recipes = [\"pal4-g16\"]",
+            "[[variants.grid]]\nmethod = \"palettize\"\nbits = [4, 5]\ngroup_sizes = [16]",
+        ),
+        ("no variants", "recipes = [\"pal4-g16\"]", "recipes = []"),
+        ("a name that is no file", "\"pal4-g16\"", "{ name = \"a/b\", recipe = \"pal4-g16\" }"),
+        ("one name twice", "\"pal4-g16\"", "{ name = \"FP16\", recipe = \"pal4-g16\" }"),
+        ("a recipe with unknown keys", "\"pal4-g16\"", "{ recipe = \"pal4-g16\", nam = \"a\" }"),
+        ("a window beyond the context", "[output]", "[evaluate]\nwindow = 65\n[output]"),
+        (
+            "a stride beyond the window",
+            "[output]",
+            "[evaluate]\nwindow = 32\nstride = 33\n[output]",
+        ),
+        ("no windows", "[output]", "[evaluate]\nwindows = 0\n[output]"),
+    ];
+    let mut out = Vec::new();
+    for (name, from, to) in cases {
+        assert!(SMALL.contains(from), "{name}");
+        let error = parse(&SMALL.replace(from, to)).expect_err(name);
+        out.push(format!("# {name}\n{error}"));
+        out.extend(error.hint().map(|hint| format!("hint: {hint}")));
+        out.push(String::new());
+    }
+    insta::assert_snapshot!(out.join("\n"));
+}

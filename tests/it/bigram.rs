@@ -1,0 +1,274 @@
+//! A language model small enough to write by hand: the logits after a token depend on that token alone.
+//!
+//! Its package has the functions that `convert` writes, with the cache as inputs and outputs, so evaluation runs on it
+//! as on any artifact; [`Bigram`] is the same model in plain Rust, in f32.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use coremill::eval::reference::{
+    Continuation, Continue, Distributions, Identity, Reference, ReferenceError,
+};
+use coremill::eval::{Prepared, TOP_K};
+use coremill::mil::{
+    Arg, Block, DType, Data, Function, NamedType, Op, Program, TensorData, Type, Value,
+};
+use coremill::package::{Draft, Model};
+use coremill::proto::feature::{
+    ArrayDataType, ArrayFeatureType, FeatureDescription, FeatureKind, FeatureType,
+};
+use coremill::proto::model::{FunctionDescription, ModelDescription};
+use half::f16;
+
+pub(crate) const VOCAB: usize = 12;
+const WIDTH: usize = 4;
+const LENGTH: usize = 8;
+
+/// The weights: embeddings and head, [V, H] each, all of them eighths that fp16 holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Bigram {
+    embeddings: Vec<f32>,
+    head: Vec<f32>,
+    identity: Identity,
+}
+
+impl Bigram {
+    pub(crate) fn new() -> Self {
+        let weights = |seed: usize| {
+            let weight = |i: usize| ((i * 37 + seed * 11 + i * i * 5) % 23) as f32 / 8.0 - 1.25;
+            (0..VOCAB * WIDTH).map(weight).collect()
+        };
+        Self { embeddings: weights(1), head: weights(2), identity: Identity::default() }
+    }
+
+    /// The same model with its head damaged.
+    pub(crate) fn damaged(mut self) -> Self {
+        self.head.iter_mut().step_by(5).for_each(|w| *w += 0.5);
+        self
+    }
+
+    pub(crate) fn logits_after(&self, token: u32) -> Vec<f32> {
+        let row = &self.embeddings[token as usize * WIDTH..][..WIDTH];
+        let dot = |head: &[f32]| row.iter().zip(head).map(|(a, b)| a * b).sum();
+        self.head.chunks(WIDTH).map(dot).collect()
+    }
+
+    pub(crate) fn log_probs_after(&self, token: u32) -> Vec<f64> {
+        let logits = self.logits_after(token);
+        let sum: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+        logits.iter().map(|&l| f64::from(l) - sum.ln()).collect()
+    }
+
+    /// Writes the package.
+    pub(crate) fn write(&self, path: &Path) {
+        let head = "scores = linear(x=row, weight=head, bias=bias) : fp16 1 1 12
+             logits = squeeze(x=scores, axes=#one) : fp16 1 12";
+        let init = format!(
+            "hidden_states = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 8 4
+             last = sub(x=length, y=one) : int32 1
+             row = gather(x=hidden_states, indices=last, axis=#one) : fp16 1 1 4
+             {head}
+             tokens = cast(x=input_ids, dtype=#fp16) : fp16 1 8
+             keyCache = reshape(x=tokens, shape=#cache) : fp16 1 1 8 1
+             valueCache = relu(x=keyCache) : fp16 1 1 8 1"
+        );
+        let decode = format!(
+            "row = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 1 4
+             {head}
+             keyCacheOut = relu(x=keyCache) : fp16 1 1 8 1
+             valueCacheOut = relu(x=valueCache) : fp16 1 1 8 1"
+        );
+        let encode = "rows = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 8 4
+             counted = cast(x=pool_mask, dtype=#fp16) : fp16 1 8
+             column = reshape(x=counted, shape=#column) : fp16 1 8 1
+             pooled = mul(x=rows, y=column) : fp16 1 8 4
+             embedding = reduce_sum(x=pooled, axes=#one, keep_dims=#no) : fp16 1 4";
+        let caches = "keyCache fp16 1 1 8 1; valueCache fp16 1 1 8 1";
+        let functions = [
+            (
+                "init",
+                "input_ids int32 1 8; length int32 1".to_owned(),
+                format!("logits fp16 1 12; {caches}"),
+                init.as_str(),
+            ),
+            (
+                "decode",
+                format!("input_ids int32 1 1; position int32 1; {caches}"),
+                "logits fp16 1 12; keyCacheOut fp16 1 1 8 1; valueCacheOut fp16 1 1 8 1".to_owned(),
+                &decode,
+            ),
+            (
+                "encode",
+                "input_ids int32 1 8; attention_mask int32 1 8; pool_mask int32 1 8".to_owned(),
+                "embedding fp16 1 4".to_owned(),
+                encode,
+            ),
+        ];
+        let mut program =
+            Program { version: 1, functions: BTreeMap::new(), attributes: BTreeMap::new() };
+        let mut description = ModelDescription::default();
+        for (name, inputs, outputs, text) in functions {
+            let ports =
+                |text: &str| text.split(';').map(|port| named(port.trim())).collect::<Vec<_>>();
+            let (inputs, outputs) = (ports(&inputs), ports(&outputs));
+            description.functions.push(FunctionDescription {
+                name: name.to_owned(),
+                input: inputs.iter().map(feature).collect(),
+                output: outputs.iter().map(feature).collect(),
+                ..FunctionDescription::default()
+            });
+            let ops = self.constants().into_iter().chain(text.lines().map(|line| op(line.trim())));
+            let outputs = outputs.into_iter().map(|port| port.name).collect();
+            let block = Block { ops: ops.collect(), outputs, ..Block::default() };
+            let opset = "CoreML5".to_owned();
+            let function = Function { inputs, opset, block, attributes: BTreeMap::new() };
+            program.functions.insert(name.to_owned(), function);
+        }
+        description.default_function_name = "init".to_owned();
+        let model = Model { specification_version: 9, description, program };
+        Draft::begin(path, false).unwrap().finish(&model, None).unwrap();
+    }
+
+    fn constants(&self) -> Vec<Op> {
+        let halves = |values: &[f32]| {
+            let bytes = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
+            TensorData::Bytes(bytes)
+        };
+        vec![
+            constant("embeddings", "fp16 12 4", halves(&self.embeddings)),
+            constant("head", "fp16 12 4", halves(&self.head)),
+            constant("bias", "fp16 12", halves(&[0.0; VOCAB])),
+            constant("one", "int32", TensorData::Ints(vec![1])),
+        ]
+    }
+}
+
+/// `name type dims…`.
+fn named(text: &str) -> NamedType {
+    let (name, ty) = text.split_once(' ').unwrap();
+    NamedType { name: name.to_owned(), ty: tensor(ty) }
+}
+
+fn tensor(text: &str) -> Type {
+    let mut words = text.split_whitespace();
+    let dtype = DType::from_name(words.next().unwrap()).unwrap();
+    let shape: Vec<u64> = words.map(|n| n.parse().unwrap()).collect();
+    Type::tensor(dtype, &shape)
+}
+
+fn constant(name: &str, ty: &str, data: TensorData) -> Op {
+    let value = Value { ty: tensor(ty), data: Data::Tensor(data) };
+    Op {
+        kind: "const".to_owned(),
+        inputs: BTreeMap::new(),
+        outputs: vec![NamedType { name: name.to_owned(), ty: tensor(ty) }],
+        blocks: Vec::new(),
+        attributes: BTreeMap::from([
+            ("name".to_owned(), Value::string(name)),
+            ("val".to_owned(), value),
+        ]),
+    }
+}
+
+/// `name = kind(parameter=argument, …) : type dims…`; an argument `#key` stands for a value written in place.
+fn op(line: &str) -> Op {
+    let (name, rest) = line.split_once(" = ").unwrap();
+    let (call, ty) = rest.split_once(" : ").unwrap();
+    let (kind, args) = call.trim_end_matches(')').split_once('(').unwrap();
+    let ints = |values: &[i32]| Value {
+        ty: Type::tensor(DType::I32, &[values.len() as u64]),
+        data: Data::Tensor(TensorData::Ints(values.to_vec())),
+    };
+    let argument = |parameter: &str, text: &str| match text.strip_prefix('#') {
+        None => Arg::Name(text.to_owned()),
+        Some("zero") => Arg::Value(Value::int(0)),
+        Some("one") if parameter == "axes" => Arg::Value(ints(&[1])),
+        Some("one") => Arg::Value(Value::int(1)),
+        Some("no") => Arg::Value(Value::bool(false)),
+        Some("cache") => Arg::Value(ints(&[1, 1, LENGTH as i32, 1])),
+        Some("column") => Arg::Value(ints(&[1, LENGTH as i32, 1])),
+        Some(text) => Arg::Value(Value::string(text)),
+    };
+    let inputs = args.split(", ").map(|arg| {
+        let (parameter, text) = arg.split_once('=').unwrap();
+        (parameter.to_owned(), vec![argument(parameter, text)])
+    });
+    Op {
+        kind: kind.to_owned(),
+        inputs: inputs.collect(),
+        outputs: vec![NamedType { name: name.to_owned(), ty: tensor(ty) }],
+        blocks: Vec::new(),
+        attributes: BTreeMap::from([("name".to_owned(), Value::string(name))]),
+    }
+}
+
+fn feature(port: &NamedType) -> FeatureDescription {
+    let tensor = port.ty.as_tensor().unwrap();
+    let half = tensor.dtype == DType::F16;
+    let data_type = if half { ArrayDataType::Float16 } else { ArrayDataType::Int32 };
+    let shape = tensor.fixed_shape().unwrap().iter().map(|&n| n as i64).collect();
+    let array =
+        ArrayFeatureType { shape, data_type: data_type as i32, ..ArrayFeatureType::default() };
+    let kind = FeatureKind::MultiArray(array);
+    FeatureDescription {
+        name: port.name.clone(),
+        short_description: String::new(),
+        r#type: Some(FeatureType { r#type: Some(kind), is_optional: false }),
+    }
+}
+
+impl Reference for Bigram {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn describe(&self) -> String {
+        "the model in plain Rust".to_owned()
+    }
+
+    fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError> {
+        assert_eq!(top_k, VOCAB.min(TOP_K));
+        let (mut next, mut ids, mut log_probs) = (Vec::new(), Vec::new(), Vec::new());
+        for window in windows {
+            for (i, &token) in window.iter().enumerate() {
+                let all = self.log_probs_after(token);
+                let mut order: Vec<u32> = (0..VOCAB as u32).collect();
+                order.sort_by(|&a, &b| all[b as usize].total_cmp(&all[a as usize]));
+                log_probs.extend(order.iter().map(|&id| all[id as usize] as f32));
+                ids.extend(order);
+                next.extend(window.get(i + 1).map(|&id| all[id as usize] as f32));
+            }
+        }
+        let tail = vec![f32::NEG_INFINITY; windows.iter().map(Vec::len).sum()];
+        Ok(Distributions { window: windows[0].len(), top_k, next, ids, log_probs, tail })
+    }
+
+    fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
+        let continued = |prompt: &Vec<u32>| {
+            let mut one = Continuation { tokens: Vec::new(), margins: Vec::new() };
+            let mut token = *prompt.last().unwrap();
+            while one.tokens.len() < request.max_tokens && !one.tokens.ends_with(&request.eos) {
+                let logits = self.logits_after(token);
+                let mut order: Vec<u32> = (0..VOCAB as u32).collect();
+                order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+                token = order[0];
+                one.margins.push(f64::from(logits[token as usize] - logits[order[1] as usize]));
+                one.tokens.push(token);
+            }
+            one
+        };
+        Ok(request.prompts.iter().map(continued).collect())
+    }
+
+    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
+        let embedded = |sentence: &Prepared| {
+            let mut sum = vec![0.0; WIDTH];
+            for (&id, _) in sentence.ids.iter().zip(&sentence.pool).filter(|(_, p)| **p == 1) {
+                let row = &self.embeddings[id as usize * WIDTH..][..WIDTH];
+                sum.iter_mut().zip(row).for_each(|(s, x)| *s += x);
+            }
+            sum
+        };
+        Ok(sentences.iter().map(embedded).collect())
+    }
+}

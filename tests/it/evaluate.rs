@@ -1,0 +1,143 @@
+//! A whole evaluation, from a package on disk to its figures, in the interpreter.
+
+use std::path::{Path, PathBuf};
+
+use coremill::base::clock::FixedClock;
+use coremill::base::progress::Silent;
+use coremill::eval::results::Measurements;
+use coremill::eval::runtime::Interp;
+use coremill::eval::{
+    Artifact, Bench, EvalError, Plan, PromptPlan, Repeat, Sentence, TextPlan, Tokenizer, evaluate,
+};
+use coremill::interp::Precision;
+
+use crate::bigram::{Bigram, VOCAB};
+
+/// Words `w0` to `w11`, the last of which ends a text.
+fn tokenizer(folder: &Path) -> Tokenizer {
+    let vocab: serde_json::Map<_, _> = (0..VOCAB).map(|i| (format!("w{i}"), i.into())).collect();
+    let file = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
+    });
+    fs_err::create_dir_all(folder).unwrap();
+    fs_err::write(folder.join("tokenizer.json"), file.to_string()).unwrap();
+    fs_err::write(folder.join("config.json"), r#"{"eos_token_id": 11}"#).unwrap();
+    Tokenizer::open(folder).unwrap()
+}
+
+/// 40 tokens that follow no pattern of the model's.
+fn tokens() -> Vec<u32> {
+    (0..40).map(|i| (i * i * 3 + i * 5 + 2) % VOCAB as u32).collect()
+}
+
+fn words(tokens: &[u32]) -> String {
+    tokens.iter().map(|t| format!("w{t}")).collect::<Vec<_>>().join(" ")
+}
+
+fn measured(model: &Bigram, reference: &Bigram, window: usize) -> Result<Measurements, EvalError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.mlpackage");
+    model.write(&path);
+    // The name is enough, with its extension or without.
+    let artifact = Artifact::open(&folder.path().join("x")).unwrap();
+    assert_eq!(artifact.path(), path);
+    let tokenizer = tokenizer(&artifact.tokenizer_folder());
+    let sentence = |instruction: Option<&str>, text: &str| Sentence {
+        instruction: instruction.map(str::to_owned),
+        text: text.to_owned(),
+    };
+    let plan = Plan {
+        text: Some(TextPlan {
+            text: words(&tokens()),
+            window: Some(window),
+            stride: None,
+            max_windows: 9,
+        }),
+        prompts: Some(PromptPlan {
+            prompts: vec!["w1 w2".to_owned(), "w7".to_owned()],
+            max_tokens: 6,
+        }),
+        sentences: Some(vec![sentence(None, "w1 w2 w3"), sentence(Some("w5"), "w6 w7")]),
+        latency: Some(Repeat { warm_up: 1, n: 5 }),
+    };
+    let bench = Bench {
+        runtime: &Interp { precision: Precision::Declared },
+        tokenizer: &tokenizer,
+        reference,
+        clock: &FixedClock(0),
+        progress: &Silent,
+    };
+    evaluate(&artifact, &plan, &bench)
+}
+
+#[test]
+fn a_faithful_artifact_has_no_distance_from_its_reference() {
+    let found = measured(&Bigram::new(), &Bigram::new(), 8).unwrap();
+    let perplexity = found.perplexity.unwrap();
+    // Five windows of eight tokens, seven of each scored.
+    assert_eq!((perplexity.windows, perplexity.value.n, perplexity.non_finite), (5, 35, 0));
+    assert!(perplexity.increase.value.abs() < 1e-6, "{:?}", perplexity.increase);
+    assert!(perplexity.divergence.value.abs() < 1e-6, "{:?}", perplexity.divergence);
+    assert!((perplexity.same_top.value - 1.0).abs() < 1e-12);
+    let transcripts = found.transcripts.unwrap();
+    assert_eq!(transcripts.equal, 2, "{transcripts:?}");
+    assert!(found.similarity.unwrap().minimum.value > 1.0 - 1e-6);
+    let cache = found.kv_cache.unwrap();
+    assert_eq!((cache.form.as_str(), cache.capacity, cache.bytes), ("io", 8, 32));
+    let latency = found.latency.unwrap();
+    let times = [latency.init, latency.decode, latency.encode];
+    assert!(times.iter().all(|t| t.as_ref().is_some_and(|t| t.n == 5 && t.p90.is_none())));
+}
+
+#[test]
+fn a_damaged_head_is_measured_as_it_is() {
+    let (good, bad) = (Bigram::new(), Bigram::new().damaged());
+    let found = measured(&bad, &good, 8).unwrap().perplexity.unwrap();
+    let (mut increase, mut divergence) = (0.0, 0.0);
+    let tokens = tokens();
+    for window in tokens.chunks(8) {
+        for pair in window.windows(2) {
+            let (p, q) = (good.log_probs_after(pair[0]), bad.log_probs_after(pair[0]));
+            increase += p[pair[1] as usize] - q[pair[1] as usize];
+            divergence += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+        }
+    }
+    let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-4, "{got} {want}");
+    close(found.increase.value, (increase / 35.0).exp_m1());
+    close(found.divergence.value, divergence / 35.0);
+    assert!(found.divergence.value > 0.01 && found.increase.standard_error.unwrap() > 0.0);
+}
+
+#[test]
+fn what_cannot_be_measured_says_why() {
+    let model = Bigram::new();
+    let long = measured(&model, &model, 9).unwrap_err().to_string();
+    assert_eq!(long, "windows of 9 tokens every 9 do not fit the sequence length 8");
+
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.mlpackage");
+    let foreign = Artifact::open(&fixture).unwrap_err().to_string();
+    assert!(foreign.ends_with("no function `init`, `decode` or `encode`, only main"), "{foreign}");
+
+    let absent = Artifact::open(Path::new("nowhere/x")).unwrap_err().to_string();
+    assert_eq!(absent, "`nowhere/x.mlpackage` is no .mlpackage: it has no Manifest.json");
+}
+
+#[test]
+fn an_artifact_may_stand_in_one_package_per_function() {
+    let folder = tempfile::tempdir().unwrap();
+    // Each part holds all functions here; the one that its name says is used.
+    for part in ["x.init.mlpackage", "x.decode.mlpackage"] {
+        Bigram::new().write(&folder.path().join(part));
+    }
+    let artifact = Artifact::open(&folder.path().join("x.mlpackage")).unwrap();
+    assert_eq!(artifact.packages().len(), 2);
+    let layout = artifact.layout();
+    assert_eq!((layout.decoder.unwrap().capacity, layout.encoder), (8, None));
+    assert_eq!(artifact.name(), "x");
+
+    fs_err::remove_dir_all(folder.path().join("x.decode.mlpackage")).unwrap();
+    let error = Artifact::open(&folder.path().join("x")).unwrap_err().to_string();
+    assert!(error.ends_with("x.mlpackage`: function `init` without `decode`"), "{error}");
+}
