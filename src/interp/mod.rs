@@ -20,6 +20,6 @@ mod tensor;
 mod testing;
 
 pub use error::{LoadError, OpError, RunError, Unsupported};
-pub use model::{Function, Model, Options, Outputs, PROF, Port, Precision};
+pub use model::{Function, Model, Options, Outputs, Port, Precision};
 pub use state::State;
 pub use tensor::Tensor;

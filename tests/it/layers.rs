@@ -26,8 +26,8 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "base", "compress", "convert", "eval", "gate", "interp", "manifest", "mil", "package", "python",
-            "quant", "report", "source", "sweep",
+            "base", "compress", "convert", "eval", "gate", "interp", "manifest", "mil", "package",
+            "python", "quant", "report", "source", "sweep",
         ],
     ),
 ];
@@ -63,7 +63,11 @@ fn sources() -> Vec<(String, String, String)> {
                 let text = fs_err::read_to_string(&path).unwrap();
                 // What stands after the tests begin may use anything.
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-                let code = code.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+                let code = code
+                    .lines()
+                    .filter(|l| !l.trim_start().starts_with("//"))
+                    .collect::<Vec<_>>()
+                    .join("\n");
                 out.push((module.to_owned(), path.display().to_string(), code));
             }
         }
@@ -108,7 +112,8 @@ fn crates_are_used_only_where_they_belong() {
 
 #[test]
 fn every_module_stands_in_the_table() {
-    let lib = fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let lib =
+        fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
     let declared: BTreeSet<&str> =
         lib.lines().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     let listed: BTreeSet<&str> = EDGES.iter().map(|line| line.0).collect();
