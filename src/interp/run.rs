@@ -19,12 +19,14 @@ pub(crate) enum In {
     Slot(usize),
 }
 
+type Call<T> = dyn Fn(&mut Run<'_>) -> Result<T, OpError> + Send + Sync;
+
 /// What an operation does when it runs.
 pub(crate) enum Kernel {
     /// One result.
-    One(Box<dyn Fn(&mut Run<'_>) -> Result<Tensor, OpError> + Send + Sync>),
+    One(Box<Call<Tensor>>),
     /// Several results, or none.
-    Many(Box<dyn Fn(&mut Run<'_>) -> Result<Vec<Tensor>, OpError> + Send + Sync>),
+    Many(Box<Call<Vec<Tensor>>>),
     /// A constant in its stored form: nothing is left to run.
     Stored(Vec<super::stored::Shared>),
 }

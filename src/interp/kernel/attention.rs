@@ -117,7 +117,9 @@ pub(crate) fn head(
     // Keys before the first and after the last block that is seen have no weight.
     let seen = blocks.first().map_or(0, |b| b.start)..blocks.last().map_or(keys, |b| b.end);
     for (i, row) in scores.chunks_mut(keys).enumerate() {
-        row.iter_mut().for_each(|s| *s *= scale);
+        for s in row.iter_mut() {
+            *s *= scale;
+        }
         mask.apply(i, row);
         softmax(&mut row[seen.clone()]);
     }
@@ -149,8 +151,7 @@ pub(crate) fn softmax(row: &mut [f32]) {
     quick(|| softmax_loops(row));
 }
 
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled into the form that fits the processor")]
+#[inline]
 fn softmax_loops(row: &mut [f32]) {
     /// Independent running values, so that steps do not wait for each other.
     const LANES: usize = 16;
@@ -162,7 +163,9 @@ fn softmax_loops(row: &mut [f32]) {
         }
     }
     let max = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    row.iter_mut().for_each(|x| *x = exp(*x - max));
+    for x in row.iter_mut() {
+        *x = exp(*x - max);
+    }
     let (runs, rest) = row.as_chunks::<LANES>();
     let mut sums = [0.0_f32; LANES];
     for run in runs {
@@ -170,7 +173,9 @@ fn softmax_loops(row: &mut [f32]) {
     }
     let sum: f64 = sums.iter().chain(rest).map(|&s| f64::from(s)).sum();
     let factor = (1.0 / sum) as f32;
-    row.iter_mut().for_each(|x| *x *= factor);
+    for x in row {
+        *x *= factor;
+    }
 }
 
 #[cfg(test)]

@@ -249,14 +249,8 @@ mod tests {
                     let pool =
                         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     let mut out = vec![0.0; n * t];
-                    pool.install(|| {
-                        rows(
-                            &*w,
-                            (n, k),
-                            &Columns { data: &x, t, k_stride: 1, t_stride: k },
-                            &mut out,
-                        )
-                    });
+                    let columns = Columns { data: &x, t, k_stride: 1, t_stride: k };
+                    pool.install(|| rows(&*w, (n, k), &columns, &mut out));
                     out
                 };
                 assert_eq!(run(1), run(3), "t = {t}");
