@@ -106,10 +106,11 @@ fn modules_use_only_what_stands_below_them() {
 
 #[test]
 fn crates_are_used_only_where_they_belong() {
+    let named = |name: &str| Regex::new(&format!(r"(?m)(^|[^a-z_:]){name}::")).unwrap();
+    let table: Vec<_> = SOLE_USERS.iter().map(|(name, users)| (name, named(name), users)).collect();
     let mut wrong = BTreeSet::new();
     for (module, path, code) in sources() {
-        for (name, users) in SOLE_USERS {
-            let named = Regex::new(&format!(r"(?m)(^|[^a-z_:]){name}::")).unwrap();
+        for (name, named, users) in &table {
             if named.is_match(&code) && !users.contains(&module.as_str()) {
                 wrong.insert(format!("{path}: `{module}` names `{name}`"));
             }
