@@ -1,5 +1,7 @@
 //! What can be typed, as `clap` sees it; commands get it parsed, settings come from elsewhere.
 
+#![expect(clippy::doc_markdown, reason = "the texts are help on a terminal")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -151,6 +153,7 @@ pub struct ShapeArgs {
 
 /// `convert`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct ConvertArgs {
     /// Where the model comes from.
     #[command(flatten)]

@@ -8,7 +8,7 @@ use crate::mil::{Blobs, ConstError, DType, Data, TensorData, Value, constant_byt
 
 /// The shape of a constant tensor.
 pub(crate) fn shape(value: &Value) -> Result<Vec<usize>, OpError> {
-    let fixed = value.ty.as_tensor().and_then(|t| t.fixed_shape());
+    let fixed = value.ty.as_tensor().and_then(crate::mil::TensorType::fixed_shape);
     fixed
         .and_then(|dims| dims.into_iter().map(|d| usize::try_from(d).ok()).collect())
         .ok_or_else(|| OpError::Const(ConstError::NotTensor { ty: value.ty.to_string() }))

@@ -4,6 +4,8 @@
 //! form they are stored in, operations over constants alone are computed, and the last use of every value is known.
 //! [`Function::run`] then goes through the steps. Every operation is one line of the table in [`ops`].
 
+#![expect(clippy::float_cmp, reason = "exact values are what this module is about")]
+
 mod constant;
 mod error;
 mod kernel;

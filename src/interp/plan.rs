@@ -304,7 +304,7 @@ mod tests {
         let function = mil::Function {
             inputs,
             opset: "CoreML8".to_owned(),
-            block: Block { ops, outputs, ..Block::default() },
+            block: Block { outputs, ops, ..Block::default() },
             attributes: BTreeMap::new(),
         };
         let functions = BTreeMap::from([("main".to_owned(), function)]);

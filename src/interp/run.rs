@@ -19,12 +19,14 @@ pub(crate) enum In {
     Slot(usize),
 }
 
+type Call<T> = dyn Fn(&mut Run<'_>) -> Result<T, OpError> + Send + Sync;
+
 /// What an operation does when it runs.
 pub(crate) enum Kernel {
     /// One result.
-    One(Box<dyn Fn(&mut Run<'_>) -> Result<Tensor, OpError> + Send + Sync>),
+    One(Box<Call<Tensor>>),
     /// Several results, or none.
-    Many(Box<dyn Fn(&mut Run<'_>) -> Result<Vec<Tensor>, OpError> + Send + Sync>),
+    Many(Box<Call<Vec<Tensor>>>),
     /// A constant in its stored form: nothing is left to run.
     Stored(Vec<super::stored::Shared>),
 }
@@ -93,6 +95,11 @@ impl Run<'_> {
                 value.expect("values live until their last use")
             }
         }
+    }
+
+    /// Whether [`Self::take`] would hand the argument over.
+    pub(crate) fn owns(&self, from: &In) -> bool {
+        matches!(from, In::Slot(slot) if self.takes.contains(slot))
     }
 
     /// An empty vector with room for `n` elements, used before where possible.

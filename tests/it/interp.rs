@@ -8,9 +8,9 @@ use coremill::package::Package;
 
 fn fixture(name: &str) -> Model {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/interp");
-    let package = Package::open(&folder.join(name)).unwrap();
+    let package = Package::open(&folder.join(name)).expect("the fixture opens");
     let options = Options { precision: Precision::Declared };
-    Model::load(package.program(), &package.blobs(), options).unwrap()
+    Model::load(package.program(), &package.blobs(), options).expect("the fixture loads")
 }
 
 #[test]

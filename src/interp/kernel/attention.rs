@@ -5,6 +5,7 @@ use half::slice::HalfFloatSliceExt as _;
 
 use super::dot::{axpy, dot, dot_f16};
 use super::gemm::{Matrix, multiply};
+use super::simd::{exp, quick};
 
 /// Keys handled together, so that their f32 form stays in the cache.
 const KEYS: usize = 128;
@@ -113,10 +114,14 @@ pub(crate) fn head(
             multiply((queries, block.len(), depth), a, b, out, keys, false);
         }
     }
+    // Keys before the first and after the last block that is seen have no weight.
+    let seen = blocks.first().map_or(0, |b| b.start)..blocks.last().map_or(keys, |b| b.end);
     for (i, row) in scores.chunks_mut(keys).enumerate() {
-        row.iter_mut().for_each(|s| *s *= scale);
+        for s in row.iter_mut() {
+            *s *= scale;
+        }
         mask.apply(i, row);
-        softmax(row);
+        softmax(&mut row[seen.clone()]);
     }
     out.fill(0.0);
     for block in &blocks {
@@ -135,7 +140,7 @@ pub(crate) fn head(
     }
     // A query that sees no key has no weights that sum to one: NaN, as the formula gives.
     for (out, p) in out.chunks_mut(value_depth.max(1)).zip(scores.chunks(keys.max(1))) {
-        if p.first().is_some_and(|p| p.is_nan()) {
+        if p.get(seen.start).is_some_and(|p| p.is_nan()) {
             out.fill(f32::NAN);
         }
     }
@@ -143,14 +148,34 @@ pub(crate) fn head(
 
 /// exp(x − max) / Σ, in place.
 pub(crate) fn softmax(row: &mut [f32]) {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0_f64;
-    for x in row.iter_mut() {
-        *x = (*x - max).exp();
-        sum += f64::from(*x);
+    quick(|| softmax_loops(row));
+}
+
+#[inline]
+fn softmax_loops(row: &mut [f32]) {
+    /// Independent running values, so that steps do not wait for each other.
+    const LANES: usize = 16;
+    let (runs, rest) = row.as_chunks::<LANES>();
+    let mut most = [f32::NEG_INFINITY; LANES];
+    for run in runs {
+        for (m, &x) in most.iter_mut().zip(run) {
+            *m = if x > *m { x } else { *m };
+        }
     }
+    let max = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    for x in row.iter_mut() {
+        *x = exp(*x - max);
+    }
+    let (runs, rest) = row.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for run in runs {
+        sums.iter_mut().zip(run).for_each(|(s, &x)| *s += x);
+    }
+    let sum: f64 = sums.iter().chain(rest).map(|&s| f64::from(s)).sum();
     let factor = (1.0 / sum) as f32;
-    row.iter_mut().for_each(|x| *x *= factor);
+    for x in row {
+        *x *= factor;
+    }
 }
 
 #[cfg(test)]

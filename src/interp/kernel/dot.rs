@@ -88,7 +88,11 @@ mod x86 {
         let mut sums = [_mm256_setzero_ps(); 4];
         for (a, b) in a_runs.iter().zip(b_runs) {
             for (lane, sum) in sums.iter_mut().enumerate() {
-                #[expect(unsafe_code, reason = "unaligned loads take pointers")]
+                #[expect(
+                    unsafe_code,
+                    clippy::cast_ptr_alignment,
+                    reason = "unaligned loads take pointers"
+                )]
                 // SAFETY: eight elements from `lane * 8` on lie inside the arrays of 32.
                 let (halves, floats) = unsafe {
                     (

@@ -6,4 +6,5 @@ pub(crate) mod dot;
 pub(crate) mod gemm;
 pub(crate) mod product;
 pub(crate) mod round;
+pub(crate) mod simd;
 pub(crate) mod strided;

@@ -12,7 +12,9 @@ use crate::interp::stored::Stored;
 
 /// Up to this many vectors, each row of the weight is used as soon as it is read.
 const FEW: usize = 4;
-/// Rows of the weight in a tile when there are many vectors.
+/// Elements of the weight in a tile when there are many vectors: their f32 form stays in the second-level cache.
+const TILE: usize = 3 << 16;
+/// Rows of the weight in a tile when the weight stands as `[k, n]`.
 const ROWS: usize = 64;
 /// Elements of the weight in a task when there are few vectors.
 const TASK: usize = 1 << 16;
@@ -40,8 +42,9 @@ pub(crate) fn rows(w: &dyn Stored, (n, k): (usize, usize), x: &Columns<'_>, out:
             out.par_chunks_mut(per_task * t).enumerate().for_each(task);
         }
     } else {
-        out.par_chunks_mut(ROWS * t).enumerate().for_each(|(i, out)| {
-            let (first, m) = (i * ROWS, out.len() / t);
+        let tile_rows = (TILE / k).next_multiple_of(16).clamp(16, 512);
+        out.par_chunks_mut(tile_rows * t).enumerate().for_each(|(i, out)| {
+            let (first, m) = (i * tile_rows, out.len() / t);
             let b = Matrix::new(x.data, x.k_stride, x.t_stride);
             if let Some(w) = w.as_f32() {
                 multiply((m, t, k), Matrix::new(&w[first * k..], k, 1), b, out, t, false);
@@ -246,14 +249,8 @@ mod tests {
                     let pool =
                         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     let mut out = vec![0.0; n * t];
-                    pool.install(|| {
-                        rows(
-                            &*w,
-                            (n, k),
-                            &Columns { data: &x, t, k_stride: 1, t_stride: k },
-                            &mut out,
-                        )
-                    });
+                    let columns = Columns { data: &x, t, k_stride: 1, t_stride: k };
+                    pool.install(|| rows(&*w, (n, k), &columns, &mut out));
                     out
                 };
                 assert_eq!(run(1), run(3), "t = {t}");

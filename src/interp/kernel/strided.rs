@@ -68,6 +68,30 @@ pub(crate) fn scatter<T: Clone>(
     }
 }
 
+/// The elements at some places.
+pub(crate) fn pick<T: Clone>(src: &[T], places: impl Iterator<Item = usize>) -> Vec<T> {
+    places.map(|at| src[at].clone()).collect()
+}
+
+/// Runs of `n` elements from some places on.
+pub(crate) fn pick_runs<T: Clone>(src: &[T], places: &[usize], n: usize) -> Vec<T> {
+    let mut out = Vec::with_capacity(places.len() * n);
+    for &at in places {
+        out.extend_from_slice(&src[at..at + n]);
+    }
+    out
+}
+
+/// The first element `n` times.
+pub(crate) fn repeat<T: Clone>(src: &[T], n: usize) -> Vec<T> {
+    vec![src[0].clone(); n]
+}
+
+/// The elements whose place is kept, the default elsewhere.
+pub(crate) fn mask<T: Clone + Default>(src: &[T], keep: impl Fn(usize) -> bool) -> Vec<T> {
+    src.iter().enumerate().map(|(i, v)| if keep(i) { v.clone() } else { T::default() }).collect()
+}
+
 /// Dimensions in the order of `perm`.
 pub(crate) fn transpose<T: Clone>(src: &[T], shape: &[usize], perm: &[usize]) -> Vec<T> {
     let from = steps(shape);

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{axis, map_f32};
 use crate::interp::error::OpError;
 use crate::interp::kernel::attention::softmax as softmax_row;
+use crate::interp::kernel::simd::exp;
 use crate::interp::kernel::strided::{around, transpose};
 use crate::interp::run::{In, Kernel};
 use crate::interp::site::Site;
@@ -19,8 +20,9 @@ fn each(site: &Site<'_, '_>, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> 
 }
 
 /// 1 / (1 + e^−x).
+#[inline]
 pub(super) fn logistic(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+    1.0 / (1.0 + exp(-x))
 }
 
 /// max(x, 0).
@@ -178,7 +180,9 @@ fn channels(site: &Site<'_, '_>, f: impl Fn(usize, f32) -> f32 + Send + Sync + '
         let (_, n, after) = around(&shape, axis(1, shape.len())?);
         let mut values = t.into_f32s()?;
         for (i, run) in values.chunks_mut(after.max(1)).enumerate() {
-            run.iter_mut().for_each(|v| *v = f(i % n.max(1), *v));
+            for v in run {
+                *v = f(i % n.max(1), *v);
+            }
         }
         Ok(Tensor::f32(&shape, values))
     }))
@@ -188,9 +192,12 @@ fn channels(site: &Site<'_, '_>, f: impl Fn(usize, f32) -> f32 + Send + Sync + '
 mod tests {
     use crate::interp::testing::{check, floats};
 
+    /// Operation, constant parameters, x, result.
+    type Case = (&'static str, &'static [(&'static str, f32)], &'static [f32], &'static [f32]);
+
     #[test]
     fn values() {
-        let cases: &[(&str, &[(&str, f32)], &[f32], &[f32])] = &[
+        let cases: &[Case] = &[
             ("relu", &[], &[-1.0, 0.5], &[0.0, 0.5]),
             ("relu6", &[], &[-1.0, 0.5, 7.0], &[0.0, 0.5, 6.0]),
             (
@@ -212,8 +219,8 @@ mod tests {
                 &[0.0, 0.75, 1.0],
             ),
             ("silu", &[], &[-1.0, 1.0], &[-0.268_941_4, 0.731_058_6]),
-            ("softmax", &[], &[0.0, 0.0, 0.693_147_2], &[0.25, 0.25, 0.5]),
-            ("softplus", &[], &[0.0, 100.0], &[0.693_147_2, 100.0]),
+            ("softmax", &[], &[0.0, 0.0, std::f32::consts::LN_2], &[0.25, 0.25, 0.5]),
+            ("softplus", &[], &[0.0, 100.0], &[std::f32::consts::LN_2, 100.0]),
             ("softsign", &[], &[-1.0, 3.0], &[-0.5, 0.75]),
             ("thresholded_relu", &[("alpha", 1.0)], &[0.5, 1.0, 2.0], &[0.0, 1.0, 2.0]),
         ];

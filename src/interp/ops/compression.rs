@@ -10,14 +10,14 @@ use crate::interp::kernel::round;
 use crate::interp::model::Precision;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
-use crate::interp::stored::{Blockwise, Lut, Mask, Packed, Shared, Sparse, of_tensor};
+use crate::interp::stored::{Blockwise, Lut, Mask, Packed, Shared, Sparse, Stored, of_tensor};
 use crate::interp::tensor::Tensor;
 use crate::mil::DType;
 
 type Built = Result<Kernel, OpError>;
 
-fn stored(one: impl crate::interp::stored::Stored + 'static) -> Built {
-    Ok(Kernel::Stored(vec![Arc::new(one)]))
+fn stored(one: impl Stored + 'static) -> Kernel {
+    Kernel::Stored(vec![Arc::new(one)])
 }
 
 fn constant(site: &Site<'_, '_>, parameter: &str) -> Result<Shared, OpError> {
@@ -33,7 +33,7 @@ fn result_type(site: &Site<'_, '_>, declared: DType) -> DType {
 pub(super) fn lut_to_dense(site: &Site<'_, '_>) -> Built {
     let indices = site.packed("indices")?;
     let (lut, vector_axis) = (constant(site, "lut")?, vector_axis(site, indices.shape().len())?);
-    stored(Lut::new(indices, values(&lut), lut.shape(), lut.dtype(), vector_axis)?)
+    Ok(stored(Lut::new(indices, values(&lut), lut.shape(), lut.dtype(), vector_axis)?))
 }
 
 /// Before iOS18: one table, indices packed into uint8.
@@ -52,7 +52,7 @@ pub(super) fn lut_to_dense_ios16(site: &Site<'_, '_>) -> Built {
     let rank = indices.shape().len();
     let mut tables = vec![1; rank];
     tables.extend([entries, 1]);
-    stored(Lut::new(indices, values(&lut), &tables, lut.dtype(), 0)?)
+    Ok(stored(Lut::new(indices, values(&lut), &tables, lut.dtype(), 0)?))
 }
 
 /// scale · (data − offset), block by block.
@@ -60,7 +60,7 @@ pub(super) fn blockwise_shift_scale(site: &Site<'_, '_>) -> Built {
     let scale = constant(site, "scale")?;
     let grid = scale.shape().to_vec();
     let dtype = result_type(site, scale.dtype());
-    stored(Blockwise::new(site.packed("data")?, scale, site.stored("offset")?, grid, dtype)?)
+    Ok(stored(Blockwise::new(site.packed("data")?, scale, site.stored("offset")?, grid, dtype)?))
 }
 
 /// Before iOS18: scale · (data − zero point), for the tensor or for each place of one axis.
@@ -84,19 +84,19 @@ pub(super) fn affine_dequantize(site: &Site<'_, '_>) -> Built {
         *g = n;
     }
     let zero_point = of_tensor(vector("zero_point")?);
-    stored(Blockwise::new(data, of_tensor(scale), Some(zero_point), grid, dtype)?)
+    Ok(stored(Blockwise::new(data, of_tensor(scale), Some(zero_point), grid, dtype)?))
 }
 
 /// The set bits of a mask take the values in order.
 pub(super) fn sparse_to_dense(site: &Site<'_, '_>) -> Built {
     let mask = mask(site, "mask")?;
-    stored(Sparse::new(mask, constant(site, "nonzero_data")?)?)
+    Ok(stored(Sparse::new(mask, constant(site, "nonzero_data")?)?))
 }
 
 /// Before iOS18: the mask packed into uint8.
 pub(super) fn sparse_to_dense_ios16(site: &Site<'_, '_>) -> Built {
     let mask = Mask::new(unpacked(site, "mask", DType::U1)?);
-    stored(Sparse::new(mask, constant(site, "nonzero_data")?)?)
+    Ok(stored(Sparse::new(mask, constant(site, "nonzero_data")?)?))
 }
 
 /// Table values for the set bits of a mask: the mask (spread over vectors) and the values.
@@ -121,7 +121,7 @@ pub(super) fn lut_to_sparse(site: &Site<'_, '_>) -> Built {
     let packed = Packed::owned(dtype, bits.shape().to_vec(), dense);
     let table = Lut::new(packed, lut_values, &shape, lut.dtype(), vector_axis)?;
     let out_mask = bits.repeated(vector_axis, vector);
-    values_of_mask(&table, &out_mask)
+    Ok(values_of_mask(&table, &out_mask))
 }
 
 /// Dequantized values for the set bits of a mask: the mask and the values.
@@ -136,7 +136,7 @@ pub(super) fn sparse_blockwise_shift_scale(site: &Site<'_, '_>) -> Built {
     let dense: Vec<u8> = bits.spread(&nonzero).iter().flat_map(|v: &f32| v.to_le_bytes()).collect();
     let packed = Packed::owned(DType::F32, bits.shape().to_vec(), dense);
     let dense = Blockwise::new(packed, scale, site.stored("offset")?, grid, dtype)?;
-    values_of_mask(&dense, &bits)
+    Ok(values_of_mask(&dense, &bits))
 }
 
 /// fp16 kept as it is and used as fp32.
@@ -147,7 +147,7 @@ pub(super) fn cast(site: &Site<'_, '_>) -> Built {
 }
 
 /// The values at the set bits as fp16 (or f32), with the mask before them.
-fn values_of_mask(dense: &dyn crate::interp::stored::Stored, mask: &Mask) -> Built {
+fn values_of_mask(dense: &dyn Stored, mask: &Mask) -> Kernel {
     let mut all = vec![0.0; dense.len()];
     dense.fill(0, &mut all);
     let mut set: Vec<f32> =
@@ -160,7 +160,7 @@ fn values_of_mask(dense: &dyn crate::interp::stored::Stored, mask: &Mask) -> Bui
     };
     let bits = (0..mask.shape().iter().product()).map(|i| i32::from(mask.is_set(i))).collect();
     let bits = Tensor::i32(mask.shape(), bits).tagged(DType::U1);
-    Ok(Kernel::Stored(vec![of_tensor(bits), of_tensor(values)]))
+    Kernel::Stored(vec![of_tensor(bits), of_tensor(values)])
 }
 
 fn values(stored: &Shared) -> Vec<f32> {

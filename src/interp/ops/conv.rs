@@ -136,7 +136,9 @@ fn convolve(
     };
     if let Some(bias) = bias {
         for (i, out) in out.chunks_mut(t.max(1)).enumerate() {
-            out.iter_mut().for_each(|v| *v += bias[i % n]);
+            for v in out {
+                *v += bias[i % n];
+            }
         }
     }
     Ok(Tensor::f32(&shape, out))

@@ -35,7 +35,7 @@ fn floats(
 ) -> Result<Tensor, OpError> {
     let shape = broadcast::shape(run.get(x).shape(), run.get(y).shape())?;
     // The result takes the place of `x` when it has its shape and nobody else needs `x`.
-    if run.get(x).shape() == shape && owned(x, run) {
+    if run.get(x).shape() == shape && run.owns(x) {
         let a = run.take(x);
         let mut a = a.into_f32s()?;
         let b = run.get(y);
@@ -43,7 +43,9 @@ fn floats(
         if values.len() == a.len() {
             a.iter_mut().zip(values.iter()).for_each(|(a, &b)| *a = f(*a, b));
         } else if let [b] = *values {
-            a.iter_mut().for_each(|a| *a = f(*a, b));
+            for a in &mut a {
+                *a = f(*a, b);
+            }
         } else {
             let mut out = run.buffer(a.len());
             zip((&a, &shape), (&values, b.shape()), &shape, &mut out, f);
@@ -56,10 +58,6 @@ fn floats(
     let (p, q) = (a.f32s()?, b.f32s()?);
     zip((&p, a.shape()), (&q, b.shape()), &shape, &mut out, f);
     Ok(Tensor::f32(&shape, out))
-}
-
-fn owned(x: &In, run: &Run<'_>) -> bool {
-    matches!(x, In::Slot(slot) if run.takes.contains(slot))
 }
 
 /// Numbers to booleans.
@@ -210,9 +208,6 @@ pub(super) fn select(site: &Site<'_, '_>) -> Built {
         let (p, q) = (a.shape(), b.shape());
         let shape = broadcast::shape(cond.shape(), &broadcast::shape(p, q)?)?;
         let cond = broadcast::expand(cond.bools()?, cond.shape(), &shape);
-        fn pick<T: Copy>(cond: &[bool], a: &[T], b: &[T]) -> Vec<T> {
-            cond.iter().zip(a.iter().zip(b)).map(|(&c, (&a, &b))| if c { a } else { b }).collect()
-        }
         let to = &shape;
         Ok(match (a.carrier(), b.carrier()) {
             (Slice::I32(x), Slice::I32(y)) => {
@@ -233,6 +228,10 @@ pub(super) fn select(site: &Site<'_, '_>) -> Built {
             }
         })
     }))
+}
+
+fn pick<T: Copy>(cond: &[bool], a: &[T], b: &[T]) -> Vec<T> {
+    cond.iter().zip(a.iter().zip(b)).map(|(&c, (&a, &b))| if c { a } else { b }).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use candle_core::cpu::erf::erf_f64;
 
 use super::map_f32;
 use crate::interp::error::OpError;
+use crate::interp::kernel::simd;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
 use crate::interp::tensor::{Slice, Tensor};
@@ -98,7 +99,7 @@ pub(super) fn erf(site: &Site<'_, '_>) -> Built {
 
 /// eˣ.
 pub(super) fn exp(site: &Site<'_, '_>) -> Built {
-    floats(site, f32::exp)
+    floats(site, simd::exp)
 }
 
 /// 2ˣ.
@@ -249,20 +250,23 @@ mod tests {
     use super::*;
     use crate::interp::testing::{check, floats};
 
+    /// Operation, constant parameters, x, result.
+    type Case = (&'static str, &'static [(&'static str, f32)], &'static [f32], &'static [f32]);
+
     #[test]
     fn values() {
-        let cases: &[(&str, &[(&str, f32)], &[f32], &[f32])] = &[
+        let cases: &[Case] = &[
             ("abs", &[], &[-1.5, 2.0], &[1.5, 2.0]),
             ("acos", &[], &[0.0], &[1.570_796_4]),
             ("asin", &[], &[1.0], &[1.570_796_4]),
-            ("atan", &[], &[1.0], &[0.785_398_2]),
+            ("atan", &[], &[1.0], &[std::f32::consts::FRAC_PI_4]),
             ("atanh", &[], &[0.5], &[0.549_306_1]),
             ("ceil", &[], &[1.2, -1.2], &[2.0, -1.0]),
             ("clip", &[("alpha", -1.0), ("beta", 1.0)], &[-3.0, 0.5, 3.0], &[-1.0, 0.5, 1.0]),
             ("cos", &[], &[1.0], &[0.540_302_3]),
             ("cosh", &[], &[1.0], &[1.543_080_7]),
             ("erf", &[], &[0.5], &[0.520_499_9]),
-            ("exp", &[], &[1.0], &[2.718_281_8]),
+            ("exp", &[], &[1.0], &[std::f32::consts::E]),
             ("exp2", &[], &[3.0], &[8.0]),
             ("floor", &[], &[1.2, -1.2], &[1.0, -2.0]),
             ("inverse", &[("epsilon", 0.0)], &[4.0], &[0.25]),

@@ -5,7 +5,7 @@
 
 use super::axis;
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::around;
+use crate::interp::kernel::strided::{around, pick, pick_runs};
 use crate::interp::run::{In, Kernel};
 use crate::interp::site::Site;
 use crate::interp::stored::Shared;
@@ -131,7 +131,7 @@ fn along_axis(site: &Site<'_, '_>, validate: bool) -> Built {
         let places = resolve(indices.i32s()?, n, validate)?;
         Ok(map_carrier!(x, indices.shape().to_vec(), |src| {
             let at = |(i, &p): (usize, &usize)| (i / (m * after) * n + p) * after + i % after;
-            places.iter().enumerate().map(at).map(|at| src[at].clone()).collect()
+            pick(src, places.iter().enumerate().map(at))
         }))
     }))
 }
@@ -179,9 +179,7 @@ fn nd(site: &Site<'_, '_>, validate: bool) -> Built {
             }
             places.push((i / (n / batch.max(1)).max(1) * size + at) * run_length);
         }
-        Ok(map_carrier!(x, [outer, tail].concat(), |src| {
-            places.iter().flat_map(|&at| src[at..at + run_length].iter().cloned()).collect()
-        }))
+        Ok(map_carrier!(x, [outer, tail].concat(), |src| pick_runs(src, &places, run_length)))
     }))
 }
 

@@ -20,7 +20,10 @@ mod tensor_sorting;
 mod tensor_transformation;
 mod transformers;
 
+use rayon::prelude::*;
+
 use super::error::OpError;
+use super::kernel::simd::quick;
 use super::run::{Kernel, Run};
 use super::site::Site;
 use super::tensor::Tensor;
@@ -250,16 +253,21 @@ fn map_f32(
     x: &super::run::In,
     f: impl Fn(f32) -> f32 + Sync,
 ) -> Result<Tensor, OpError> {
-    use rayon::prelude::*;
     /// Elements worth a task of their own.
-    const PIECE: usize = 1 << 13;
-    let x = run.take(x);
-    let shape = x.shape().to_vec();
-    let mut values = x.into_f32s()?;
-    if values.len() <= PIECE {
-        values.iter_mut().for_each(|v| *v = f(*v));
+    const PIECE: usize = 1 << 14;
+    let shape = run.get(x).shape().to_vec();
+    let mut values = if run.owns(x) {
+        run.take(x).into_f32s()?
     } else {
-        values.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|v| *v = f(*v)));
+        let mut copy = run.buffer(run.get(x).len());
+        copy.extend_from_slice(&run.get(x).f32s()?);
+        copy
+    };
+    let each = |piece: &mut [f32]| quick(|| piece.iter_mut().for_each(|v| *v = f(*v)));
+    if values.len() <= PIECE {
+        each(&mut values);
+    } else {
+        values.par_chunks_mut(PIECE).for_each(each);
     }
     Ok(Tensor::f32(&shape, values))
 }

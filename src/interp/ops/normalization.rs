@@ -74,7 +74,9 @@ pub(super) fn l2_norm(site: &Site<'_, '_>) -> Built {
         values.par_chunks_mut(n.max(1)).for_each(|row| {
             let sum: f64 = row.iter().map(|&v| f64::from(v).powi(2)).sum();
             let factor = 1.0 / (sum + epsilon).sqrt();
-            row.iter_mut().for_each(|v| *v = (f64::from(*v) * factor) as f32);
+            for v in row.iter_mut() {
+                *v = (f64::from(*v) * factor) as f32;
+            }
         });
         Ok(Tensor::f32(&shape, values))
     }))
@@ -110,8 +112,9 @@ pub(super) fn batch_norm(site: &Site<'_, '_>) -> Built {
             let scale = gamma.as_ref().map_or(1.0, |g| f64::from(g[c]))
                 / (f64::from(variance[c]) + epsilon).sqrt();
             let shift = beta.as_ref().map_or(0.0, |b| f64::from(b[c]));
-            run.iter_mut()
-                .for_each(|v| *v = ((f64::from(*v) - f64::from(mean[c])) * scale + shift) as f32);
+            for v in run {
+                *v = ((f64::from(*v) - f64::from(mean[c])) * scale + shift) as f32;
+            }
         }
         Ok(Tensor::f32(&shape, values))
     }))

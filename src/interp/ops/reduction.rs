@@ -43,9 +43,9 @@ fn reduce(
         let v = if sorted { v } else { transpose(&v, t.shape(), &perm).into() };
         let mut out = run.buffer(count);
         if n == 0 {
-            out.resize(count, f(&[]))
+            out.resize(count, f(&[]));
         } else {
-            out.extend(v.chunks(n).map(&f))
+            out.extend(v.chunks(n).map(&f));
         }
         Ok(Tensor::f32(&shape, out))
     }))

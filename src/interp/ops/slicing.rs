@@ -66,11 +66,11 @@ impl Bounds {
             let (first, n) = range(begin, end, stride, shape[i])?;
             Ok((first, n, stride as isize, false))
         });
-        part(shape, &dims.collect::<Result<Vec<_>, OpError>>()?)
+        Ok(part(shape, &dims.collect::<Result<Vec<_>, OpError>>()?))
     }
 }
 
-fn part(shape: &[usize], dims: &[(usize, usize, isize, bool)]) -> Result<Part, OpError> {
+fn part(shape: &[usize], dims: &[(usize, usize, isize, bool)]) -> Part {
     let own = steps(shape);
     let mut out = Part { start: 0, extents: vec![], step: vec![], shape: vec![] };
     for (&(first, n, stride, squeeze), &step) in dims.iter().zip(&own) {
@@ -81,7 +81,7 @@ fn part(shape: &[usize], dims: &[(usize, usize, isize, bool)]) -> Result<Part, O
             out.shape.push(n);
         }
     }
-    Ok(out)
+    out
 }
 
 fn single(index: i32, n: usize) -> Result<usize, OpError> {
@@ -166,7 +166,7 @@ pub(super) fn slice_by_size(site: &Site<'_, '_>) -> Built {
                 if size == -1 { n - first } else { usize::try_from(size).map_err(|_| unfit())? };
             if first + size > n { Err(unfit()) } else { Ok((first, size, 1, false)) }
         });
-        Ok(part(x.shape(), &dims.collect::<Result<Vec<_>, OpError>>()?)?.of(x))
+        Ok(part(x.shape(), &dims.collect::<Result<Vec<_>, OpError>>()?).of(x))
     }))
 }
 

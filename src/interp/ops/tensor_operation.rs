@@ -2,7 +2,7 @@
 
 use super::{axis, extents};
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, gather, steps, transpose};
+use crate::interp::kernel::strided::{around, gather, mask, repeat, steps, transpose};
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::{Ints, Site};
 use crate::interp::tensor::{Slice, Tensor, map_carrier};
@@ -263,7 +263,7 @@ fn filled(value: &Tensor, shape: Vec<usize>) -> Result<Tensor, OpError> {
         return Err(OpError::invalid(format!("a value of {} elements", value.len())));
     }
     let n = shape.iter().product();
-    Ok(map_carrier!(value, shape, |src| vec![src[0].clone(); n]))
+    Ok(map_carrier!(value, shape, |src| repeat(src, n)))
 }
 
 /// start, start + step, … before end.
@@ -307,12 +307,7 @@ pub(super) fn band_part(site: &Site<'_, '_>) -> Built {
             let (m, n) = ((i / columns % rows) as i64, (i % columns) as i64);
             (lower < 0 || m - n <= i64::from(lower)) && (upper < 0 || n - m <= i64::from(upper))
         };
-        Ok(map_carrier!(t, t.shape().to_vec(), |src| {
-            src.iter()
-                .enumerate()
-                .map(|(i, v)| if keep(i) { v.clone() } else { Default::default() })
-                .collect()
-        }))
+        Ok(map_carrier!(t, t.shape().to_vec(), |src| mask(src, keep)))
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use super::axis;
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::around;
+use crate::interp::kernel::strided::{around, pick};
 use crate::interp::run::Kernel;
 use crate::interp::site::{Ints, Site};
 use crate::interp::tensor::{Slice, Tensor, map_carrier};
@@ -65,9 +65,8 @@ fn topk(site: &Site<'_, '_>, places: bool) -> Built {
         shape[along] = k;
         let at =
             |(i, &p): (usize, &usize)| (i / (k * after).max(1) * n + p) * after + i % after.max(1);
-        let values = map_carrier!(t, shape.clone(), |src| {
-            order.iter().enumerate().map(at).map(|at| src[at].clone()).collect()
-        });
+        let values =
+            map_carrier!(t, shape.clone(), |src| pick(src, order.iter().enumerate().map(at)));
         let mut out = vec![values];
         if places {
             out.push(Tensor::i32(&shape, order.iter().map(|&p| p as i32).collect()));

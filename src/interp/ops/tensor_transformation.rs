@@ -36,7 +36,7 @@ fn resolve(from: &[usize], to: &[i32]) -> Result<Vec<usize>, OpError> {
     }
     let known: usize = out.iter().product();
     if let Some(i) = open {
-        if known == 0 || total % known != 0 {
+        if known == 0 || !total.is_multiple_of(known) {
             return Err(unfit());
         }
         out[i] = total / known;
@@ -159,7 +159,6 @@ pub(super) fn reverse(site: &Site<'_, '_>) -> Built {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::interp::testing::{check, floats};
 
     #[test]

@@ -9,6 +9,9 @@ use crate::interp::run::Kernel;
 use crate::interp::site::Site;
 use crate::interp::tensor::{Slice, Tensor};
 
+/// Fewer products than this are done before another thread has woken up.
+const ALONE: usize = 1 << 20;
+
 /// Attention over `query` `[.., L, E]`, `key` `[.., S, E]` and `value` `[.., S, V]`; a boolean mask says which keys
 /// are seen, a float mask is added to the scores.
 pub(super) fn scaled_dot_product_attention(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
@@ -54,14 +57,19 @@ pub(super) fn scaled_dot_product_attention(site: &Site<'_, '_>) -> Result<Kernel
         out.resize(shape.iter().product(), 0.0);
         let size = queries * value_depth;
         if size > 0 {
-            out.par_chunks_mut(size).enumerate().try_for_each(|(i, out)| {
+            let task = |(i, out): (usize, &mut [f32])| {
                 let q = &q[at_q[i]..][..queries * depth];
                 let k = rows(k, at_k[i], keys * depth)?;
                 let v = rows(v, at_v[i], keys * value_depth)?;
                 let mask = mask.as_ref().map_or(Mask::None, |m| m.head(i));
                 head(&extents, q, k, v, mask, out);
                 Ok::<_, OpError>(())
-            })?;
+            };
+            if queries * keys * depth * at_q.len() < ALONE {
+                out.chunks_mut(size).enumerate().try_for_each(task)?;
+            } else {
+                out.par_chunks_mut(size).enumerate().try_for_each(task)?;
+            }
         }
         Ok(Tensor::f32(&shape, out))
     }))

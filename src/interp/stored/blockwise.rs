@@ -78,11 +78,15 @@ impl Stored for Blockwise {
             for (&scale, &offset) in scales.iter().zip(&offsets) {
                 let run = (block - (column + done) % block).min(out.len() - done);
                 let out = &mut out[done..done + run];
-                out.iter_mut().for_each(|o| *o -= offset);
+                for o in out.iter_mut() {
+                    *o -= offset;
+                }
                 if fractional {
                     round::to(self.dtype, out);
                 }
-                out.iter_mut().for_each(|o| *o *= scale);
+                for o in out {
+                    *o *= scale;
+                }
                 done += run;
             }
         });

@@ -1,0 +1,95 @@
+//! Loops compiled twice: for any processor, and for one with AVX2; and an `exp` that such loops can vectorise.
+
+/// Runs `f` compiled for what this processor has.
+///
+/// Multiplications and additions are never fused, so that results are the same either way.
+pub(crate) fn quick<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        #[expect(unsafe_code, reason = "a function that needs processor features")]
+        // SAFETY: the feature was found on this processor.
+        return unsafe { with_avx2(f) };
+    }
+    f()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// eˣ within 2 units in the last place: 2ⁿ · p(r) with |r| ≤ ln 2 / 2.
+#[inline]
+pub(crate) fn exp(x: f32) -> f32 {
+    /// 1.5 · 2²³: adding it rounds to a whole number in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    /// ln 2 in two parts; products of the first with small whole numbers are exact.
+    const LN2_HIGH: f32 = 355.0 / 512.0;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Beyond these the result is 0 or infinite.
+    let clamped = if x < -104.0 { -104.0 } else { x };
+    let clamped = if clamped > 89.0 { 89.0 } else { clamped };
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
+    // The series of eʳ to the 7th power: what follows is below 2⁻²⁷ for |r| ≤ 0.35.
+    let p = 1.0 / 5040.0;
+    let p = p * r + 1.0 / 720.0;
+    let p = p * r + 1.0 / 120.0;
+    let p = p * r + 1.0 / 24.0;
+    let p = p * r + 1.0 / 6.0;
+    let p = p * r + 0.5;
+    let p = p * (r * r) + r + 1.0;
+    // 2ⁿ in two factors, so that neither leaves the range of normal numbers.
+    let n = shifted.to_bits().cast_signed() - ROUND.to_bits().cast_signed();
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits(((n + 127) << 23).cast_unsigned());
+    p * power(half) * power(n - half)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn exp_is_within_two_units(x in -103.0_f32..89.0) {
+            let want = f64::from(x).exp();
+            let got = exp(x);
+            // Below the normal numbers a unit is 2⁻¹⁴⁹.
+            let unit = (want * f64::from(f32::EPSILON)).max(2_f64.powi(-149));
+            if want < f64::from(f32::MAX) {
+                prop_assert!((f64::from(got) - want).abs() <= 2.0 * unit, "{}: {} for {}", x, got, want);
+            } else {
+                prop_assert!(got >= f32::MAX * 0.999);
+            }
+        }
+    }
+
+    #[test]
+    fn ends() {
+        let cases = [
+            (f32::NEG_INFINITY, 0.0),
+            (-200.0, 0.0),
+            (0.0, 1.0),
+            (89.0, f32::INFINITY),
+            (f32::INFINITY, f32::INFINITY),
+        ];
+        for (x, want) in cases {
+            assert_eq!(exp(x), want, "{x}");
+        }
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn both_compilations_agree() {
+        let x: Vec<f32> = (0..1000).map(|i| i as f32 * 0.17 - 90.0).collect();
+        let quick: Vec<f32> = quick(|| x.iter().map(|&v| exp(v)).collect());
+        let plain: Vec<f32> = x.iter().map(|&v| exp(v)).collect();
+        assert_eq!(quick, plain);
+    }
+}
