@@ -22,6 +22,9 @@ fn usage_is_answered_without_work() {
         "--version",
         "frobnicate",
         "convert --model m",
+        "convert --model m --seq-len 0 -o x.mlpackage",
+        "convert --model m --seq-len 32 --prompt-chunk 0 -o x.mlpackage",
+        "convert --model m --seq-len 32 -o x.mlmodel",
         "convert --model m --seq-len many -o x.mlpackage",
         "convert --model m --seq-len 32 -o x.mlpackage --kv-cache heap",
         "convert --model m --seq-len 32 -o x.mlpackage --minimum-deployment-target iOS19",
@@ -38,7 +41,8 @@ fn help_comes_on_stdout_when_asked_for() {
     let asked = sandbox.run(&["--help"]).ends(0);
     assert!(asked.stderr.is_empty());
     let bare = sandbox.run(&[]).ends(2);
-    assert_eq!((bare.stdout.as_str(), bare.stderr.as_str()), ("", asked.stdout.as_str()));
+    let short = sandbox.run(&["-h"]).ends(0);
+    assert_eq!((bare.stdout.as_str(), bare.stderr.as_str()), ("", short.stdout.as_str()));
     assert_snapshot!(sandbox.plain(&asked.stdout));
 }
 
@@ -136,10 +140,11 @@ fn predict_computes_what_the_package_says() {
     let answer = sandbox
         .run(&["predict", "tiny.mlpackage", "-i", "x.safetensors", "-o", "y.safetensors"])
         .ends(0);
-    assert_eq!(answer.stdout, "out: fp16[1, 32]\n");
+    assert_eq!(answer.stdout, "out: fp32[1, 32]\n");
     let bytes = fs_err::read(sandbox.path().join("y.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let got: Vec<f32> = halves(file.tensor("out").unwrap().data());
+    let data = file.tensor("out").unwrap().data();
+    let got: Vec<f32> = data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let package = coremill::package::Package::open(&sandbox.path().join("tiny.mlpackage")).unwrap();
     let weight = weight(&package);
     let want: Vec<f32> = (0..32).map(|row| (2.0 * weight[row * 64 + 3]).max(0.0)).collect();
@@ -166,7 +171,7 @@ fn predict_names_what_does_not_fit() {
     ]));
     assert!(!sandbox.path().join("out.safetensors").exists());
     assert_snapshot!("predict_succeeds", sandbox.session(&[
-        "predict tiny.mlpackage --tap linear_0 -i x.safetensors -o out.safetensors --format json",
+        "predict tiny.mlpackage --tap linear_0_cast_fp16 -i x.safetensors -o out.safetensors --format json",
         "predict tiny_multifunction.mlpackage -f second -i x.safetensors -o second.safetensors",
         "predict tiny_multifunction.mlpackage -i x.safetensors -o first.safetensors",
     ]));
@@ -237,7 +242,7 @@ fn a_report_is_judged_by_its_own_gates_or_by_others() {
         ("gate pass.json --gate cosine=0.9999999", 1),
         ("gate pass.json --gate cosine=off", 0),
         // 0.0001 more perplexity with a standard error of 0.00005 straddles a limit of 0.00015.
-        ("gate pass.json --gate perplexity-increase=0.015%", 3),
+        ("gate pass.json --gate perplexity_increase=0.015%", 3),
         ("gate pass.json --gate cosin=0.9", 2),
         ("gate pass.json --gate cosine", 2),
         ("gate pass.json --gate cosine=high", 2),
@@ -316,10 +321,9 @@ fn adapter(sandbox: &Sandbox, name: &str, width: usize, b: f32) {
 #[test]
 fn a_checkpoint_that_cannot_be_converted_is_refused_before_python_starts() {
     let sandbox = Sandbox::bare();
-    for name in ["good", "unknown", "cut", "lost", "greedy", "mute", "noconfig", "badindex"] {
+    for name in ["good", "cut", "lost", "greedy", "noconfig", "badindex"] {
         checkpoint(&sandbox, name);
     }
-    sandbox.write("unknown/config.json", CONFIG.replace("\"llama\"", "\"frobnet\""));
     let whole = weights();
     sandbox.write("cut/model.safetensors", &whole[..whole.len() - 10]);
     fs_err::remove_file(sandbox.path().join("lost/model.safetensors")).unwrap();
@@ -328,7 +332,6 @@ fn a_checkpoint_that_cannot_be_converted_is_refused_before_python_starts() {
     sandbox.write("badindex/model.safetensors.index.json", "{\"weight_map\": 3}");
     fs_err::remove_file(sandbox.path().join("badindex/model.safetensors")).unwrap();
     sandbox.write("greedy/tokenizer.json", tokenizer(9));
-    fs_err::remove_file(sandbox.path().join("mute/tokenizer.json")).unwrap();
     fs_err::remove_file(sandbox.path().join("noconfig/config.json")).unwrap();
     adapter(&sandbox, "wide", 6, 0.5);
     adapter(&sandbox, "idle", 4, 0.0);
@@ -341,16 +344,12 @@ fn a_checkpoint_that_cannot_be_converted_is_refused_before_python_starts() {
         convert("--model ./nowhere"),
         convert("--model not-there"),
         convert("--model noconfig"),
-        convert("--model unknown"),
         convert("--model cut"),
         convert("--model lost"),
         convert("--model badindex"),
         convert("--model greedy"),
-        convert("--model mute"),
-        "convert --model good --seq-len 65 -o x.mlpackage".to_owned(),
+        "convert --model good --seq-len 128 -o x.mlpackage".to_owned(),
         "convert --model good --seq-len 40 --prompt-chunk 16 -o x.mlpackage".to_owned(),
-        "convert --model good --seq-len 0 -o x.mlpackage".to_owned(),
-        "convert --model good --seq-len 32 --prompt-chunk 0 -o x.mlpackage".to_owned(),
         "convert --model good --seq-len 32 -o taken.mlpackage".to_owned(),
         "convert --model good --seq-len 32 -o taken.mlpackage --recipe int8-c".to_owned(),
         convert("--model good --minimum-deployment-target iOS17"),
@@ -376,9 +375,9 @@ fn a_dry_run_foretells_and_writes_nothing() {
     checkpoint(&sandbox, "good");
     let args = ["convert", "--model", "good", "--seq-len", "32", "-o", "x.mlpackage", "--dry-run"];
     let told = sandbox.run(&args).ends(0);
-    assert!(told.stdout.starts_with("164 parameters; expected: package "), "{}", told.stdout);
+    assert!(told.stdout.starts_with("188 parameters; expected: package "), "{}", told.stdout);
     let json = sandbox.run(&[&args[..], &["--format", "json"]].concat()).ends(0).json();
-    assert_eq!(json["parameters"], 164);
+    assert_eq!(json["parameters"], 188);
     assert_eq!(sandbox.entries(""), ["good"]);
 }
 
@@ -390,7 +389,7 @@ fn without_network_the_first_conversion_says_what_it_needs() {
     let args = ["convert", "--model", "good", "--seq-len", "32", "-o", "x.mlpackage"];
     let ran = sandbox.run(&args).ends(4);
     assert!(ran.stdout.is_empty());
-    let (last, before) = ran.stderr.trim_end().rsplit_once('\n').unwrap();
+    let (before, last) = ran.stderr.trim_end().rsplit_once('\n').unwrap();
     assert!(last.starts_with("hint: "), "{}", ran.stderr);
     assert!(before.lines().last().unwrap().starts_with("error: "), "{}", ran.stderr);
     assert_eq!(sandbox.entries(""), ["good"]);
