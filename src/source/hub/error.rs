@@ -93,7 +93,6 @@ impl Hint for Error {
             | Self::Status { .. }
             | Self::BadAnswer { .. }
             | Self::WrongSize { .. }
-            | Self::WrongDigest { .. }
             | Self::Locked { .. }
             | Self::Client { .. } => Blame::Environment,
             _ => Blame::Input,
