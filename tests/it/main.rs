@@ -9,4 +9,6 @@ mod evaluate;
 mod interp;
 mod layers;
 mod package;
+#[cfg(feature = "python")]
+mod pipeline;
 mod support;
