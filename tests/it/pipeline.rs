@@ -174,13 +174,9 @@ fn python_merged_adapters_equal_those_of_peft_within_one_rounding() {
     let sandbox = Sandbox::with_python();
     let python = embedded(&sandbox);
     let golden = |name: &str| root("goldens").join(name);
-    let none = Vec::new;
     let cases = [
-        ("lora", vec![golden("lora")], none(), AdapterMode::Branches),
-        ("rslora", vec![golden("rslora")], none(), AdapterMode::Branches),
-        ("both", vec![golden("lora"), golden("rslora")], none(), AdapterMode::Branches),
-        ("merge", none(), vec![golden("llm2vec")], AdapterMode::Merge),
-        ("branches", none(), vec![golden("llm2vec")], AdapterMode::Branches),
+        ("lora", vec![golden("lora")], vec![golden("llm2vec")], AdapterMode::Merge),
+        ("rslora", vec![golden("rslora")], Vec::new(), AdapterMode::Branches),
     ];
     let base = {
         let output = sandbox.path().join("base/base.mlpackage");
@@ -214,7 +210,7 @@ fn python_merged_adapters_equal_those_of_peft_within_one_rounding() {
         }
         // Other orders of summation in f32 end on the other side of a rounding once in a few thousand values.
         assert!(rounded * 500 < values, "{case}: {rounded} of {values} values differ");
-        assert_eq!(changed > 0, !poured.lora.is_empty(), "{case}: {changed} of the base changed");
+        assert!(changed > 0, "{case}: the base is as it was");
     }
 }
 
@@ -267,8 +263,11 @@ fn python_packages_say_what_the_source_model_says() {
     let all: Value =
         serde_json::from_slice(&fs_err::read(root("goldens/sentences.json")).unwrap()).unwrap();
     sandbox.write("sentences.json", json!(all.as_array().unwrap()[..4]).to_string());
-    sandbox
-        .write("prompts.json", json!(["In the beginning", "Velvet \\Vel\"vet\\, n."]).to_string());
+    sandbox.write(
+        "prompts.json",
+        json!(["In the beginning", "And the LORD said unto Moses,", "In computing, a compiler is"])
+            .to_string(),
+    );
     let verify = |package: &str, gates: &[&str]| {
         let measured = ["--prompts", "prompts.json", "--max-tokens", "8", "--sentences"];
         let reference = ["sentences.json", "--reference", model, "--format", "json"];
@@ -283,7 +282,7 @@ fn python_packages_say_what_the_source_model_says() {
         let found =
             verify(&package, &["--gate", "transcripts=1", "--gate", "cosine=0.999"]).ends(0);
         let found = &found.json()["measurements"];
-        assert_eq!(found["transcripts"]["equal"], 2, "{found}");
+        assert_eq!(found["transcripts"]["equal"], 3, "{found}");
         let cosine = found["similarity"]["minimum"]["value"].as_f64().unwrap();
         assert!(cosine >= 0.999, "{mode}: {cosine}");
 
@@ -438,7 +437,7 @@ fn python_a_killed_or_interrupted_conversion_leaves_no_half_package() {
 #[test]
 fn python_what_only_python_knows_is_refused_as_plainly() {
     let sandbox = Sandbox::with_python();
-    tiny(&sandbox, &[("unknown", "llama", ""), ("rotary", "llama", ""), ("bert", "bert", "")]);
+    tiny(&sandbox, &[("unknown", "llama", ""), ("rotary", "llama", "")]);
     for (folder, from, to) in [
         ("unknown", "\"model_type\": \"llama\"", "\"model_type\": \"mamba\""),
         (
@@ -454,7 +453,7 @@ fn python_what_only_python_knows_is_refused_as_plainly() {
     }
     let before = sandbox.entries("");
     let convert = |rest: &str| format!("convert --seq-len 32 -q -o x.mlpackage --model {rest}");
-    let lines = [convert("unknown"), convert("rotary"), convert("unknown --engine coremltools")];
+    let lines = [convert("unknown"), convert("rotary --engine coremltools")];
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let session = sandbox.session(&lines);
     assert_eq!(sandbox.entries(""), before);
