@@ -12,6 +12,7 @@ use super::pour::pour;
 use super::request::{AdapterMode, KvForm, Request};
 use super::table::{Facts, Placeholder, Table};
 use crate::base::cancel;
+use crate::base::fs::{PARTIAL, sweep_stale};
 use crate::base::progress::{Progress, Unit};
 use crate::package::{FileRecord, Model, Package};
 use crate::python::Interpreter;
@@ -193,7 +194,10 @@ struct Scratch {
 impl Scratch {
     fn new(request: &Request) -> Result<Self, ConvertError> {
         fs_err::create_dir_all(&request.tmp)?;
-        let mut dir = tempfile::TempDir::with_prefix_in("coremill-skeleton-", &request.tmp)?;
+        sweep_stale(&request.tmp)?;
+        // What a killed run leaves is known as half-written by its name; what is kept for a look is not hidden.
+        let prefix = if request.keep_tmp { "coremill-skeleton-" } else { PARTIAL };
+        let mut dir = tempfile::TempDir::with_prefix_in(prefix, &request.tmp)?;
         dir.disable_cleanup(request.keep_tmp);
         Ok(Self { dir })
     }

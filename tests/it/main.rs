@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails where it should")]
 
 mod bigram;
+mod cli;
 mod compress;
 mod evaluate;
 mod interp;
 mod layers;
 mod package;
+mod support;
