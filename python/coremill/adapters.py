@@ -97,7 +97,10 @@ class Adapter:
 
 
 def branch_placeholders(adapters: list[Adapter], module: torch.nn.Module, table) -> None:
-    """Gives every adapted linear of a skeleton its branches, as placeholders that name the adapter's tensors."""
+    """Gives every adapted linear of a skeleton its branches, as placeholders that name the adapter's tensors.
+
+    The sign of a branch that undoes an adapter is in the weights that are poured, not in the graph.
+    """
     for index, adapter in enumerate(adapters):
         adapter.refuse_branches()
         for path, keys in adapter.pairs.items():
@@ -108,14 +111,14 @@ def branch_placeholders(adapters: list[Adapter], module: torch.nn.Module, table)
             module.get_submodule(path).branches.append(Branch(made["lora_A"], made["lora_B"]))
 
 
-def branch_weights(adapters: list[Adapter], module: torch.nn.Module) -> None:
-    """Gives every adapted linear its branches with their weights, the scale multiplied into B."""
+def branch_weights(adapters: list[Adapter], module: torch.nn.Module, sign: float) -> None:
+    """Gives every adapted linear its branches with their weights, sign and scale multiplied into B."""
     for adapter in adapters:
         adapter.refuse_branches()
         tensors = load_file(adapter.file)
         for path, keys in adapter.pairs.items():
             lora_a, lora_b = (tensors[keys[part]].float() for part in ("lora_A", "lora_B"))
-            scaled = lora_b * adapter.scale(path, lora_a.shape[0])
+            scaled = lora_b * (sign * adapter.scale(path, lora_a.shape[0]))
             module.get_submodule(path).branches.append(Branch(lora_a, scaled))
 
 

@@ -17,6 +17,7 @@ _DEFAULTS = {
     "target": "iOS18",
     "functions": None,
     "encode_adapters": [],
+    "undo_adapters": [],
     "encode_mode": "branches",
     "compute_precision": "fp16",
     "merge_adapters": [],
@@ -44,7 +45,9 @@ def skeleton(fields: dict) -> dict:
         if name != "encode" or not request["encode_adapters"]:
             return plain
         merge = request["encode_mode"] == "merge"
-        return build.skeleton(checkpoint, request["seq_len"], table, request["encode_adapters"], merge)
+        # Beside shared weights stand the adapters of `encode`, then those that are taken out of the weights again.
+        adapters = request["encode_adapters"] + ([] if merge else request["undo_adapters"])
+        return build.skeleton(checkpoint, request["seq_len"], table, adapters, merge)
 
     written = _write(request, request["out"], known, model_of, table)
     return {"facts": known.as_dict(), "functions": written, "placeholders": table.entries}
@@ -60,15 +63,15 @@ def convert_full(fields: dict) -> dict:
     length, chat, encode = request["seq_len"], request["merge_adapters"], request["encode_adapters"]
 
     @functools.cache
-    def real(merged, branches):
-        return build.real(checkpoint, length, merged, branches)
+    def real(merged, branches=(), undone=()):
+        return build.real(checkpoint, length, merged, branches, undone)
 
     def model_of(name):
         if name != "encode" or not encode:
-            return real(tuple(chat), ())
+            return real(tuple(chat))
         if request["encode_mode"] == "merge":
-            return real((*chat, *encode), ())
-        return real(tuple(chat), tuple(encode))
+            return real(tuple(encode))
+        return real(tuple(chat), tuple(encode), tuple(request["undo_adapters"]))
 
     refuse_existing(request["out"])
     known = facts.gather(checkpoint)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempDir};
 
 /// The prefix of everything half-written; [`sweep_stale`] recognises it.
-const PARTIAL: &str = ".coremill-partial-";
+pub const PARTIAL: &str = ".coremill-partial-";
 
 /// Writes `bytes` to a sibling of `path` and renames it over `path`.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -16,6 +16,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         NamedTempFile::with_prefix_in(PARTIAL, &parent).map_err(|e| in_place(&e, path))?;
     file.write_all(bytes).map_err(|e| in_place(&e, path))?;
     file.as_file().sync_all().map_err(|e| in_place(&e, path))?;
+    open_permissions(file.path(), 0o644).map_err(|e| in_place(&e, path))?;
     file.persist(path).map_err(|e| in_place(&e.error, path))?;
     Ok(())
 }
@@ -55,12 +56,12 @@ impl Staging {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
             }
             let old = TempDir::with_prefix_in(PARTIAL, parent_of(&destination))?;
-            open_permissions(dir.path())?;
+            open_permissions(dir.path(), 0o755)?;
             fs_err::rename(&destination, old.path().join("old"))?;
             fs_err::rename(dir.keep(), &destination)?;
             return old.close();
         }
-        open_permissions(dir.path())?;
+        open_permissions(dir.path(), 0o755)?;
         fs_err::rename(dir.keep(), &destination)
     }
 }
@@ -130,15 +131,15 @@ fn in_place(error: &io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write `{}`: {error}", path.display()))
 }
 
-/// `tempfile` makes folders for the owner alone; an artifact is as readable as any other folder.
+/// `tempfile` makes files and folders for the owner alone; an artifact is as readable as any other.
 #[cfg(unix)]
-fn open_permissions(path: &Path) -> io::Result<()> {
+fn open_permissions(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 #[cfg(not(unix))]
-fn open_permissions(_path: &Path) -> io::Result<()> {
+fn open_permissions(_path: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
@@ -154,6 +155,19 @@ mod tests {
         fs_err::write(staging.path().join("x"), "1").unwrap();
         drop(staging);
         assert!(files_below(root.path()).unwrap().is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_written_can_be_read_by_others() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        write_atomic(&root.path().join("file"), b"1").unwrap();
+        Staging::begin(&root.path().join("folder")).unwrap().commit(false).unwrap();
+        for (name, want) in [("file", 0o644), ("folder", 0o755)] {
+            let mode = fs_err::metadata(root.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, want, "{name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What can be typed, as `clap` sees it; commands get it parsed, settings come from elsewhere.
 
+#![expect(clippy::doc_markdown, reason = "the texts are help on a terminal")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -130,10 +132,10 @@ pub struct SourceArgs {
 #[derive(Debug, Args)]
 pub struct ShapeArgs {
     /// Positions of the cache, and length of `encode`'s input.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seq_len: u64,
     /// Tokens that one call of `init` takes.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
     pub prompt_chunk: u64,
     /// How the key/value cache travels: `state` or `io`.
     #[arg(long, value_name = "FORM", default_value_t = KvForm::State)]
@@ -151,6 +153,7 @@ pub struct ShapeArgs {
 
 /// `convert`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct ConvertArgs {
     /// Where the model comes from.
     #[command(flatten)]
@@ -159,7 +162,7 @@ pub struct ConvertArgs {
     #[command(flatten)]
     pub shape: ShapeArgs,
     /// The package to write.
-    #[arg(long, short, value_name = "X.mlpackage")]
+    #[arg(long, short, value_name = "X.mlpackage", value_parser = package_path)]
     pub output: PathBuf,
     /// Replace the output if it exists.
     #[arg(long)]
@@ -199,6 +202,16 @@ pub struct ConvertArgs {
     pub dry_run: bool,
 }
 
+/// The place of a package, which Core ML knows by its extension.
+fn package_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.extension().is_some_and(|extension| extension == "mlpackage") {
+        Ok(path)
+    } else {
+        Err("a package's name ends in `.mlpackage`".to_owned())
+    }
+}
+
 /// What shares a palette.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -230,7 +243,7 @@ pub struct QuantizeArgs {
     #[arg(long, short, value_name = "RECIPE")]
     pub recipe: String,
     /// The package to write.
-    #[arg(long, short, value_name = "X.mlpackage")]
+    #[arg(long, short, value_name = "X.mlpackage", value_parser = package_path)]
     pub output: PathBuf,
     /// Replace the output if it exists.
     #[arg(long)]

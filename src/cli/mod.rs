@@ -35,7 +35,6 @@ pub fn main() -> ExitCode {
     // The first Ctrl-C asks for an orderly end; a second one ends the process.
     let handler = ctrlc::set_handler(|| {
         if cancel::requested() {
-            #[expect(clippy::exit, reason = "the user asked twice")]
             std::process::exit(130);
         }
         cancel::request();

@@ -18,6 +18,7 @@ pub(crate) struct Printer {
 /// Width assumed where stdout is no terminal.
 const DEFAULT_WIDTH: usize = 100;
 
+#[expect(clippy::unused_self, reason = "only who was given a printer prints")]
 impl Printer {
     pub(crate) fn new(format: Format, quiet: bool) -> Self {
         Self { format, quiet }

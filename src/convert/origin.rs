@@ -31,6 +31,8 @@ pub(super) enum Origin {
         module: String,
         /// Which factor.
         part: Part,
+        /// Whether it takes the adapter out of weights that have it merged.
+        negate: bool,
     },
 }
 
@@ -39,15 +41,16 @@ pub(super) enum Origin {
 pub(super) enum Key {
     /// What a tensor is made of, and whether it is transposed.
     Weight(Identity, bool),
-    /// Adapter, module and factor.
-    Factor(usize, String, Part),
+    /// Adapter, module, factor and sign.
+    Factor(usize, String, Part, bool),
 }
 
 impl Origin {
     /// The origin of `placeholder` in `function`.
     ///
     /// Chat adapters are merged into every weight but those of an `encode` that has weights of its own, which are the
-    /// base's with its own adapters: what LLM2Vec trained. The first adapters of `weights` are the chat adapters.
+    /// base's with its own adapters: what LLM2Vec trained. Where `encode` shares weights, branches past its own
+    /// adapters take the chat adapters out again. The first adapters of `weights` are the chat adapters.
     pub(super) fn of(
         placeholder: &Placeholder,
         function: &str,
@@ -60,11 +63,10 @@ impl Origin {
                 "lora_A" => Part::A,
                 _ => Part::B,
             };
-            return Ok(Self::Factor {
-                adapter: chat + factor.index,
-                module: factor.module.clone(),
-                part,
-            });
+            let own = request.llm2vec.len();
+            let negate = factor.index >= own;
+            let adapter = if negate { factor.index - own } else { chat + factor.index };
+            return Ok(Self::Factor { adapter, module: factor.module.clone(), part, negate });
         }
         let own_weights = function == "encode"
             && !request.llm2vec.is_empty()
@@ -94,7 +96,9 @@ impl Origin {
     pub(super) fn key(&self) -> Key {
         match self {
             Self::Weight { transpose, identity, .. } => Key::Weight(identity.clone(), *transpose),
-            Self::Factor { adapter, module, part } => Key::Factor(*adapter, module.clone(), *part),
+            Self::Factor { adapter, module, part, negate } => {
+                Key::Factor(*adapter, module.clone(), *part, *negate)
+            }
         }
     }
 
@@ -109,11 +113,10 @@ impl Origin {
             Self::Weight { tensor, transpose, adapters, .. } => {
                 weights.stream(&Pour { tensor, transpose: *transpose, adapters, out }, sink)?;
             }
-            Self::Factor { adapter, module, part } => {
-                weights.adapter_part(
-                    &AdapterPour { adapter: *adapter, module, part: *part, out },
-                    sink,
-                )?;
+            Self::Factor { adapter, module, part, negate } => {
+                let pour =
+                    AdapterPour { adapter: *adapter, module, part: *part, negate: *negate, out };
+                weights.adapter_part(&pour, sink)?;
             }
         }
         Ok(())

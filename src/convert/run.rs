@@ -9,9 +9,10 @@ use super::error::ConvertError;
 use super::join::join;
 use super::origin::Origin;
 use super::pour::pour;
-use super::request::{KvForm, Request};
+use super::request::{AdapterMode, KvForm, Request};
 use super::table::{Facts, Placeholder, Table};
 use crate::base::cancel;
+use crate::base::fs::{PARTIAL, sweep_stale};
 use crate::base::progress::{Progress, Unit};
 use crate::package::{FileRecord, Model, Package};
 use crate::python::Interpreter;
@@ -43,7 +44,7 @@ pub fn run(
     let weights = open(request)?;
     let scratch = Scratch::new(request)?;
     progress.begin("draw graph", None, Unit::Items);
-    let table = draw(request, python, scratch.path())?;
+    let table = draw(request, undone(request, &weights), python, scratch.path())?;
     progress.end();
     cancel::check()?;
 
@@ -108,7 +109,27 @@ pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
     Ok(())
 }
 
-fn draw(request: &Request, python: &Interpreter, out: &Path) -> Result<Table, ConvertError> {
+/// The chat adapters that `encode` takes out of the weights it shares, so that it works on the base that its own
+/// adapters were trained on: all of them, if each is nothing but low-rank products.
+fn undone<'a>(request: &'a Request, weights: &Weights) -> &'a [PathBuf] {
+    let shares = !request.llm2vec.is_empty() && request.encode_adapters == AdapterMode::Branches;
+    let mut chat = (0..request.lora.len()).map(|i| weights.adapter(i));
+    let plain = chat.all(|adapter| adapter.is_ok_and(Adapter::is_plain));
+    if shares && plain { &request.lora } else { &[] }
+}
+
+/// Whether the function `encode` works on the base alone, not on the base with the chat adapters merged.
+pub fn encodes_over_base(request: &Request) -> Result<bool, ConvertError> {
+    let undone = undone(request, &open(request)?).len();
+    Ok(request.encode_adapters == AdapterMode::Merge || undone == request.lora.len())
+}
+
+fn draw(
+    request: &Request,
+    undone: &[PathBuf],
+    python: &Interpreter,
+    out: &Path,
+) -> Result<Table, ConvertError> {
     // Without a list Python draws what the checkpoint has: `init` and `decode`, or `encode`.
     let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
     let answer = python.call(&json!({
@@ -121,6 +142,7 @@ fn draw(request: &Request, python: &Interpreter, out: &Path) -> Result<Table, Co
         "target": request.target,
         "functions": functions,
         "encode_adapters": request.llm2vec,
+        "undo_adapters": undone,
         "encode_mode": request.encode_adapters,
     }))?;
     Ok(serde_json::from_value(answer)?)
@@ -134,7 +156,7 @@ pub fn run_full(
     progress: &dyn Progress,
 ) -> Result<Converted, ConvertError> {
     check(request)?;
-    open(request)?;
+    let weights = open(request)?;
     let scratch = Scratch::new(request)?;
     let whole = scratch.path().join("whole.mlpackage");
     let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
@@ -150,6 +172,7 @@ pub fn run_full(
         "functions": functions,
         "merge_adapters": request.lora,
         "encode_adapters": request.llm2vec,
+        "undo_adapters": undone(request, &weights),
         "encode_mode": request.encode_adapters,
     }))?;
     progress.end();
@@ -159,7 +182,6 @@ pub fn run_full(
         .map_err(|error| ConvertError::Skeleton { function: "whole".to_owned(), error })?;
     let no_adapters = |_: &str, id: u64| Err(ConvertError::UnknownPlaceholder { id });
     let joined = super::join::copy(&package, &no_adapters)?;
-    let weights = open(request)?;
     let (model, files) = pour(joined, &weights, &request.output, request.replace, progress)?;
     Ok(Converted { path: request.output.clone(), model, files, facts })
 }
@@ -172,7 +194,10 @@ struct Scratch {
 impl Scratch {
     fn new(request: &Request) -> Result<Self, ConvertError> {
         fs_err::create_dir_all(&request.tmp)?;
-        let mut dir = tempfile::TempDir::with_prefix_in("coremill-skeleton-", &request.tmp)?;
+        sweep_stale(&request.tmp)?;
+        // What a killed run leaves is known as half-written by its name; what is kept for a look is not hidden.
+        let prefix = if request.keep_tmp { "coremill-skeleton-" } else { PARTIAL };
+        let mut dir = tempfile::TempDir::with_prefix_in(prefix, &request.tmp)?;
         dir.disable_cleanup(request.keep_tmp);
         Ok(Self { dir })
     }

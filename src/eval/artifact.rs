@@ -2,7 +2,7 @@
 //!
 //! Targets before iOS18 know no multifunction packages. Their artifact `X` stands as `X.init.mlpackage`,
 //! `X.decode.mlpackage` and `X.encode.mlpackage` beside each other, and is opened by the path `X.mlpackage`, at which
-//! nothing stands.
+//! nothing stands. A package of one function calls it `main`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,10 +43,7 @@ impl Artifact {
         let parts = parts(&path);
         if path.exists() || parts.is_empty() {
             let package = Package::open(&path)?;
-            let place = |role: Role| Place { package: 0, function: role.name().to_owned() };
-            let present = |role: &Role| package.program().functions.contains_key(role.name());
-            let places = Role::ALL.into_iter().filter(present).map(|role| (role, place(role)));
-            let places: BTreeMap<_, _> = places.collect();
+            let places = places_in(&package);
             return Self::new(path, vec![package], places);
         }
         let mut packages = Vec::new();
@@ -127,6 +124,20 @@ impl Artifact {
     pub fn tokenizer_folder(&self) -> PathBuf {
         self.path.with_file_name(format!("{}.tokenizer", self.name()))
     }
+}
+
+/// The functions of a package by their names, or the one function of an encoder's package, which is called `main`.
+fn places_in(package: &Package) -> BTreeMap<Role, Place> {
+    let functions = &package.program().functions;
+    let place = |role: Role, name: &str| (role, Place { package: 0, function: name.to_owned() });
+    let named = Role::ALL.into_iter().filter(|role| functions.contains_key(role.name()));
+    let mut places: BTreeMap<_, _> = named.map(|role| place(role, role.name())).collect();
+    if let (1, Some((name, function))) = (functions.len(), functions.first_key_value())
+        && function.block.outputs.iter().any(|output| output == "embedding")
+    {
+        places.extend([place(Role::Encode, name)]);
+    }
+    places
 }
 
 /// The packages of single functions that stand where `path` would.

@@ -21,15 +21,11 @@ There is no default.",
 
 fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict> {
     let decode = subject.measurements.latency.as_ref()?.decode.as_ref()?;
-    Some(match decode.p50 {
-        Some(median) => {
-            let mut verdict = exact(gate, median, threshold, "median decode step");
-            verdict.message = format!("{} (n = {})", verdict.message, decode.n);
-            verdict
-        }
-        None => {
-            let text = format!("n = {} supports no median of the decode step", decode.n);
-            bare(gate, Outcome::Inconclusive, threshold, text)
-        }
-    })
+    let Some(median) = decode.p50 else {
+        let text = format!("n = {} supports no median of the decode step", decode.n);
+        return Some(bare(gate, Outcome::Inconclusive, threshold, text));
+    };
+    let mut verdict = exact(gate, median, threshold, "median decode step");
+    verdict.message = format!("{} (n = {})", verdict.message, decode.n);
+    Some(verdict)
 }

@@ -83,12 +83,11 @@ pub(super) fn bare(gate: &Gate, outcome: Outcome, threshold: f64, message: Strin
 fn relation(gate: &Gate, value: f64, threshold: f64, holds: bool) -> String {
     let (shown, limit) = gate.unit.apart(value, threshold);
     let words = match (gate.side, holds) {
-        (Side::Below, true) => "is below",
+        (Side::Below, true) | (Side::AtLeast, false) => "is below",
         (Side::Below, false) => "is not below",
         (Side::AtMost, true) => "is at most",
         (Side::AtMost, false) => "is above",
         (Side::AtLeast, true) => "is at least",
-        (Side::AtLeast, false) => "is below",
     };
     format!("of {shown} {words} {limit}")
 }

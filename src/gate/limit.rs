@@ -94,7 +94,7 @@ impl Unit {
     /// Both numbers with as many digits as it takes to tell them apart, four at least.
     pub fn apart(self, a: f64, b: f64) -> (String, String) {
         let shown = |digits| (self.digits(a, digits), self.digits(b, digits));
-        if a == b {
+        if a.total_cmp(&b).is_eq() {
             return shown(4);
         }
         (4..17).map(shown).find(|(a, b)| a != b).unwrap_or_else(|| shown(17))
@@ -112,8 +112,7 @@ impl Unit {
         let factor = match (self, suffix.trim()) {
             (_, "") | (Self::Milliseconds, "ms") | (Self::Nats, "nats") | (Self::Bytes, "B") => 1.0,
             (Self::Ratio, "%") => 0.01,
-            (Self::Milliseconds, "s") => 1e3,
-            (Self::Bytes, "kB" | "KB") => 1e3,
+            (Self::Milliseconds, "s") | (Self::Bytes, "kB" | "KB") => 1e3,
             (Self::Bytes, "MB") => 1e6,
             (Self::Bytes, "GB") => 1e9,
             (Self::Bytes, "KiB") => f64::from(1 << 10),

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::signature::Signature;
 use super::{Artifact, SCHEMA_VERSION, compatible, functions};
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::base::fs::write_atomic;
 use crate::eval::results::{KvCache, Measurements, Perplexity, Similarity, Transcripts};
 use crate::gate::{self, Verdict};
@@ -230,6 +230,13 @@ impl Hint for ManifestError {
                 })
             }
             Self::Io(_) | Self::Json { .. } => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            _ => Blame::Input,
         }
     }
 }

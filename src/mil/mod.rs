@@ -1,6 +1,6 @@
 //! The typed program: functions, blocks, operations and values, free of protobuf.
 //!
-//! [`read`] and [`write`] turn Core ML's messages into these types and back; [`verify`] says whether a program hangs
+//! [`read`] and [`mod@write`] turn Core ML's messages into these types and back; [`verify`] says whether a program hangs
 //! together. Operations keep coremltools' names (`linear`, `constexpr_lut_to_dense`) and their arguments by name.
 
 mod blobs;

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::items::{AUTHOR, DATA, Items, MANIFEST, MODEL, WEIGHTS};
 use super::model::Model;
 use crate::base::digest;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::base::fs::Staging;
 use crate::blob::{Writer, WriterError, Written};
 
@@ -33,6 +33,14 @@ impl Hint for DraftError {
     fn hint(&self) -> Option<String> {
         matches!(self, Self::Exists { .. })
             .then(|| "pass `--force` to replace it, or choose another output".to_owned())
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            Self::Blob(_) => Blame::Environment,
+            Self::Exists { .. } => Blame::Input,
+        }
     }
 }
 

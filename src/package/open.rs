@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::items::{AUTHOR, DATA, Items, MANIFEST};
 use super::model::Model;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::blob::{Blob, Reader};
 use crate::mil::{BlobRef, Blobs, ConstError, Program, read::ReadError, verify::VerifyError};
 
@@ -67,6 +67,13 @@ impl Hint for PackageError {
                     .to_owned(),
             ),
             _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            _ => Blame::Input,
         }
     }
 }

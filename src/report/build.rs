@@ -2,6 +2,7 @@
 
 use super::{Failure, Origin, Reference, Report, SCHEMA_VERSION, Source, Status, Summary};
 use super::{Timings, Variant};
+use crate::manifest::Artifact;
 use crate::sweep::{self, Entry, Run};
 
 impl Report {
@@ -64,7 +65,7 @@ impl Variant {
             size_bytes: artifact.map(|a| a.size_bytes),
             weight_bytes: artifact.map(|a| a.weight_bytes),
             parameters: artifact.map(|a| a.parameters),
-            bits_per_weight: artifact.map(|a| a.bits_per_weight()),
+            bits_per_weight: artifact.map(Artifact::bits_per_weight),
             components: artifact.map(|a| a.components.clone()).unwrap_or_default(),
             measurements: entry
                 .measured

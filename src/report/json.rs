@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::{Report, SCHEMA_VERSION};
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 
 /// Why a report cannot be read.
 #[derive(Debug, Error)]
@@ -35,6 +35,13 @@ pub enum ReportError {
 impl Hint for ReportError {
     fn hint(&self) -> Option<String> {
         matches!(self, Self::Newer { .. }).then(|| "use a newer version of coremill".to_owned())
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            _ => Blame::Input,
+        }
     }
 }
 

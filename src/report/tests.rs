@@ -175,12 +175,16 @@ fn tables_fit_their_terminal() {
     }
 }
 
+/// One way to spoil a report.
+type Break = fn(&mut serde_json::Value);
+
 #[test]
 fn colour_comes_only_when_asked_for() {
+    let codes = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap();
     for width in [120, 40] {
         let text = table(&report(), width, true);
         assert!(text.contains("\x1b["), "{width}");
-        let plain = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap().replace_all(&text, "");
+        let plain = codes.replace_all(&text, "");
         assert_eq!(plain, table(&report(), width, false), "{width}");
     }
 }
@@ -221,7 +225,6 @@ fn reports_hold_to_the_published_schema() {
         let errors: Vec<_> = validator.iter_errors(report).map(|e| e.to_string()).collect();
         assert_eq!(errors, Vec::<String>::new());
     }
-    type Break = fn(&mut serde_json::Value);
     let breaks: &[(&str, Break)] = &[
         ("a status nobody knows", |r| r["variants"][0]["status"] = "good".into()),
         ("a size that is text", |r| r["variants"][0]["size_bytes"] = "5 MB".into()),

@@ -115,7 +115,7 @@ pub struct Variant {
     /// Weights of the model, each counted once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<u64>,
-    /// 8 × weight_bytes / parameters.
+    /// 8 × `weight_bytes` / `parameters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits_per_weight: Option<f64>,
     /// Bytes of the weights by component, where known.

@@ -12,7 +12,7 @@ use super::names;
 use super::safetensors::{self, Tensors};
 use super::tokenizer::{self, TokenizerFacts};
 use crate::base::digest;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 
 /// An open checkpoint. No weight has been read.
 #[derive(Debug)]
@@ -72,6 +72,14 @@ impl Hint for Error {
                 Some("pass the folder of a checkpoint, or a repository as OWNER/NAME".to_owned())
             }
             _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            Self::Weights(e) => e.blame(),
+            _ => Blame::Input,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::texts::{Sentence, TextError};
 use super::{Plan, Variant};
 use crate::base::cancel::{self, Cancelled};
 use crate::base::clock::Clock;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::base::fs::{sweep_stale, write_atomic};
 use crate::base::progress::Progress;
 use crate::base::{digest, fmt};
@@ -110,6 +110,15 @@ impl Hint for RunError {
             Self::Cancelled(e) => StageError::Cancelled(*e).hint(),
             Self::Stage { error, .. } => error.hint(),
             Self::Store(_) | Self::Text(_) | Self::Io(_) => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Cancelled(e) => e.blame(),
+            Self::Stage { error, .. } => error.blame(),
+            Self::Store(StoreError::Io(e)) | Self::Io(e) => e.blame(),
+            Self::Text(_) => Blame::Input,
         }
     }
 }

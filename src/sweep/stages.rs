@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::Variant;
 use crate::base::cancel::Cancelled;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Manifest};
@@ -115,6 +115,14 @@ impl Hint for StageError {
         match self {
             Self::Cancelled(_) => Some("run the same command again to go on from here".to_owned()),
             Self::Input { hint, .. } | Self::Failed { hint, .. } => hint.clone(),
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Cancelled(e) => e.blame(),
+            Self::Input { .. } => Blame::Input,
+            Self::Failed { .. } => Blame::Environment,
         }
     }
 }

@@ -61,6 +61,24 @@ impl Bigram {
 
     /// Writes the package.
     pub(crate) fn write(&self, path: &Path) {
+        Draft::begin(path, false).unwrap().finish(&self.package(), None).unwrap();
+    }
+
+    /// Writes a package of `encode` alone, which is then called `main`.
+    pub(crate) fn write_encoder(&self, path: &Path) {
+        let mut model = self.package();
+        let encode = model.program.functions.remove("encode").unwrap();
+        model.program.functions = BTreeMap::from([("main".to_owned(), encode)]);
+        let described = model.description.functions.pop().unwrap();
+        model.description = ModelDescription {
+            input: described.input,
+            output: described.output,
+            ..ModelDescription::default()
+        };
+        Draft::begin(path, false).unwrap().finish(&model, None).unwrap();
+    }
+
+    fn package(&self) -> Model {
         let head = "scores = linear(x=row, weight=head, bias=bias) : fp16 1 1 12
              logits = squeeze(x=scores, axes=#one) : fp16 1 12";
         let init = format!(
@@ -124,9 +142,8 @@ impl Bigram {
             let function = Function { inputs, opset, block, attributes: BTreeMap::new() };
             program.functions.insert(name.to_owned(), function);
         }
-        description.default_function_name = "init".to_owned();
-        let model = Model { specification_version: 9, description, program };
-        Draft::begin(path, false).unwrap().finish(&model, None).unwrap();
+        "init".clone_into(&mut description.default_function_name);
+        Model { specification_version: 9, description, program }
     }
 
     fn constants(&self) -> Vec<Op> {

@@ -44,7 +44,7 @@ fn every_scheme_takes_the_bits_it_says() {
         assert_eq!(audit.tensors.len(), 1, "{recipe}");
         assert!((audit.bits_per_weight - bits).abs() < 1e-9, "{recipe}: {}", audit.bits_per_weight);
         let text = coremill::mil::print::program(package.program());
-        assert_eq!(text.matches(&format!("= {kind}(")).count() >= 2, true, "{recipe}: {text}");
+        assert!(text.matches(&format!("= {kind}(")).count() >= 2, "{recipe}: {text}");
         if recipe == "fp16" {
             let weights = "Data/com.apple.CoreML/weights/weight.bin";
             let original = fixture("tiny_multifunction.mlpackage").join(weights);

@@ -7,7 +7,8 @@ use coremill::base::progress::Silent;
 use coremill::eval::results::Measurements;
 use coremill::eval::runtime::Interp;
 use coremill::eval::{
-    Artifact, Bench, EvalError, Plan, PromptPlan, Repeat, Sentence, TextPlan, Tokenizer, evaluate,
+    Artifact, Bench, Engine, EvalError, Plan, Prepared, PromptPlan, Reference as _, Repeat,
+    Sentence, TextPlan, Tokenizer, embed, evaluate,
 };
 use coremill::interp::Precision;
 
@@ -122,6 +123,20 @@ fn what_cannot_be_measured_says_why() {
 
     let absent = Artifact::open(Path::new("nowhere/x")).unwrap_err().to_string();
     assert_eq!(absent, "`nowhere/x.mlpackage` is no .mlpackage: it has no Manifest.json");
+}
+
+#[test]
+fn an_encoder_has_one_function_called_main() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.mlpackage");
+    Bigram::new().write_encoder(&path);
+    let artifact = Artifact::open(&path).unwrap();
+    assert!(artifact.layout().decoder.is_none());
+    let runtime = Interp { precision: Precision::Declared };
+    let engine = Engine::load(&artifact, &runtime, &FixedClock(0)).unwrap();
+    let sentence = Prepared { ids: vec![3, 1, 4], pool: vec![0, 1, 1] };
+    let want = Bigram::new().embed(std::slice::from_ref(&sentence)).unwrap();
+    assert_eq!(embed(&engine, &sentence).unwrap(), want[0]);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Integration tests, one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails where it should")]
+
 mod bigram;
+mod cli;
 mod compress;
 mod evaluate;
 mod interp;
 mod layers;
 mod package;
+mod support;

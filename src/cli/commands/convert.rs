@@ -58,7 +58,7 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
         packages.push(finished);
     }
     job.write_tokenizer(&sidecar(&args.output))?;
-    let seconds = (context.clock.elapsed() - started).as_secs_f64();
+    let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
 
     let (found, verdicts) = if args.profile_validate {
         validate(&args.output, &job, &recipe, &packages, context)?

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::context::Context;
 use crate::cli::failure::Failure;
 use crate::compress;
-use crate::convert::{AdapterMode, Facts, KvForm, Request, Target};
+use crate::convert::{self, AdapterMode, Facts, KvForm, Request, Target};
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest};
@@ -176,12 +176,16 @@ impl Job {
     }
 
     fn adapters(&self) -> Result<Vec<manifest::Adapter>, Failure> {
-        let (over, mode) = match self.encode_adapters {
-            AdapterMode::Branches if self.lora.is_empty() => {
-                (manifest::Over::Base, manifest::AdapterMode::Branches)
-            }
-            AdapterMode::Branches => (manifest::Over::BaseAndLora, manifest::AdapterMode::Branches),
-            AdapterMode::Merge => (manifest::Over::Base, manifest::AdapterMode::Merged),
+        let mode = match self.encode_adapters {
+            AdapterMode::Branches => manifest::AdapterMode::Branches,
+            AdapterMode::Merge => manifest::AdapterMode::Merged,
+        };
+        let nowhere = Path::new("");
+        let request = self.request(nowhere, false, nowhere, false);
+        let over = if self.llm2vec.is_empty() || convert::encodes_over_base(&request)? {
+            manifest::Over::Base
+        } else {
+            manifest::Over::BaseAndLora
         };
         let chat = self.lora.iter().map(|found| {
             (

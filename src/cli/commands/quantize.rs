@@ -21,7 +21,7 @@ pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
     let options = Options { search, replace: args.force };
     let started = context.clock.elapsed();
     let compressed = compress::run(&package, &recipe, &args.output, options, &*context.progress)?;
-    let seconds = (context.clock.elapsed() - started).as_secs_f64();
+    let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
     let size: u64 = compressed.files.iter().map(|f| f.size).sum();
     let bytes: u64 = compressed.tensors.iter().map(|t| t.bytes).sum();
     let elements: u64 = compressed.tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum();

@@ -20,7 +20,7 @@ use crate::convert::{self, AdapterMode, KvForm};
 use crate::eval::reference::Reference;
 use crate::eval::results::Measurements;
 use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
-use crate::gate::{self, Verdict};
+use crate::gate::Verdict;
 use crate::manifest::{Artifact, Manifest};
 use crate::package::Package;
 use crate::quant::Search;
@@ -58,13 +58,7 @@ pub(super) fn run(args: &SweepArgs, context: &Context) -> Outcome {
     for warning in &expected.warnings {
         context.printer.warn(warning);
     }
-    let work = Work {
-        spec: &spec,
-        job: &job,
-        plan: plan(&spec)?,
-        reference: against(&job, context)?,
-        context,
-    };
+    let work = Work { job: &job, plan: plan(&spec)?, reference: against(&job, context)?, context };
     let finished = sweep::run(&spec, &work, &context.clock, &*context.progress)?;
     let origin = report::Origin {
         tool: job::tool(context)?,
@@ -82,17 +76,7 @@ pub(super) fn run(args: &SweepArgs, context: &Context) -> Outcome {
     let table = report::table(&drawn, context.printer.width(), context.printer.colored());
     context.printer.answer(&drawn, &table)?;
     context.printer.note(&format!("report: {}", place.display()));
-    Ok(exit_code(&drawn))
-}
-
-/// 1 if a variant fails a gate, else 4 if one could not be made, else 3 if one is inconclusive or invalid.
-fn exit_code(drawn: &Report) -> u8 {
-    let verdicts: Vec<Verdict> = drawn.variants.iter().flat_map(|v| v.verdicts.clone()).collect();
-    match gate::exit_code(&verdicts) {
-        1 => 1,
-        _ if drawn.summary.error > 0 => Blame::Environment.exit_code(),
-        code => code,
-    }
+    Ok(drawn.exit_code())
 }
 
 fn planned(spec: &Spec, expected: &convert::Preflight, context: &Context) -> Outcome {
@@ -217,7 +201,6 @@ fn environment() -> BTreeMap<String, String> {
 
 /// The stages of a sweep, done by the layers of this program.
 struct Work<'a, R> {
-    spec: &'a Spec,
     job: &'a Job,
     plan: Plan,
     reference: R,

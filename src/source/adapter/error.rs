@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::source::safetensors;
 
 /// What is wrong with an adapter, and where.
@@ -119,6 +119,14 @@ impl Hint for Error {
                 Some("the adapter was saved before it was trained; leave it out or pass the trained one".to_owned())
             }
             _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            Self::Tensors(e) => e.blame(),
+            _ => Blame::Input,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 
 /// Why a repository cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -83,5 +83,20 @@ impl Hint for Error {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            Self::Cancelled(e) => e.blame(),
+            Self::Network { .. }
+            | Self::Status { .. }
+            | Self::BadAnswer { .. }
+            | Self::WrongSize { .. }
+            | Self::WrongDigest { .. }
+            | Self::Locked { .. }
+            | Self::Client { .. } => Blame::Environment,
+            _ => Blame::Input,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::source::dtype::Dtype;
 
 /// What is wrong with the files of a checkpoint, and where.
@@ -76,6 +76,13 @@ impl Hint for Error {
                     .to_owned(),
             ),
             _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Io(e) => e.blame(),
+            _ => Blame::Input,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::source::{adapter, safetensors};
 
 /// Why a weight cannot be poured.
@@ -41,6 +41,16 @@ impl Hint for Error {
                     .to_owned(),
             ),
             _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Tensors(e) => e.blame(),
+            Self::Adapter(e) => e.blame(),
+            Self::Cancelled(e) => e.blame(),
+            Self::Sink { error, .. } => error.blame(),
+            _ => Blame::Input,
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct AdapterPour<'a> {
     pub module: &'a str,
     /// Which factor.
     pub part: Part,
+    /// Whether `lora_B` gets the opposite sign: such a branch takes a merged adapter out again.
+    pub negate: bool,
     /// Element type of the output.
     pub out: Float,
 }
@@ -166,6 +168,7 @@ impl Weights {
         let (adapter, branch) = self.branch(pour)?;
         let (tensor, scale) = match pour.part {
             Part::A => (&branch.pair.a, 1.0),
+            Part::B if pour.negate => (&branch.pair.b, -branch.scale as f32),
             Part::B => (&branch.pair.b, branch.scale as f32),
         };
         let mut values = adapter.tensors().read_f32(tensor)?;

@@ -136,7 +136,7 @@ fn branches_come_scaled_and_by_any_name() {
     let weights =
         open(&goldens().join("llama"), &[&goldens().join("bare"), &goldens().join("rslora")]);
     let part = |adapter, module, part| {
-        let pour = AdapterPour { adapter, module, part, out: Float::F32 };
+        let pour = AdapterPour { adapter, module, part, negate: false, out: Float::F32 };
         let shape = weights.adapter_part_shape(&pour).unwrap();
         let mut bytes = Vec::new();
         let sink = &mut |b: &[u8]| {
@@ -167,6 +167,7 @@ fn branches_come_scaled_and_by_any_name() {
         adapter: 0,
         module: "layers.1.self_attn.k_proj",
         part: Part::A,
+        negate: false,
         out: Float::F16,
     });
     let error = error.unwrap_err().to_string();

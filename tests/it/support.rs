@@ -1,0 +1,185 @@
+//! Runs the binary in a folder of its own and shows what came of it: exit code, stdout, stderr.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use regex::Regex;
+
+/// A folder to run commands in, gone at the end.
+pub(crate) struct Sandbox {
+    dir: tempfile::TempDir,
+    /// The cache, home and search path of the commands; the machine's own where Python is needed.
+    surroundings: Surroundings,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Surroundings {
+    Bare,
+    Machine,
+}
+
+impl Sandbox {
+    /// Commands that know nothing of this machine: no network, no search path, an empty cache.
+    pub(crate) fn bare() -> Self {
+        Self::new(Surroundings::Bare)
+    }
+
+    /// Commands with this machine's Python environment, which the first of them makes if there is none.
+    #[cfg(feature = "python")]
+    pub(crate) fn with_python() -> Self {
+        Self::new(Surroundings::Machine)
+    }
+
+    fn new(surroundings: Surroundings) -> Self {
+        let dir = tempfile::TempDir::with_prefix("coremill-it-").unwrap();
+        for folder in ["work", "home"] {
+            fs_err::create_dir(dir.path().join(folder)).unwrap();
+        }
+        Self { dir, surroundings }
+    }
+
+    /// The folder that commands run in.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    /// Writes a file below the folder, its parents made.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path().join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, content).unwrap();
+    }
+
+    /// What stands in the folder, hidden things too, in order.
+    pub(crate) fn entries(&self, folder: &str) -> Vec<String> {
+        let Ok(listed) = fs_err::read_dir(self.path().join(folder)) else { return Vec::new() };
+        let name = |entry: std::io::Result<fs_err::DirEntry>| {
+            entry.unwrap().file_name().to_string_lossy().into_owned()
+        };
+        let mut names: Vec<_> = listed.map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// The command `coremill ARGS`, not yet started.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coremill"));
+        command.args(args).current_dir(self.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
+        for name in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"] {
+            command.env_remove(name);
+        }
+        if self.surroundings == Surroundings::Bare {
+            command
+                .env("HOME", self.dir.path().join("home"))
+                .env("COREMILL_CACHE_DIR", self.dir.path().join("cache"))
+                .env("COREMILL_OFFLINE", "1")
+                .env("HF_ENDPOINT", "http://127.0.0.1:9")
+                .env_remove("COREMILL_PYTHON");
+        }
+        command
+    }
+
+    /// Runs `coremill ARGS`.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        Ran::of(&self.command(args).output().unwrap())
+    }
+
+    /// Runs `coremill LINE`, arguments apart by spaces, and shows line and outcome.
+    pub(crate) fn show(&self, line: &str) -> String {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        format!("$ coremill {line}\n{}", self.plain(&self.run(&args).shown()))
+    }
+
+    /// The lines one after the other, as a session at a terminal.
+    pub(crate) fn session(&self, lines: &[&str]) -> String {
+        lines.iter().map(|line| self.show(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// `text` without what differs between runs and machines.
+    pub(crate) fn plain(&self, text: &str) -> String {
+        let mut text = text.replace(&self.path().display().to_string(), "[WORK]");
+        text = text.replace(&self.dir.path().display().to_string(), "[TMP]");
+        text = text.replace(env!("CARGO_MANIFEST_DIR"), "[ROOT]");
+        for (pattern, with) in FILTERS {
+            text = Regex::new(pattern).unwrap().replace_all(&text, *with).into_owned();
+        }
+        text
+    }
+}
+
+/// Durations, the version, and the column padding that depends on them.
+const FILTERS: &[(&str, &str)] = &[
+    (r"\b\d+(\.\d+)? (ms|µs|s)\b", "[TIME]"),
+    (r#""seconds": [0-9.e-]+"#, r#""seconds": [TIME]"#),
+    (concat!("coremill ", env!("CARGO_PKG_VERSION")), "coremill [VERSION]"),
+    (r"(?m)[ \t]+$", ""),
+];
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("output is UTF-8");
+        Self {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    /// Fails unless the command ended with `code`.
+    #[track_caller]
+    pub(crate) fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Stdout, which must be one JSON value and nothing else.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
+    }
+
+    fn shown(&self) -> String {
+        let mut out = format!("exit code: {}\n", self.code.expect("ended by itself"));
+        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !text.is_empty() {
+                out.push_str(&format!("----- {name}\n{}\n", text.trim_end_matches('\n')));
+            }
+        }
+        out
+    }
+}
+
+/// A path below this repository.
+pub(crate) fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Copies a folder with everything in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    for file in coremill::base::fs::files_below(from).unwrap() {
+        let target = to.join(&file);
+        fs_err::create_dir_all(target.parent().unwrap()).unwrap();
+        fs_err::copy(from.join(&file), target).unwrap();
+    }
+}
+
+/// Tensors as a safetensors file: name, shape, values as f32.
+pub(crate) fn safetensors(tensors: &[(&str, &[usize], &[f32])]) -> Vec<u8> {
+    use safetensors::tensor::{Dtype, TensorView};
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, _, values)| values.iter().flat_map(|x| x.to_le_bytes()).collect())
+        .collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        ((*name).to_owned(), TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
