@@ -34,7 +34,9 @@ pub(crate) fn round(values: &mut [f32]) {
         }
         return;
     }
-    values.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
+    for v in values {
+        *v = f16::from_f32(*v).to_f32();
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -81,7 +83,9 @@ mod x86 {
                 _mm256_storeu_ps(run.as_mut_ptr(), _mm256_cvtph_ps(halves));
             }
         }
-        rest.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
+        for v in rest {
+            *v = f16::from_f32(*v).to_f32();
+        }
     }
 }
 

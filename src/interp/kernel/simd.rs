@@ -8,7 +8,6 @@ macro_rules! quick {
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) {
             #[inline(always)]
-            #[expect(clippy::inline_always, reason = "code is compiled for the function it is inlined into")]
             fn body($($arg: $ty),*) $body
 
             #[cfg(target_arch = "x86_64")]
@@ -43,7 +42,9 @@ pub(crate) fn map(values: &mut [f32], f: impl Fn(f32) -> f32) {
         }
         return;
     }
-    values.iter_mut().for_each(|v| *v = f(*v));
+    for v in values {
+        *v = f(*v);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -56,7 +57,6 @@ fn map_avx2(values: &mut [f32], f: impl Fn(f32) -> f32) {
 
 /// eˣ within 2 units in the last place: 2ⁿ · p(r) with |r| ≤ ln 2 / 2.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "a call inside a loop keeps it from being vectorised")]
 pub(crate) fn exp(x: f32) -> f32 {
     /// 1.5 · 2²³: adding it rounds to a whole number in the low bits.
     const ROUND: f32 = 12_582_912.0;
