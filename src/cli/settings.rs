@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// What the environment says, beside the arguments.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only the hub asks for some of it"))]
 pub(crate) struct Settings {
     /// Where the Python environment, downloads and references are kept.
     pub(crate) cache_dir: PathBuf,

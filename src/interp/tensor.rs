@@ -8,10 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 use zerocopy::{FromBytes, Immutable, IntoBytes as _, KnownLayout};
 
 use super::error::OpError;
+use super::kernel::fp16;
 use crate::blob::Blob;
 use crate::mil::DType;
 
@@ -179,7 +179,7 @@ impl Tensor {
     pub fn to_f32(&self) -> Option<Vec<f32>> {
         Some(match self.carrier() {
             Slice::F32(v) => v.to_vec(),
-            Slice::F16(v) => v.to_f32_vec(),
+            Slice::F16(v) => fp16::to_f32_vec(v),
             Slice::I32(v) => v.iter().map(|&i| i as f32).collect(),
             Slice::Bool(v) => v.iter().map(|&b| f32::from(u8::from(b))).collect(),
             Slice::Str(_) => return None,
@@ -251,7 +251,7 @@ impl Tensor {
     pub(crate) fn f32s(&self) -> Result<Cow<'_, [f32]>, OpError> {
         match self.carrier() {
             Slice::F32(v) => Ok(Cow::Borrowed(v)),
-            Slice::F16(v) => Ok(Cow::Owned(v.to_f32_vec())),
+            Slice::F16(v) => Ok(Cow::Owned(fp16::to_f32_vec(v))),
             _ => Err(self.not("floats")),
         }
     }

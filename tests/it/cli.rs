@@ -483,7 +483,8 @@ fn weight(package: &coremill::package::Package) -> Vec<f32> {
     let mut found = Vec::new();
     coremill::mil::edit::for_each_op(package.program(), &mut |_, op| {
         let value = op.const_value().filter(|v| v.as_blob().is_some());
-        let shape = value.and_then(|v| v.ty.as_tensor()).and_then(|t| t.fixed_shape());
+        let shape =
+            value.and_then(|v| v.ty.as_tensor()).and_then(coremill::mil::TensorType::fixed_shape);
         if let (Some(value), Some([32, 64])) = (value, shape.as_deref()) {
             let blobs = package.blobs();
             let mut mapped = None;

@@ -8,6 +8,8 @@ mod compress;
 mod evaluate;
 mod interp;
 mod layers;
+#[cfg(feature = "python")]
+mod minilm;
 mod package;
 #[cfg(feature = "python")]
 mod pipeline;

@@ -1,5 +1,6 @@
 //! Runs the binary in a folder of its own and shows what came of it: exit code, stdout, stderr.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -15,6 +16,7 @@ pub(crate) struct Sandbox {
 #[derive(Clone, Copy, PartialEq)]
 enum Surroundings {
     Bare,
+    #[cfg(feature = "python")]
     Machine,
 }
 
@@ -150,7 +152,7 @@ impl Ran {
         let mut out = format!("exit code: {}\n", self.code.expect("ended by itself"));
         for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !text.is_empty() {
-                out.push_str(&format!("----- {name}\n{}\n", text.trim_end_matches('\n')));
+                writeln!(out, "----- {name}\n{}", text.trim_end_matches('\n')).unwrap();
             }
         }
         out

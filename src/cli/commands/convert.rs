@@ -13,23 +13,25 @@ use super::verify::judged;
 use super::{HOLDS, Outcome};
 use crate::base::clock::Clock as _;
 use crate::base::fmt;
+use crate::base::fs::PARTIAL;
 use crate::cli::args::{ConvertArgs, Engine, PaletteGranularity, ShapeArgs, SourceArgs};
 use crate::cli::failure::Failure;
 use crate::compress::{self, Options, Recipe};
-use crate::convert::{self, Converted, Preflight};
+use crate::convert::{self, ComputeUnits, Converted, Preflight};
 use crate::eval::results::Measurements;
 use crate::eval::{Plan, Repeat};
 use crate::gate::{self, Gates, Subject, Verdict};
 use crate::manifest::{Artifact, manifest_path};
 use crate::package::{FileRecord, Package};
-use crate::quant::Search;
+use crate::quant::{Scheme, Search, TableGranularity};
 
 pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let recipe = recipe(args)?;
+    check_groups(&recipe, args.shape.compute_units)?;
     let job = job_of(&args.source, &args.shape, context)?;
     let tmp = args.tmp.clone().unwrap_or_else(|| folder_of(&args.output));
     let compressing = !recipe.is_plain();
-    let staging = tempfile::TempDir::with_prefix_in(".coremill-partial-", folder_made(&tmp)?)?;
+    let staging = tempfile::TempDir::with_prefix_in(PARTIAL, folder_made(&tmp)?)?;
     let plain =
         if compressing { staging.path().join("fp16.mlpackage") } else { args.output.clone() };
     let request = job.request(&plain, args.force, &tmp, !args.clean_tmp);
@@ -231,6 +233,27 @@ fn recipe(args: &ConvertArgs) -> Result<Recipe, Failure> {
         rules.push(format!("{}={}", component.trim(), scheme(bits.trim())));
     }
     Ok(rules.join(",").parse()?)
+}
+
+/// The sizes of palette groups that the Neural Engine and the GPU take.
+const GROUP_SIZES: [usize; 4] = [8, 16, 32, 64];
+
+/// Refuses groups that the processors meant cannot take.
+fn check_groups(recipe: &Recipe, units: ComputeUnits) -> Result<(), Failure> {
+    for (_, scheme) in recipe.rules() {
+        if let Scheme::Palettize { granularity: TableGranularity::PerGroupedChannel(n), .. } =
+            scheme
+            && units != ComputeUnits::CpuOnly
+            && !GROUP_SIZES.contains(n)
+        {
+            let fact = format!(
+                "`{scheme}` has groups of {n} channels, which compute units {units} do not take"
+            );
+            return Err(Failure::input(fact)
+                .hint("group sizes are 8, 16, 32 and 64; any with `--compute-units CPU_ONLY`"));
+        }
+    }
+    Ok(())
 }
 
 fn told(expected: &Preflight) -> String {

@@ -1,9 +1,9 @@
 //! Scaled dot-product attention of one head: softmax(q·kᵀ·scale + mask)·v, everything in f32 until the end.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 
 use super::dot::{axpy, dot, dot_f16};
+use super::fp16;
 use super::gemm::{Matrix, multiply};
 use super::simd::{exp, quick};
 
@@ -46,7 +46,7 @@ impl Rows<'_> {
             Self::F32(v) => out.extend_from_slice(&v[from..to]),
             Self::F16(v) => {
                 out.resize(to - from, 0.0);
-                v[from..to].convert_to_f32_slice(out);
+                fp16::to_f32(&v[from..to], out);
             }
         }
     }
@@ -146,35 +146,34 @@ pub(crate) fn head(
     }
 }
 
-/// exp(x − max) / Σ, in place.
-pub(crate) fn softmax(row: &mut [f32]) {
-    quick(|| softmax_loops(row));
-}
-
-#[inline]
-fn softmax_loops(row: &mut [f32]) {
-    /// Independent running values, so that steps do not wait for each other.
-    const LANES: usize = 16;
-    let (runs, rest) = row.as_chunks::<LANES>();
-    let mut most = [f32::NEG_INFINITY; LANES];
-    for run in runs {
-        for (m, &x) in most.iter_mut().zip(run) {
-            *m = if x > *m { x } else { *m };
+quick! {
+    /// exp(x − max) / Σ, in place.
+    pub(crate) fn softmax(row: &mut [f32]) {
+        /// Independent running values, so that steps do not wait for each other.
+        const LANES: usize = 16;
+        let (runs, rest) = row.as_chunks::<LANES>();
+        let mut most = [f32::NEG_INFINITY; LANES];
+        for run in runs {
+            for lane in 0..LANES {
+                most[lane] = if run[lane] > most[lane] { run[lane] } else { most[lane] };
+            }
         }
-    }
-    let max = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    for x in row.iter_mut() {
-        *x = exp(*x - max);
-    }
-    let (runs, rest) = row.as_chunks::<LANES>();
-    let mut sums = [0.0_f32; LANES];
-    for run in runs {
-        sums.iter_mut().zip(run).for_each(|(s, &x)| *s += x);
-    }
-    let sum: f64 = sums.iter().chain(rest).map(|&s| f64::from(s)).sum();
-    let factor = (1.0 / sum) as f32;
-    for x in row {
-        *x *= factor;
+        let max = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+        for x in row.iter_mut() {
+            *x = exp(*x - max);
+        }
+        let (runs, rest) = row.as_chunks::<LANES>();
+        let mut sums = [0.0_f32; LANES];
+        for run in runs {
+            for lane in 0..LANES {
+                sums[lane] += run[lane];
+            }
+        }
+        let sum: f64 = sums.iter().chain(rest).map(|&s| f64::from(s)).sum();
+        let factor = (1.0 / sum) as f32;
+        for x in row {
+            *x *= factor;
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! The plain forms are the reference; the others use what the processor has, found at run time.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt as _;
+
+use super::fp16;
 
 /// Independent sums, so that additions do not wait for each other.
 const LANES: usize = 32;
@@ -34,7 +35,7 @@ pub(crate) fn dot_f16(a: &[f16], b: &[f32]) -> f32 {
     let mut sum = 0.0;
     for (a, b) in a.chunks(run.len()).zip(b.chunks(run.len())) {
         let run = &mut run[..a.len()];
-        a.convert_to_f32_slice(run);
+        fp16::to_f32(a, run);
         sum += dot(run, b);
     }
     sum
@@ -61,24 +62,32 @@ fn dot_plain(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m128i, _mm_loadu_si128, _mm256_add_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps,
+        __m128i, __m256, _mm_loadu_si128, _mm256_add_ps, _mm256_cvtph_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
 
     use half::f16;
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-        let (a_runs, a_rest) = a.as_chunks::<{ super::LANES }>();
-        let (b_runs, b_rest) = b.as_chunks::<{ super::LANES }>();
-        let mut sums = [0.0_f32; super::LANES];
+        let (a_runs, a_rest) = a.as_chunks::<32>();
+        let (b_runs, b_rest) = b.as_chunks::<32>();
+        let mut sums = [_mm256_setzero_ps(); 4];
         for (a, b) in a_runs.iter().zip(b_runs) {
-            for ((s, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-                *s = a.mul_add(b, *s);
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                #[expect(unsafe_code, reason = "unaligned loads take pointers")]
+                // SAFETY: eight elements from `lane * 8` on lie inside the arrays of 32.
+                let (x, y) = unsafe {
+                    (
+                        _mm256_loadu_ps(a.as_ptr().add(lane * 8)),
+                        _mm256_loadu_ps(b.as_ptr().add(lane * 8)),
+                    )
+                };
+                *sum = _mm256_fmadd_ps(x, y, *sum);
             }
         }
         let rest: f32 = a_rest.iter().zip(b_rest).map(|(&a, &b)| a * b).sum();
-        sums.iter().sum::<f32>() + rest
+        total(sums) + rest
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -103,6 +112,12 @@ mod x86 {
                 *sum = _mm256_fmadd_ps(_mm256_cvtph_ps(halves), floats, *sum);
             }
         }
+        let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, &b)| a.to_f32() * b).sum();
+        total(sums) + rest
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn total(sums: [__m256; 4]) -> f32 {
         let both = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
         let mut lanes = [0.0_f32; 8];
         #[expect(unsafe_code, reason = "an unaligned store takes a pointer")]
@@ -110,8 +125,7 @@ mod x86 {
         unsafe {
             _mm256_storeu_ps(lanes.as_mut_ptr(), both);
         }
-        let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, &b)| a.to_f32() * b).sum();
-        lanes.iter().sum::<f32>() + rest
+        lanes.iter().sum()
     }
 }
 

@@ -3,7 +3,9 @@
 pub(crate) mod attention;
 pub(crate) mod broadcast;
 pub(crate) mod dot;
+pub(crate) mod fp16;
 pub(crate) mod gemm;
+pub(crate) mod lookup;
 pub(crate) mod product;
 pub(crate) mod round;
 pub(crate) mod simd;

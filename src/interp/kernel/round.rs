@@ -1,9 +1,9 @@
 //! Rounding to a declared type: to the nearest value it has, ties to even, overflow to infinity.
 
-use half::slice::HalfFloatSliceExt as _;
-use half::{bf16, f16};
+use half::bf16;
 use rayon::prelude::*;
 
+use super::fp16;
 use crate::mil::DType;
 
 /// Elements handled by one thread at a time.
@@ -12,7 +12,7 @@ const PIECE: usize = 1 << 14;
 /// Rounds every element to the values that `dtype` has.
 pub(crate) fn to(dtype: DType, values: &mut [f32]) {
     let round: fn(&mut [f32]) = match dtype {
-        DType::F16 => to_f16,
+        DType::F16 => fp16::round,
         DType::Bf16 => |piece| piece.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32()),
         _ => return,
     };
@@ -23,17 +23,9 @@ pub(crate) fn to(dtype: DType, values: &mut [f32]) {
     }
 }
 
-fn to_f16(values: &mut [f32]) {
-    let mut halves = [f16::ZERO; 256];
-    for piece in values.chunks_mut(halves.len()) {
-        let halves = &mut halves[..piece.len()];
-        halves.convert_from_f32_slice(piece);
-        halves.convert_to_f32_slice(piece);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use half::f16;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,26 +1,62 @@
 //! Loops compiled twice: for any processor, and for one with AVX2; and an `exp` that such loops can vectorise.
 
-/// Runs `f` compiled for what this processor has.
+/// Defines a function whose body is compiled twice, and the form that fits this processor is run.
 ///
 /// Multiplications and additions are never fused, so that results are the same either way.
-pub(crate) fn quick<R>(f: impl FnOnce() -> R) -> R {
+macro_rules! quick {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn wide($($arg: $ty),*) {
+                    body($($arg),*);
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    #[expect(unsafe_code, reason = "a function that needs processor features")]
+                    // SAFETY: the feature was found on this processor.
+                    unsafe {
+                        wide($($arg),*);
+                    }
+                    return;
+                }
+            }
+            body($($arg),*);
+        }
+    };
+}
+pub(crate) use quick;
+
+/// Replaces every value `v` by `f(v)`; `f` should be small enough to be inlined.
+pub(crate) fn map(values: &mut [f32], f: impl Fn(f32) -> f32) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         #[expect(unsafe_code, reason = "a function that needs processor features")]
         // SAFETY: the feature was found on this processor.
-        return unsafe { with_avx2(f) };
+        unsafe {
+            map_avx2(values, f);
+        }
+        return;
     }
-    f()
+    for v in values {
+        *v = f(*v);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
-    f()
+fn map_avx2(values: &mut [f32], f: impl Fn(f32) -> f32) {
+    for v in values {
+        *v = f(*v);
+    }
 }
 
 /// eˣ within 2 units in the last place: 2ⁿ · p(r) with |r| ≤ ln 2 / 2.
-#[inline]
+#[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     /// 1.5 · 2²³: adding it rounds to a whole number in the low bits.
     const ROUND: f32 = 12_582_912.0;
@@ -88,7 +124,8 @@ mod tests {
     #[test]
     fn both_compilations_agree() {
         let x: Vec<f32> = (0..1000).map(|i| i as f32 * 0.17 - 90.0).collect();
-        let quick: Vec<f32> = quick(|| x.iter().map(|&v| exp(v)).collect());
+        let mut quick = x.clone();
+        map(&mut quick, exp);
         let plain: Vec<f32> = x.iter().map(|&v| exp(v)).collect();
         assert_eq!(quick, plain);
     }

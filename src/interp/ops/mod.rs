@@ -23,7 +23,7 @@ mod transformers;
 use rayon::prelude::*;
 
 use super::error::OpError;
-use super::kernel::simd::quick;
+use super::kernel::simd::map;
 use super::run::{Kernel, Run};
 use super::site::Site;
 use super::tensor::Tensor;
@@ -263,7 +263,7 @@ fn map_f32(
         copy.extend_from_slice(&run.get(x).f32s()?);
         copy
     };
-    let each = |piece: &mut [f32]| quick(|| piece.iter_mut().for_each(|v| *v = f(*v)));
+    let each = |piece: &mut [f32]| map(piece, &f);
     if values.len() <= PIECE {
         each(&mut values);
     } else {

@@ -5,6 +5,7 @@
 use super::{Packed, Shared, Stored, by_row};
 use crate::interp::error::OpError;
 use crate::interp::kernel::round;
+use crate::interp::kernel::simd::quick;
 use crate::mil::DType;
 
 /// A linearly quantized constant.
@@ -64,9 +65,8 @@ impl Stored for Blockwise {
                 .iter()
                 .enumerate()
                 .fold(0, |cell, (axis, &c)| cell * self.grid[axis] + c / self.block[axis]);
-            let first = column / block;
-            let n = (column + out.len()).div_ceil(block) - first;
-            let cell = cell * self.grid[last] + first;
+            let n = (column + out.len()).div_ceil(block) - column / block;
+            let cell = cell * self.grid[last] + column / block;
             scales.resize(n, 0.0);
             self.scale.fill(cell, &mut scales);
             offsets.clear();
@@ -74,23 +74,42 @@ impl Stored for Blockwise {
             if let Some(offset) = &self.offset {
                 offset.fill(cell, &mut offsets);
             }
-            let mut done = 0;
-            for (&scale, &offset) in scales.iter().zip(&offsets) {
-                let run = (block - (column + done) % block).min(out.len() - done);
-                let out = &mut out[done..done + run];
-                for o in out.iter_mut() {
-                    *o -= offset;
-                }
-                if fractional {
-                    round::to(self.dtype, out);
-                }
-                for o in out {
-                    *o *= scale;
-                }
-                done += run;
+            let first = column % block;
+            if fractional {
+                shift(out, &offsets, block, first);
+                round::to(self.dtype, out);
+            } else if self.offset.is_some() {
+                shift(out, &offsets, block, first);
             }
+            scale_blocks(out, &scales, block, first);
         });
         round::to(self.dtype, out);
+    }
+}
+
+quick! {
+    /// Subtracts one offset per block from elements that start `first` elements into a block.
+    fn shift(out: &mut [f32], offsets: &[f32], block: usize, first: usize) {
+        let (head, rest) = out.split_at_mut((block - first).min(out.len()));
+        let blocks = std::iter::once(head).chain(rest.chunks_mut(block));
+        for (run, &offset) in blocks.zip(offsets) {
+            for o in run {
+                *o -= offset;
+            }
+        }
+    }
+}
+
+quick! {
+    /// Multiplies elements that start `first` elements into a block by one scale per block.
+    fn scale_blocks(out: &mut [f32], scales: &[f32], block: usize, first: usize) {
+        let (head, rest) = out.split_at_mut((block - first).min(out.len()));
+        let blocks = std::iter::once(head).chain(rest.chunks_mut(block));
+        for (run, &scale) in blocks.zip(scales) {
+            for o in run {
+                *o *= scale;
+            }
+        }
     }
 }
 

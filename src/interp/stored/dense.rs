@@ -1,8 +1,7 @@
 //! `Dense`: floats as they are, in memory or mapped.
 
-use half::slice::HalfFloatSliceExt as _;
-
 use super::Stored;
+use crate::interp::kernel::fp16;
 use crate::interp::tensor::{Slice, Tensor};
 use crate::mil::DType;
 
@@ -21,7 +20,7 @@ impl Stored for Dense {
         let range = at..at + out.len();
         match self.0.carrier() {
             Slice::F32(v) => out.copy_from_slice(&v[range]),
-            Slice::F16(v) => v[range].convert_to_f32_slice(out),
+            Slice::F16(v) => fp16::to_f32(&v[range], out),
             Slice::I32(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &i)| *o = i as f32),
             Slice::Bool(v) => {
                 out.iter_mut().zip(&v[range]).for_each(|(o, &b)| *o = f32::from(u8::from(b)));

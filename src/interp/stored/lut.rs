@@ -4,6 +4,7 @@
 
 use super::{Packed, Stored, by_row};
 use crate::interp::error::OpError;
+use crate::interp::kernel::lookup::by_16;
 use crate::mil::DType;
 
 /// A palettized constant.
@@ -136,11 +137,10 @@ fn look_up(table: &[f32], codes: &[u8], vector: usize, lane: usize, out: &mut [f
         for (o, &c) in out.iter_mut().zip(codes) {
             *o = table[usize::from(c) * vector + lane];
         }
-    } else if let Some(table) = table.first_chunk::<16>()
-        && codes.iter().all(|&c| c < 16)
-    {
-        // The mask lets the compiler see that no index leaves the table.
-        out.iter_mut().zip(codes).for_each(|(o, &c)| *o = table[usize::from(c & 15)]);
+    } else if table.len() <= 16 {
+        let mut padded = [0.0; 16];
+        padded[..table.len()].copy_from_slice(table);
+        by_16(&padded, codes, out);
     } else {
         out.iter_mut().zip(codes).for_each(|(o, &c)| *o = table[usize::from(c)]);
     }

@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use crate::blob::Blob;
+use crate::interp::kernel::simd::quick;
 use crate::mil::DType;
 
 #[derive(Debug, Clone)]
@@ -90,19 +91,8 @@ impl Packed {
             dtype if dtype.bits() <= 8 => {
                 let bits = dtype.bits();
                 let signed = !dtype.is_unsigned() && dtype != DType::Bool;
-                let mut codes = [0_u8; 256];
-                for (i, piece) in out.chunks_mut(codes.len()).enumerate() {
-                    let codes = &mut codes[..piece.len()];
-                    unpack(bytes, bits, at + i * 256, codes);
-                    if signed {
-                        let shift = 8 - bits;
-                        for (o, &c) in piece.iter_mut().zip(codes.iter()) {
-                            *o = f32::from(((c << shift) as i8) >> shift);
-                        }
-                    } else {
-                        piece.iter_mut().zip(codes.iter()).for_each(|(o, &c)| *o = f32::from(c));
-                    }
-                }
+                let sign = if signed { 1 << (bits - 1) } else { 0 };
+                fill_small(bytes, bits, sign, at, out);
             }
             _ => {
                 let mut ints = vec![0; out.len()];
@@ -146,20 +136,29 @@ impl Packed {
     }
 }
 
+/// Whole numbers of at most 8 bits as f32; `sign` is the bit that counts negative, 0 when none does.
+fn fill_small(bytes: &[u8], bits: u32, sign: u8, at: usize, out: &mut [f32]) {
+    let mut codes = [0_u8; 256];
+    for (i, piece) in out.chunks_mut(codes.len()).enumerate() {
+        let codes = &mut codes[..piece.len()];
+        unpack(bytes, bits, at + i * 256, codes);
+        widen(codes, sign, piece);
+    }
+}
+
+quick! {
+    fn widen(codes: &[u8], sign: u8, out: &mut [f32]) {
+        for (o, &c) in out.iter_mut().zip(codes) {
+            *o = (i32::from(c ^ sign) - i32::from(sign)) as f32;
+        }
+    }
+}
+
 /// Reads fields of `bits` bits, from element `at` on; a field may lie across two bytes.
 pub(crate) fn unpack(bytes: &[u8], bits: u32, at: usize, out: &mut [u8]) {
     match bits {
         8 => out.copy_from_slice(&bytes[at..at + out.len()]),
-        4 if at.is_multiple_of(2) => {
-            let (pairs, last) = out.as_chunks_mut::<2>();
-            let bytes = &bytes[at / 2..];
-            for (pair, &b) in pairs.iter_mut().zip(bytes) {
-                *pair = [b & 15, b >> 4];
-            }
-            if let [o] = last {
-                *o = bytes[pairs.len()] & 15;
-            }
-        }
+        4 if at.is_multiple_of(2) => nibbles(&bytes[at / 2..], out),
         _ => {
             let mask = (1_u16 << bits) - 1;
             let mut bit = at * bits as usize;
@@ -169,6 +168,18 @@ pub(crate) fn unpack(bytes: &[u8], bits: u32, at: usize, out: &mut [u8]) {
                 *o = (((low | (high << 8)) >> (bit % 8)) & mask) as u8;
                 bit += bits as usize;
             }
+        }
+    }
+}
+
+quick! {
+    fn nibbles(bytes: &[u8], out: &mut [u8]) {
+        let (pairs, last) = out.as_chunks_mut::<2>();
+        for (pair, &b) in pairs.iter_mut().zip(bytes) {
+            *pair = [b & 15, b >> 4];
+        }
+        if let [o] = last {
+            *o = bytes[pairs.len()] & 15;
         }
     }
 }

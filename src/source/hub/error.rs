@@ -93,6 +93,7 @@ impl Hint for Error {
             | Self::Status { .. }
             | Self::BadAnswer { .. }
             | Self::WrongSize { .. }
+            | Self::WrongDigest { .. }
             | Self::Locked { .. }
             | Self::Client { .. } => Blame::Environment,
             _ => Blame::Input,
