@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use coremill::base::progress::Silent;
@@ -125,15 +125,12 @@ fn python_poured_packages_equal_full_conversions() {
         let poured = Request { kv_cache, target, ..request(&sandbox.path().join(model), &output) };
         let whole = Request { output: output.with_file_name("full.mlpackage"), ..poured.clone() };
         let ours = convert::run(&poured, &python, &Silent).unwrap();
-        let theirs: Vec<PathBuf> = if target.has_functions() {
-            vec![convert::run_full(&whole, &python, &Silent).unwrap().path]
-        } else {
-            functions.iter().map(|name| full_of_one(&whole, name, &python)).collect()
-        };
+        let theirs = convert::run_full(&whole, &python, &Silent).unwrap();
         assert_eq!(ours.len(), theirs.len(), "{case}");
         let mut seen = Vec::new();
         for (ours, theirs) in ours.iter().zip(&theirs) {
-            let [ours, theirs] = [&ours.path, theirs].map(|path| Package::open(path).unwrap());
+            let [ours, theirs] =
+                [&ours.path, &theirs.path].map(|path| Package::open(path).unwrap());
             assert_eq!(text(&ours), text(&theirs), "{case}");
             let (got, want) = (constants(&ours), constants(&theirs));
             assert!(got.keys().eq(want.keys()), "{case}");
@@ -155,18 +152,6 @@ fn python_poured_packages_equal_full_conversions() {
         let left: Vec<_> = sandbox.entries(&i.to_string());
         assert!(left.iter().all(|name| name.ends_with(".mlpackage")), "{left:?}");
     }
-}
-
-/// One function of a target without multifunction packages, converted whole.
-fn full_of_one(request: &Request, function: &str, python: &Interpreter) -> PathBuf {
-    let out = request.output.with_file_name(format!("full.{function}.mlpackage"));
-    let fields = json!({
-        "op": "convert_full", "model": request.model, "out": out, "functions": [function],
-        "seq_len": request.seq_len, "prompt_chunk": request.prompt_chunk,
-        "kv_cache": request.kv_cache, "target": request.target,
-    });
-    python.call(&fields).unwrap();
-    out
 }
 
 #[test]
