@@ -80,6 +80,14 @@ def convert_full(fields: dict) -> dict:
         written = _write(request, staging, known, model_of, None)
         if len(written) == 1:
             os.rename(written[0]["path"], request["out"])
+        elif request["target"] != "iOS18":  # A package holds one function.
+            stem = os.path.splitext(request["out"])[0]
+            for function in written:
+                path = f"{stem}.{function['name']}.mlpackage"
+                refuse_existing(path)
+                os.rename(function["path"], path)
+                function["path"] = path
+            return {"facts": known.as_dict(), "functions": written}
         else:
             joined = MultiFunctionDescriptor()
             for function in written:

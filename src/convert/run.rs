@@ -9,8 +9,8 @@ use super::error::ConvertError;
 use super::join::join;
 use super::origin::Origin;
 use super::pour::pour;
-use super::request::{AdapterMode, KvForm, Request};
-use super::table::{Facts, Placeholder, Table};
+use super::request::{AdapterMode, KvForm, Request, Target};
+use super::table::{Drawn, Facts, Placeholder, Table};
 use crate::base::cancel;
 use crate::base::fs::{PARTIAL, sweep_stale};
 use crate::base::progress::{Progress, Unit};
@@ -103,10 +103,19 @@ pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
     if !request.seq_len.is_multiple_of(request.prompt_chunk.max(1)) {
         return Err(ConvertError::Chunk { seq_len: request.seq_len, chunk: request.prompt_chunk });
     }
-    if request.output.exists() && !request.replace {
-        return Err(ConvertError::Exists { path: request.output.clone() });
+    match standing(&request.output, request.target) {
+        Some(path) if !request.replace => Err(ConvertError::Exists { path }),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// What stands where a conversion to `output` would write a package.
+pub fn standing(output: &Path, target: Target) -> Option<PathBuf> {
+    let mut places = vec![output.to_owned()];
+    if !target.has_functions() {
+        places.extend(["init", "decode", "encode"].map(|function| sibling(output, function)));
+    }
+    places.into_iter().find(|path| path.exists())
 }
 
 /// The chat adapters that `encode` takes out of the weights it shares, so that it works on the base that its own
@@ -154,7 +163,7 @@ pub fn run_full(
     request: &Request,
     python: &Interpreter,
     progress: &dyn Progress,
-) -> Result<Converted, ConvertError> {
+) -> Result<Vec<Converted>, ConvertError> {
     check(request)?;
     let weights = open(request)?;
     let scratch = Scratch::new(request)?;
@@ -177,13 +186,25 @@ pub fn run_full(
     }))?;
     progress.end();
     let facts: Facts = serde_json::from_value(answer["facts"].clone())?;
-    // Copied through a draft, so that the output is whole or absent and its files have their digests.
-    let package = Package::open(&whole)
-        .map_err(|error| ConvertError::Skeleton { function: "whole".to_owned(), error })?;
+    let functions: Vec<Drawn> = serde_json::from_value(answer["functions"].clone())?;
+    let written: Vec<(PathBuf, PathBuf)> = if whole.exists() {
+        vec![(whole, request.output.clone())]
+    } else {
+        let at =
+            |drawn: &Drawn| (sibling(&whole, &drawn.name), sibling(&request.output, &drawn.name));
+        functions.iter().map(at).collect()
+    };
     let no_adapters = |_: &str, id: u64| Err(ConvertError::UnknownPlaceholder { id });
-    let joined = super::join::copy(&package, &no_adapters)?;
-    let (model, files) = pour(joined, &weights, &request.output, request.replace, progress)?;
-    Ok(Converted { path: request.output.clone(), model, files, facts })
+    let mut converted = Vec::new();
+    for (from, path) in written {
+        // Copied through a draft, so that the output is whole or absent and its files have their digests.
+        let package = Package::open(&from)
+            .map_err(|error| ConvertError::Skeleton { function: "whole".to_owned(), error })?;
+        let joined = super::join::copy(&package, &no_adapters)?;
+        let (model, files) = pour(joined, &weights, &path, request.replace, progress)?;
+        converted.push(Converted { path, model, files, facts: facts.clone() });
+    }
+    Ok(converted)
 }
 
 /// A folder for skeletons, gone at the end unless it is to be kept.

@@ -337,6 +337,7 @@ fn a_checkpoint_that_cannot_be_converted_is_refused_before_python_starts() {
     adapter(&sandbox, "idle", 4, 0.0);
     fs_err::create_dir(sandbox.path().join("noadapter")).unwrap();
     sandbox.write("taken.mlpackage/Manifest.json", "{}");
+    sandbox.write("split.decode.mlpackage/Manifest.json", "{}");
     let before = sandbox.entries("");
     let convert =
         |rest: &str| format!("convert --seq-len 32 --prompt-chunk 16 -o x.mlpackage {rest}");
@@ -353,6 +354,8 @@ fn a_checkpoint_that_cannot_be_converted_is_refused_before_python_starts() {
         "convert --model good --seq-len 32 -o taken.mlpackage".to_owned(),
         "convert --model good --seq-len 32 -o taken.mlpackage --recipe int8-c".to_owned(),
         convert("--model good --minimum-deployment-target iOS17"),
+        "convert --model good --seq-len 32 -o split.mlpackage --kv-cache io --minimum-deployment-target iOS17"
+            .to_owned(),
         convert("--model good --lora-checkpoint wide"),
         convert("--model good --lora-checkpoint idle"),
         convert("--model good --lora-checkpoint noadapter"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use coremill::base::progress::Silent;
@@ -125,15 +125,12 @@ fn python_poured_packages_equal_full_conversions() {
         let poured = Request { kv_cache, target, ..request(&sandbox.path().join(model), &output) };
         let whole = Request { output: output.with_file_name("full.mlpackage"), ..poured.clone() };
         let ours = convert::run(&poured, &python, &Silent).unwrap();
-        let theirs: Vec<PathBuf> = if target.has_functions() {
-            vec![convert::run_full(&whole, &python, &Silent).unwrap().path]
-        } else {
-            functions.iter().map(|name| full_of_one(&whole, name, &python)).collect()
-        };
+        let theirs = convert::run_full(&whole, &python, &Silent).unwrap();
         assert_eq!(ours.len(), theirs.len(), "{case}");
         let mut seen = Vec::new();
         for (ours, theirs) in ours.iter().zip(&theirs) {
-            let [ours, theirs] = [&ours.path, theirs].map(|path| Package::open(path).unwrap());
+            let [ours, theirs] =
+                [&ours.path, &theirs.path].map(|path| Package::open(path).unwrap());
             assert_eq!(text(&ours), text(&theirs), "{case}");
             let (got, want) = (constants(&ours), constants(&theirs));
             assert!(got.keys().eq(want.keys()), "{case}");
@@ -157,30 +154,14 @@ fn python_poured_packages_equal_full_conversions() {
     }
 }
 
-/// One function of a target without multifunction packages, converted whole.
-fn full_of_one(request: &Request, function: &str, python: &Interpreter) -> PathBuf {
-    let out = request.output.with_file_name(format!("full.{function}.mlpackage"));
-    let fields = json!({
-        "op": "convert_full", "model": request.model, "out": out, "functions": [function],
-        "seq_len": request.seq_len, "prompt_chunk": request.prompt_chunk,
-        "kv_cache": request.kv_cache, "target": request.target,
-    });
-    python.call(&fields).unwrap();
-    out
-}
-
 #[test]
 fn python_merged_adapters_equal_those_of_peft_within_one_rounding() {
     let sandbox = Sandbox::with_python();
     let python = embedded(&sandbox);
     let golden = |name: &str| root("goldens").join(name);
-    let none = Vec::new;
     let cases = [
-        ("lora", vec![golden("lora")], none(), AdapterMode::Branches),
-        ("rslora", vec![golden("rslora")], none(), AdapterMode::Branches),
-        ("both", vec![golden("lora"), golden("rslora")], none(), AdapterMode::Branches),
-        ("merge", none(), vec![golden("llm2vec")], AdapterMode::Merge),
-        ("branches", none(), vec![golden("llm2vec")], AdapterMode::Branches),
+        ("lora", vec![golden("lora")], vec![golden("llm2vec")], AdapterMode::Merge),
+        ("rslora", vec![golden("rslora")], Vec::new(), AdapterMode::Branches),
     ];
     let base = {
         let output = sandbox.path().join("base/base.mlpackage");
@@ -214,7 +195,7 @@ fn python_merged_adapters_equal_those_of_peft_within_one_rounding() {
         }
         // Other orders of summation in f32 end on the other side of a rounding once in a few thousand values.
         assert!(rounded * 500 < values, "{case}: {rounded} of {values} values differ");
-        assert_eq!(changed > 0, !poured.lora.is_empty(), "{case}: {changed} of the base changed");
+        assert!(changed > 0, "{case}: the base is as it was");
     }
 }
 
@@ -267,8 +248,11 @@ fn python_packages_say_what_the_source_model_says() {
     let all: Value =
         serde_json::from_slice(&fs_err::read(root("goldens/sentences.json")).unwrap()).unwrap();
     sandbox.write("sentences.json", json!(all.as_array().unwrap()[..4]).to_string());
-    sandbox
-        .write("prompts.json", json!(["In the beginning", "Velvet \\Vel\"vet\\, n."]).to_string());
+    sandbox.write(
+        "prompts.json",
+        json!(["In the beginning", "And the LORD said unto Moses,", "In computing, a compiler is"])
+            .to_string(),
+    );
     let verify = |package: &str, gates: &[&str]| {
         let measured = ["--prompts", "prompts.json", "--max-tokens", "8", "--sentences"];
         let reference = ["sentences.json", "--reference", model, "--format", "json"];
@@ -283,7 +267,7 @@ fn python_packages_say_what_the_source_model_says() {
         let found =
             verify(&package, &["--gate", "transcripts=1", "--gate", "cosine=0.999"]).ends(0);
         let found = &found.json()["measurements"];
-        assert_eq!(found["transcripts"]["equal"], 2, "{found}");
+        assert_eq!(found["transcripts"]["equal"], 3, "{found}");
         let cosine = found["similarity"]["minimum"]["value"].as_f64().unwrap();
         assert!(cosine >= 0.999, "{mode}: {cosine}");
 
@@ -438,7 +422,7 @@ fn python_a_killed_or_interrupted_conversion_leaves_no_half_package() {
 #[test]
 fn python_what_only_python_knows_is_refused_as_plainly() {
     let sandbox = Sandbox::with_python();
-    tiny(&sandbox, &[("unknown", "llama", ""), ("rotary", "llama", ""), ("bert", "bert", "")]);
+    tiny(&sandbox, &[("unknown", "llama", ""), ("rotary", "llama", "")]);
     for (folder, from, to) in [
         ("unknown", "\"model_type\": \"llama\"", "\"model_type\": \"mamba\""),
         (
@@ -454,7 +438,7 @@ fn python_what_only_python_knows_is_refused_as_plainly() {
     }
     let before = sandbox.entries("");
     let convert = |rest: &str| format!("convert --seq-len 32 -q -o x.mlpackage --model {rest}");
-    let lines = [convert("unknown"), convert("rotary"), convert("unknown --engine coremltools")];
+    let lines = [convert("unknown"), convert("rotary --engine coremltools")];
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let session = sandbox.session(&lines);
     assert_eq!(sandbox.entries(""), before);

@@ -35,8 +35,9 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let plain =
         if compressing { staging.path().join("fp16.mlpackage") } else { args.output.clone() };
     let request = job.request(&plain, args.force, &tmp, !args.clean_tmp);
-    if compressing && args.output.exists() && !args.force {
-        return Err(convert::ConvertError::Exists { path: args.output.clone() }.into());
+    let standing = convert::standing(&args.output, args.shape.minimum_deployment_target);
+    if let Some(path) = standing.filter(|_| !args.force) {
+        return Err(convert::ConvertError::Exists { path }.into());
     }
     let expected = convert::preflight(&request)?;
     if args.dry_run {
@@ -50,9 +51,7 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let started = context.clock.elapsed();
     let converted = match args.engine {
         Engine::Native => convert::run(&request, context.python()?, &*context.progress)?,
-        Engine::Coremltools => {
-            vec![convert::run_full(&request, context.python()?, &*context.progress)?]
-        }
+        Engine::Coremltools => convert::run_full(&request, context.python()?, &*context.progress)?,
     };
     let mut packages = Vec::new();
     for one in converted {
