@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::record::{ALIGNMENT, BlobType, RECORD, Record, header};
 use crate::base::digest::Hasher;
+use crate::base::error::{Blame, Hint};
 
 /// What goes wrong while writing.
 #[derive(Debug, Error)]
@@ -30,6 +31,16 @@ pub enum WriterError {
         /// What was written.
         written: u32,
     },
+}
+
+impl Hint for WriterError {
+    fn hint(&self) -> Option<String> {
+        if let Self::Io(e) = self { e.hint() } else { None }
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Environment
+    }
 }
 
 /// A blob file being written from front to back.

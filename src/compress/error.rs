@@ -82,6 +82,8 @@ impl Hint for CompressError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Draft(e) => e.hint(),
+            Self::Blob(e) => e.hint(),
+            Self::Io(e) => e.hint(),
             Self::Weight { error, name, .. } => error
                 .hint()
                 .map(|hint| format!("{hint}; a rule for this weight alone is `/{name}/=SCHEME`")),

@@ -122,6 +122,8 @@ impl Hint for ConvertError {
             Self::Weights(e) => e.hint(),
             Self::Python(e) => e.hint(),
             Self::Draft(e) => e.hint(),
+            Self::Blob(e) => e.hint(),
+            Self::Io(e) => e.hint(),
             Self::Skeleton { error, .. } => error.hint(),
             Self::Chunk { seq_len, chunk } => {
                 Some(format!("`--seq-len {}` would fit", seq_len.next_multiple_of(*chunk)))

@@ -23,15 +23,15 @@ pub struct Preflight {
 }
 
 /// Memory of the libraries alone, measured: torch, transformers and coremltools imported, a small graph drawn.
-const LIBRARIES: u64 = 900 << 20;
+const LIBRARIES: u64 = 480 << 20;
 /// Memory that each layer's graph adds while coremltools works on it.
-const PER_LAYER: u64 = 32 << 20;
+const PER_LAYER: u64 = 8 << 20;
 /// Memory of the pour: a block of rows in f32, merged and rounded.
-const POUR: u64 = 128 << 20;
+const POUR: u64 = 64 << 20;
 /// Seconds of import and of a small graph.
-const SECONDS_FIXED: f64 = 12.0;
+const SECONDS_FIXED: f64 = 9.0;
 /// Seconds that each layer's graph adds, all functions.
-const SECONDS_PER_LAYER: f64 = 1.5;
+const SECONDS_PER_LAYER: f64 = 1.2;
 /// Bytes of weights poured in a second, digests included.
 const BYTES_PER_SECOND: f64 = 400e6;
 

@@ -31,8 +31,13 @@ pub enum DraftError {
 
 impl Hint for DraftError {
     fn hint(&self) -> Option<String> {
-        matches!(self, Self::Exists { .. })
-            .then(|| "pass `--force` to replace it, or choose another output".to_owned())
+        match self {
+            Self::Io(e) => e.hint(),
+            Self::Blob(e) => e.hint(),
+            Self::Exists { .. } => {
+                Some("pass `--force` to replace it, or choose another output".to_owned())
+            }
+        }
     }
 
     fn blame(&self) -> Blame {

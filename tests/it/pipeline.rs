@@ -257,6 +257,7 @@ fn python_packages_say_what_the_source_model_says() {
         let args = [&["verify", package][..], &sources, &measured, &reference, gates].concat();
         sandbox.run(&args)
     };
+    let number = regex::Regex::new(r"-?\d+\.\d+").unwrap();
     for mode in ["branches", "merge"] {
         let package = format!("{mode}.mlpackage");
         let args = ["convert", "--model", model, "--seq-len", "64", "--prompt-chunk", "16"];
@@ -278,7 +279,7 @@ fn python_packages_say_what_the_source_model_says() {
         let args =
             ["embed", &package, "-t", "a silk fabric", "-t", "the earth", "--format", "json"];
         let embedded = sandbox.run(&args).ends(0).stdout;
-        let numbers = regex::Regex::new(r"-?\d+\.\d+").unwrap().find_iter(&embedded).count();
+        let numbers = number.find_iter(&embedded).count();
         assert!(numbers >= 2 * 192, "{mode}: {numbers} numbers");
     }
     let [shared, merged] = ["branches", "merge"].map(|name| {
