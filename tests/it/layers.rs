@@ -35,9 +35,9 @@ const EDGES: &[(&str, &[&str])] = &[
 /// External crate, and the only modules that may name it.
 const SOLE_USERS: &[(&str, &[&str])] = &[
     ("candle_core", &["interp"]),
-    ("clap", &["cli", "convert"]),
+    ("clap", &["cli"]),
     ("comfy_table", &["cli", "report"]),
-    ("gemm", &["interp", "source"]),
+    ("gemm", &["interp"]),
     ("hf_hub", &["source"]),
     ("indicatif", &["cli"]),
     ("memmap2", &["blob"]),
@@ -49,7 +49,7 @@ const SOLE_USERS: &[(&str, &[&str])] = &[
     ("semver", &["cli", "manifest"]),
     ("sha2", &["base"]),
     ("tempfile", &["base", "cli", "convert", "eval", "python"]),
-    ("tokenizers", &["eval", "source"]),
+    ("tokenizers", &["eval"]),
     ("toml", &["gate", "sweep"]),
 ];
 
