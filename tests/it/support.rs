@@ -109,9 +109,10 @@ impl Sandbox {
     }
 }
 
-/// Durations, the version, and the column padding that depends on them.
+/// Durations, estimates of memory, the version, and padding at the end of lines.
 const FILTERS: &[(&str, &str)] = &[
     (r"\b\d+(\.\d+)? (ms|µs|s)\b", "[TIME]"),
+    (r"memory [0-9.]+ [KMG]iB", "memory [SIZE]"),
     (r#""seconds": [0-9.e-]+"#, r#""seconds": [TIME]"#),
     (concat!("coremill ", env!("CARGO_PKG_VERSION")), "coremill [VERSION]"),
     (r"(?m)[ \t]+$", ""),
