@@ -62,6 +62,9 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
             config.head_dim
         ));
     }
+    if let Err(error) = checkpoint.tokenizer() {
+        warnings.push(format!("{error}; text commands will need `--tokenizer`"));
+    }
     Ok(Preflight {
         parameters,
         package_bytes,
