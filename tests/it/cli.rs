@@ -308,6 +308,7 @@ fn checkpoint(sandbox: &Sandbox, name: &str) {
     sandbox.write(&format!("{name}/tokenizer.json"), tokenizer(8));
 }
 
+#[cfg(feature = "hub")]
 fn adapter(sandbox: &Sandbox, name: &str, width: usize, b: f32) {
     let config = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "bias": "none"}"#;
     sandbox.write(&format!("{name}/adapter_config.json"), config);
@@ -318,6 +319,7 @@ fn adapter(sandbox: &Sandbox, name: &str, width: usize, b: f32) {
     sandbox.write(&format!("{name}/adapter_model.safetensors"), safetensors(&tensors));
 }
 
+#[cfg(feature = "hub")]
 #[test]
 fn a_checkpoint_that_cannot_be_converted_is_refused_before_python_starts() {
     let sandbox = Sandbox::bare();
