@@ -4,7 +4,7 @@ use std::io;
 
 use super::ConvertError;
 use super::request::{AdapterMode, Request};
-use super::table::Placeholder;
+use super::table::{FactorName, Placeholder};
 use crate::source::checkpoint::Checkpoint;
 use crate::source::dtype::Float;
 use crate::source::weights::{AdapterPour, Identity, Part, Pour, Weights};
@@ -59,9 +59,9 @@ impl Origin {
     ) -> Result<Self, ConvertError> {
         let chat = request.lora.len();
         if let Some(factor) = &placeholder.adapter {
-            let part = match factor.part.as_str() {
-                "lora_A" => Part::A,
-                _ => Part::B,
+            let part = match factor.part {
+                FactorName::A => Part::A,
+                FactorName::B => Part::B,
             };
             let own = request.llm2vec.len();
             let negate = factor.index >= own;

@@ -73,13 +73,24 @@ pub struct Placeholder {
     pub merged_adapters: Vec<usize>,
 }
 
+/// The factors as peft names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum FactorName {
+    /// [rank, in].
+    #[serde(rename = "lora_A")]
+    A,
+    /// [out, rank].
+    #[serde(rename = "lora_B")]
+    B,
+}
+
 /// One low-rank factor of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AdapterPart {
     /// Which of the encode adapters.
     pub index: usize,
-    /// `lora_A` or `lora_B`; the scale goes into `lora_B`.
-    pub part: String,
+    /// Which factor; the scale goes into `lora_B`.
+    pub part: FactorName,
     /// The module that is adapted.
     pub module: String,
 }
