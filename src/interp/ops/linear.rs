@@ -5,11 +5,13 @@ use rayon::prelude::*;
 use crate::interp::error::OpError;
 use crate::interp::kernel::broadcast;
 use crate::interp::kernel::gemm::{Matrix, multiply};
-use crate::interp::kernel::product::{self, Columns};
+use crate::interp::kernel::product::{self, Finish};
+use crate::interp::model::Precision;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::{Shared, Stored, of_tensor};
 use crate::interp::tensor::Tensor;
+use crate::mil::DType;
 
 type Built = Result<Kernel, OpError>;
 
@@ -22,6 +24,7 @@ pub(super) fn linear(site: &Site<'_, '_>) -> Built {
     let weight = site.stored("weight")?;
     let dynamic = if weight.is_none() { Some(site.input("weight")?) } else { None };
     let bias = site.optional("bias")?;
+    let halves = halves(site)?;
     Ok(Kernel::one(move |run| {
         let weight = match (&weight, &dynamic) {
             (Some(weight), _) => Shared::clone(weight),
@@ -29,8 +32,13 @@ pub(super) fn linear(site: &Site<'_, '_>) -> Built {
             (None, None) => return Err(OpError::Missing("weight".to_owned())),
         };
         let bias = bias.as_ref().map(|b| run.get(b).f32s()).transpose()?;
-        times_rows(run, &x, &*weight, bias.as_deref())
+        times_rows(run, &x, &*weight, Finish { bias: bias.as_deref(), halves })
     }))
+}
+
+/// Whether the result is rounded to fp16.
+fn halves(site: &Site<'_, '_>) -> Result<bool, OpError> {
+    Ok(site.precision == Precision::Declared && site.out_dtype(0)? == DType::F16)
 }
 
 /// `x` of `[.., k]` times the rows of a weight `[n, k]`.
@@ -38,34 +46,24 @@ fn times_rows(
     run: &Run<'_>,
     x: &In,
     weight: &dyn Stored,
-    bias: Option<&[f32]>,
+    finish: Finish<'_>,
 ) -> Result<Tensor, OpError> {
     let x = run.get(x);
     let (&[n, k], Some((&last, outer))) = (weight.shape(), x.shape().split_last()) else {
         return Err(unfit(x.shape(), weight.shape()));
     };
-    if last != k || bias.is_some_and(|b| b.len() != n) {
+    if last != k || finish.bias.is_some_and(|b| b.len() != n) {
         return Err(unfit(x.shape(), weight.shape()));
     }
     let values = x.f32s()?;
-    let t = outer.iter().product();
+    let t = outer.iter().product::<usize>();
     let mut shape = outer.to_vec();
     shape.push(n);
-    let mut product = run.buffer(n * t);
-    product.resize(n * t, 0.0);
-    let columns = Columns { data: &values, t, k_stride: 1, t_stride: k };
-    product::rows(weight, (n, k), &columns, &mut product);
-    if t == 1 {
-        if let Some(bias) = bias {
-            product.iter_mut().zip(bias).for_each(|(p, &b)| *p += b);
-        }
-        return Ok(Tensor::f32(&shape, product));
-    }
     let mut out = run.buffer(n * t);
     out.resize(n * t, 0.0);
-    product::turn(&product, t, bias, &mut out);
-    run.pool.borrow_mut().give(product);
-    Ok(Tensor::f32(&shape, out))
+    product::linear(weight, (n, k), &values, finish, &mut out);
+    let dtype = if finish.halves { DType::F16 } else { DType::F32 };
+    Ok(Tensor::f32(&shape, out).tagged(dtype))
 }
 
 /// x · y over the last two dimensions, either side transposed, the others stretched.
@@ -78,9 +76,10 @@ pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
         && !transpose_x
     {
         let x = site.input("x")?;
+        let finish = Finish { bias: None, halves: halves(site)? };
         return Ok(Kernel::one(move |run| {
             if transpose_y {
-                times_rows(run, &x, &*weight, None)
+                times_rows(run, &x, &*weight, finish)
             } else {
                 times_columns(run, &x, &*weight)
             }
@@ -199,7 +198,6 @@ fn unfit(a: &[usize], b: &[usize]) -> OpError {
 mod tests {
     use super::*;
     use crate::interp::testing::{check, floats};
-    use crate::mil::DType;
 
     #[test]
     fn linear_with_a_weight_that_is_constant_or_computed() {
