@@ -6,11 +6,13 @@
 mod activation;
 mod compression;
 mod conv;
+mod conv_transpose;
 mod elementwise_binary;
 mod elementwise_unary;
 mod gather;
 mod linear;
 mod normalization;
+mod pool;
 mod reduction;
 mod scatter;
 mod slicing;
@@ -19,6 +21,7 @@ mod tensor_operation;
 mod tensor_sorting;
 mod tensor_transformation;
 mod transformers;
+mod window;
 
 use rayon::prelude::*;
 
@@ -76,6 +79,7 @@ const TABLE: &[Entry] = &[
     op("asin", IOS15, IOS18, elementwise_unary::asin),
     op("atan", IOS15, IOS18, elementwise_unary::atan),
     op("atanh", IOS15, IOS18, elementwise_unary::atanh),
+    op("avg_pool", IOS15, IOS18, pool::average),
     op("band_part", IOS15, IOS18, tensor_operation::band_part),
     op("batch_norm", IOS15, IOS18, normalization::batch_norm),
     op("cast", IOS15, IOS18, elementwise_unary::cast),
@@ -98,6 +102,8 @@ const TABLE: &[Entry] = &[
     op("constexpr_sparse_to_dense", IOS16, IOS17, compression::sparse_to_dense_ios16),
     op("constexpr_sparse_to_dense", IOS18, IOS18, compression::sparse_to_dense),
     op("conv", IOS15, IOS18, conv::conv),
+    op("conv_quantized", IOS15, IOS18, conv::quantized),
+    op("conv_transpose", IOS15, IOS18, conv_transpose::conv_transpose),
     op("coreml_update_state", IOS18, IOS18, states::update),
     op("cos", IOS15, IOS18, elementwise_unary::cos),
     op("cosh", IOS15, IOS18, elementwise_unary::cosh),
@@ -125,6 +131,7 @@ const TABLE: &[Entry] = &[
     op("identity", IOS15, IOS18, tensor_operation::identity),
     op("inverse", IOS15, IOS18, elementwise_unary::inverse),
     op("l2_norm", IOS15, IOS18, normalization::l2_norm),
+    op("l2_pool", IOS15, IOS18, pool::l2),
     op("layer_norm", IOS15, IOS18, normalization::layer_norm),
     op("leaky_relu", IOS15, IOS18, activation::leaky_relu),
     op("less", IOS15, IOS18, elementwise_binary::less),
@@ -137,6 +144,7 @@ const TABLE: &[Entry] = &[
     op("logical_or", IOS15, IOS18, elementwise_binary::logical_or),
     op("logical_xor", IOS15, IOS18, elementwise_binary::logical_xor),
     op("matmul", IOS15, IOS18, linear::matmul),
+    op("max_pool", IOS15, IOS18, pool::max),
     op("maximum", IOS15, IOS18, elementwise_binary::maximum),
     op("minimum", IOS15, IOS18, elementwise_binary::minimum),
     op("mod", IOS15, IOS18, elementwise_binary::modulo),
@@ -245,6 +253,16 @@ fn extents(from: &[i32]) -> Result<Vec<usize>, OpError> {
         usize::try_from(n).map_err(|_| OpError::invalid(format!("an extent of {n} in {from:?}")))
     };
     from.iter().map(extent).collect()
+}
+
+/// The number of elements of a shape, where a tensor of it could stand in memory.
+fn count(shape: &[usize]) -> Result<usize, OpError> {
+    /// 16 GiB of f32.
+    const MOST: usize = 1 << 32;
+    let n = shape.iter().try_fold(1_usize, |n, &extent| n.checked_mul(extent));
+    n.filter(|&n| n <= MOST).ok_or_else(|| {
+        OpError::invalid(format!("shape {shape:?}: there are more elements than fit"))
+    })
 }
 
 /// Floats of one shape computed from another tensor's floats one by one, in place where possible.
