@@ -8,7 +8,7 @@ use crate::interp::error::OpError;
 use crate::interp::kernel::product::{self, Columns};
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
-use crate::interp::stored::{Shared, Stored, expand, of_tensor};
+use crate::interp::stored::{Shared, Stored, of_tensor};
 use crate::interp::tensor::Tensor;
 use crate::mil::DType;
 
