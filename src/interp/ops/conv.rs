@@ -86,7 +86,9 @@ pub(super) fn quantized(site: &Site<'_, '_>) -> Built {
     let (scale, shift) = (of(&scale)?, of(&shift)?);
     for ((weight, &scale), &shift) in weight.chunks_mut(per_channel.max(1)).zip(&scale).zip(&shift)
     {
-        weight.iter_mut().for_each(|w| *w = *w * scale + shift);
+        for w in weight {
+            *w = *w * scale + shift;
+        }
     }
     with_weight(site, Weight::Stored(of_tensor(Tensor::f32(codes.shape(), weight))))
 }
@@ -173,7 +175,9 @@ fn convolve(
     if let Some(bias) = bias {
         let t = dims.iter().map(|d| d.places).product();
         for (i, out) in out.chunks_mut(t).enumerate() {
-            out.iter_mut().for_each(|v| *v += bias[i % n]);
+            for v in out {
+                *v += bias[i % n];
+            }
         }
     }
     Ok(Tensor::f32(&shape, out))

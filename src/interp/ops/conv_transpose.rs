@@ -85,7 +85,9 @@ fn spread(
         if let Some(bias) = bias {
             let area = form.of_all(|d| d.size);
             for (i, out) in out.chunks_mut(area).enumerate() {
-                out.iter_mut().for_each(|v| *v += bias[i % all]);
+                for v in out {
+                    *v += bias[i % all];
+                }
             }
         }
     }

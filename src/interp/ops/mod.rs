@@ -10,6 +10,8 @@ mod conv_transpose;
 mod elementwise_binary;
 mod elementwise_unary;
 mod gather;
+mod image_resizing;
+mod image_sampling;
 mod linear;
 mod normalization;
 mod pool;
@@ -75,6 +77,7 @@ const TABLE: &[Entry] = &[
     op("abs", IOS15, IOS18, elementwise_unary::abs),
     op("acos", IOS15, IOS18, elementwise_unary::acos),
     op("add", IOS15, IOS18, elementwise_binary::add),
+    op("affine", IOS15, IOS18, image_sampling::affine),
     op("argsort", IOS15, IOS18, tensor_sorting::argsort),
     op("asin", IOS15, IOS18, elementwise_unary::asin),
     op("atan", IOS15, IOS18, elementwise_unary::atan),
@@ -107,6 +110,10 @@ const TABLE: &[Entry] = &[
     op("coreml_update_state", IOS18, IOS18, states::update),
     op("cos", IOS15, IOS18, elementwise_unary::cos),
     op("cosh", IOS15, IOS18, elementwise_unary::cosh),
+    op("crop", IOS15, IOS18, image_resizing::crop),
+    op("crop_resize", IOS15, IOS15, image_sampling::crop_resize_ios15),
+    op("crop_resize", IOS16, IOS16, image_sampling::crop_resize_ios16),
+    op("crop_resize", IOS17, IOS18, image_sampling::crop_resize_ios17),
     op("cumsum", IOS15, IOS18, tensor_operation::cumsum),
     op("elu", IOS15, IOS18, activation::elu),
     op("equal", IOS15, IOS18, elementwise_binary::equal),
@@ -129,6 +136,7 @@ const TABLE: &[Entry] = &[
     op("greater", IOS15, IOS18, elementwise_binary::greater),
     op("greater_equal", IOS15, IOS18, elementwise_binary::greater_equal),
     op("identity", IOS15, IOS18, tensor_operation::identity),
+    op("instance_norm", IOS15, IOS18, normalization::instance_norm),
     op("inverse", IOS15, IOS18, elementwise_unary::inverse),
     op("l2_norm", IOS15, IOS18, normalization::l2_norm),
     op("l2_pool", IOS15, IOS18, pool::l2),
@@ -138,6 +146,7 @@ const TABLE: &[Entry] = &[
     op("less_equal", IOS15, IOS18, elementwise_binary::less_equal),
     op("linear", IOS15, IOS18, linear::linear),
     op("linear_activation", IOS15, IOS18, activation::linear_activation),
+    op("local_response_norm", IOS15, IOS18, normalization::local_response_norm),
     op("log", IOS15, IOS18, elementwise_unary::log),
     op("logical_and", IOS15, IOS18, elementwise_binary::logical_and),
     op("logical_not", IOS15, IOS18, elementwise_unary::logical_not),
@@ -172,8 +181,12 @@ const TABLE: &[Entry] = &[
     op("reduce_sum_square", IOS15, IOS18, reduction::sum_square),
     op("relu", IOS15, IOS18, activation::relu),
     op("relu6", IOS15, IOS18, activation::relu6),
+    op("resample", IOS15, IOS18, image_sampling::resample),
     op("reshape", IOS15, IOS18, tensor_transformation::reshape),
     op("reshape_like", IOS16, IOS18, tensor_transformation::reshape_like),
+    op("resize", IOS17, IOS18, image_resizing::resize),
+    op("resize_bilinear", IOS15, IOS18, image_resizing::bilinear),
+    op("resize_nearest_neighbor", IOS15, IOS18, image_resizing::nearest),
     op("reverse", IOS15, IOS18, tensor_transformation::reverse),
     op("round", IOS15, IOS18, elementwise_unary::round),
     op("rsqrt", IOS15, IOS18, elementwise_unary::rsqrt),
@@ -211,6 +224,9 @@ const TABLE: &[Entry] = &[
     op("topk", IOS15, IOS15, tensor_sorting::topk_ios15),
     op("topk", IOS16, IOS18, tensor_sorting::topk_ios16),
     op("transpose", IOS15, IOS18, tensor_transformation::transpose),
+    op("upsample_bilinear", IOS15, IOS15, image_resizing::upsample_bilinear_ios15),
+    op("upsample_bilinear", IOS16, IOS18, image_resizing::upsample_bilinear_ios16),
+    op("upsample_nearest_neighbor", IOS15, IOS18, image_resizing::upsample_nearest),
     op("write_state", IOS18, IOS18, states::write),
 ];
 
