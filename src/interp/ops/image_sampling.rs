@@ -43,7 +43,7 @@ impl Coordinates {
         let n = n as f64;
         match self {
             Self::Elements => c,
-            Self::MinusOneToOne { middles: true } => (c + 1.0) / 2.0 * (n - 1.0),
+            Self::MinusOneToOne { middles: true } => (c + 1.0) * (n - 1.0) / 2.0,
             Self::MinusOneToOne { middles: false } => ((c + 1.0) * n - 1.0) / 2.0,
             Self::ZeroToOne { middles: true } => c * (n - 1.0),
             Self::ZeroToOne { middles: false } => c * n - 0.5,

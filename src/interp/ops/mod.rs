@@ -13,8 +13,10 @@ mod gather;
 mod image_resizing;
 mod image_sampling;
 mod linear;
+mod non_maximum_suppression;
 mod normalization;
 mod pool;
+mod rearrangement;
 mod reduction;
 mod scatter;
 mod slicing;
@@ -85,6 +87,7 @@ const TABLE: &[Entry] = &[
     op("avg_pool", IOS15, IOS18, pool::average),
     op("band_part", IOS15, IOS18, tensor_operation::band_part),
     op("batch_norm", IOS15, IOS18, normalization::batch_norm),
+    op("batch_to_space", IOS15, IOS18, rearrangement::batch_to_space),
     op("cast", IOS15, IOS18, elementwise_unary::cast),
     op("ceil", IOS15, IOS18, elementwise_unary::ceil),
     op("clamped_relu", IOS15, IOS18, activation::clamped_relu),
@@ -115,6 +118,7 @@ const TABLE: &[Entry] = &[
     op("crop_resize", IOS16, IOS16, image_sampling::crop_resize_ios16),
     op("crop_resize", IOS17, IOS18, image_sampling::crop_resize_ios17),
     op("cumsum", IOS15, IOS18, tensor_operation::cumsum),
+    op("depth_to_space", IOS15, IOS18, rearrangement::depth_to_space),
     op("elu", IOS15, IOS18, activation::elu),
     op("equal", IOS15, IOS18, elementwise_binary::equal),
     op("erf", IOS15, IOS18, elementwise_unary::erf),
@@ -158,10 +162,14 @@ const TABLE: &[Entry] = &[
     op("minimum", IOS15, IOS18, elementwise_binary::minimum),
     op("mod", IOS15, IOS18, elementwise_binary::modulo),
     op("mul", IOS15, IOS18, elementwise_binary::mul),
+    op("non_maximum_suppression", IOS15, IOS16, non_maximum_suppression::ios15),
+    op("non_maximum_suppression", IOS17, IOS18, non_maximum_suppression::ios17),
     op("non_zero", IOS15, IOS18, tensor_operation::non_zero),
     op("not_equal", IOS15, IOS18, elementwise_binary::not_equal),
     op("one_hot", IOS15, IOS18, tensor_operation::one_hot),
     op("pad", IOS15, IOS18, tensor_operation::pad),
+    op("pixel_shuffle", IOS15, IOS18, rearrangement::pixel_shuffle),
+    op("pixel_unshuffle", IOS16, IOS18, rearrangement::pixel_unshuffle),
     op("pow", IOS15, IOS18, elementwise_binary::pow),
     op("prelu", IOS15, IOS18, activation::prelu),
     op("range_1d", IOS15, IOS18, tensor_operation::range_1d),
@@ -206,10 +214,13 @@ const TABLE: &[Entry] = &[
     op("slice_by_index", IOS15, IOS18, slicing::slice_by_index),
     op("slice_by_size", IOS15, IOS18, slicing::slice_by_size),
     op("slice_update", IOS18, IOS18, slicing::slice_update),
+    op("sliding_windows", IOS15, IOS18, rearrangement::sliding_windows),
     op("softmax", IOS15, IOS18, activation::softmax),
     op("softplus", IOS15, IOS18, activation::softplus),
     op("softplus_parametric", IOS15, IOS18, activation::softplus_parametric),
     op("softsign", IOS15, IOS18, activation::softsign),
+    op("space_to_batch", IOS15, IOS18, rearrangement::space_to_batch),
+    op("space_to_depth", IOS15, IOS18, rearrangement::space_to_depth),
     op("split", IOS15, IOS18, tensor_operation::split),
     op("sqrt", IOS15, IOS18, elementwise_unary::sqrt),
     op("square", IOS15, IOS18, elementwise_unary::square),
