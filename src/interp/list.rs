@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::OpError;
 use super::run::show;
-use super::tensor::{self, Tensor};
+use super::tensor::{self, Buffer, Tensor};
 use crate::mil::DType;
 
 /// More elements than this are refused: an index comes from data.
@@ -13,7 +13,7 @@ const MAX_LENGTH: usize = 1 << 22;
 /// A list: cheap to clone, copied when it is written while somebody else sees it.
 #[derive(Debug, Clone)]
 pub struct List {
-    elements: Arc<Vec<Option<Tensor>>>,
+    elements: Arc<Buffer<Option<Tensor>>>,
     dtype: DType,
     /// Extents of an element; nothing where the first element written decides.
     shape: Vec<Option<usize>>,
@@ -30,17 +30,17 @@ impl List {
         dynamic: bool,
     ) -> Result<Self, OpError> {
         check_length(length)?;
-        Ok(Self { elements: Arc::new(vec![None; length]), dtype, shape, dynamic })
+        Ok(Self { elements: Arc::new(Buffer(vec![None; length])), dtype, shape, dynamic })
     }
 
     /// The number of elements.
     pub fn len(&self) -> usize {
-        self.elements.len()
+        self.elements.0.len()
     }
 
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
-        self.elements.is_empty()
+        self.elements.0.is_empty()
     }
 
     /// Type of its elements and their number.
@@ -53,7 +53,7 @@ impl List {
         let at = usize::try_from(index).ok().filter(|&at| at < self.len()).ok_or_else(|| {
             OpError::invalid(format!("index {index} is outside a list of {}", self.len()))
         })?;
-        match &self.elements[at] {
+        match &self.elements.0[at] {
             Some(element) => Ok(element.clone()),
             None => Ok(Tensor::zeros(self.dtype, &self.element_shape()?)),
         }
@@ -73,12 +73,12 @@ impl List {
         })?;
         if at >= self.len() {
             check_length(at.saturating_add(1))?;
-            Arc::make_mut(&mut self.elements).resize(at + 1, None);
+            Arc::make_mut(&mut self.elements).0.resize(at + 1, None);
         }
         for (known, &n) in self.shape.iter_mut().zip(element.shape()) {
             *known = Some(n);
         }
-        Arc::make_mut(&mut self.elements)[at] = Some(element);
+        Arc::make_mut(&mut self.elements).0[at] = Some(element);
         Ok(())
     }
 

@@ -282,12 +282,11 @@ impl Out {
     /// The result as the program declares it: of its type and shape, rounded to what the type has.
     fn declare(&self, result: Value, precision: Precision) -> Result<Value, OpError> {
         let fits = match (&result, &self.ty) {
-            (Value::Tensor(_), _) => true,
             (Value::List(list), OutType::List(dtype)) => list.dtype() == *dtype,
             (Value::Label(label), OutType::Tensor { dtype, .. }) => {
                 *dtype == if matches!(label, Label::Text(_)) { DType::Str } else { DType::I64 }
             }
-            (Value::Dictionary(_), OutType::Dictionary) => true,
+            (Value::Tensor(_), _) | (Value::Dictionary(_), OutType::Dictionary) => true,
             _ => false,
         };
         match result {

@@ -32,9 +32,9 @@ pub enum Label {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Labels {
     /// Names.
-    Texts(Arc<Vec<String>>),
+    Texts(Arc<[String]>),
     /// Numbers.
-    Ints(Arc<Vec<i64>>),
+    Ints(Arc<[i64]>),
 }
 
 /// Values by class, in the order of the classes.

@@ -1,7 +1,5 @@
 //! `classify`: the most probable class and the probability of each, as a classifier's outputs.
 
-use std::sync::Arc;
-
 use crate::interp::error::OpError;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
@@ -56,8 +54,8 @@ fn labels(classes: &mil::Value) -> Result<Labels, OpError> {
         _ => add(classes)?,
     }
     match (texts.is_empty(), ints.is_empty()) {
-        (_, true) => Ok(Labels::Texts(Arc::new(texts))),
-        (true, false) => Ok(Labels::Ints(Arc::new(ints))),
+        (_, true) => Ok(Labels::Texts(texts.into())),
+        (true, false) => Ok(Labels::Ints(ints.into())),
         (false, false) => Err(OpError::invalid("classes are names and numbers")),
     }
 }

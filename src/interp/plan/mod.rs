@@ -108,7 +108,7 @@ struct Planner<'a> {
     folded: usize,
 }
 
-impl<'a> Planner<'a> {
+impl Planner<'_> {
     fn function(mut self) -> Result<Function, LoadError> {
         let (mut inputs, mut input_slots, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for input in &self.function.inputs {
