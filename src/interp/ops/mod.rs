@@ -4,7 +4,9 @@
 //! To add an operation: write its function in the file of its family and add its line here.
 
 mod activation;
+mod classify;
 mod compression;
+mod control_flow;
 mod conv;
 mod conv_transpose;
 mod elementwise_binary;
@@ -91,8 +93,10 @@ const TABLE: &[Entry] = &[
     op("cast", IOS15, IOS18, elementwise_unary::cast),
     op("ceil", IOS15, IOS18, elementwise_unary::ceil),
     op("clamped_relu", IOS15, IOS18, activation::clamped_relu),
+    op("classify", IOS15, IOS18, classify::classify),
     op("clip", IOS15, IOS18, elementwise_unary::clip),
     op("concat", IOS15, IOS18, tensor_operation::concat),
+    op("cond", IOS15, IOS18, control_flow::cond),
     op("constexpr_affine_dequantize", IOS16, IOS18, compression::affine_dequantize),
     op("constexpr_blockwise_shift_scale", IOS18, IOS18, compression::blockwise_shift_scale),
     op("constexpr_cast", IOS16, IOS18, compression::cast),
@@ -150,12 +154,18 @@ const TABLE: &[Entry] = &[
     op("less_equal", IOS15, IOS18, elementwise_binary::less_equal),
     op("linear", IOS15, IOS18, linear::linear),
     op("linear_activation", IOS15, IOS18, activation::linear_activation),
+    op("list_gather", IOS15, IOS18, control_flow::list_gather),
+    op("list_length", IOS15, IOS18, control_flow::list_length),
+    op("list_read", IOS15, IOS18, control_flow::list_read),
+    op("list_scatter", IOS15, IOS18, control_flow::list_scatter),
+    op("list_write", IOS15, IOS18, control_flow::list_write),
     op("local_response_norm", IOS15, IOS18, normalization::local_response_norm),
     op("log", IOS15, IOS18, elementwise_unary::log),
     op("logical_and", IOS15, IOS18, elementwise_binary::logical_and),
     op("logical_not", IOS15, IOS18, elementwise_unary::logical_not),
     op("logical_or", IOS15, IOS18, elementwise_binary::logical_or),
     op("logical_xor", IOS15, IOS18, elementwise_binary::logical_xor),
+    op("make_list", IOS15, IOS18, control_flow::make_list),
     op("matmul", IOS15, IOS18, linear::matmul),
     op("max_pool", IOS15, IOS18, pool::max),
     op("maximum", IOS15, IOS18, elementwise_binary::maximum),
@@ -238,6 +248,7 @@ const TABLE: &[Entry] = &[
     op("upsample_bilinear", IOS15, IOS15, image_resizing::upsample_bilinear_ios15),
     op("upsample_bilinear", IOS16, IOS18, image_resizing::upsample_bilinear_ios16),
     op("upsample_nearest_neighbor", IOS15, IOS18, image_resizing::upsample_nearest),
+    op("while_loop", IOS15, IOS18, control_flow::while_loop),
     op("write_state", IOS18, IOS18, states::write),
 ];
 
