@@ -1,11 +1,14 @@
 //! `conv`: 1-D, 2-D and 3-D convolution as a product of the stored weight with the input's windows as columns.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use super::count;
 use super::window::{Dim, Windows, three};
 use crate::interp::error::OpError;
 use crate::interp::kernel::product::{self, Columns};
+use crate::interp::pool::Pool;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::{Shared, Stored, of_tensor};
@@ -169,7 +172,7 @@ fn convolve(
         if *depth == 1 && form.n <= 4 && !form.is_pointwise() {
             by_plane(&form, &values, &mut out);
         } else {
-            by_columns(run, &form, &values, &mut out);
+            by_columns(run.pool, &form, &values, &mut out);
         }
     }
     if let Some(bias) = bias {
@@ -213,13 +216,13 @@ impl Stored for Rows<'_> {
 }
 
 /// Each group as a product of its rows of the weight and the windows as columns, a band of places at a time.
-fn by_columns(run: &Run<'_>, form: &Form<'_>, x: &[f32], out: &mut [f32]) {
+fn by_columns(pool: &RefCell<Pool>, form: &Form<'_>, x: &[f32], out: &mut [f32]) {
     let (n, k) = (form.n, form.k());
     let (t, area) = (form.of_all(|d| d.places), form.of_all(|d| d.size));
     let pointwise = form.is_pointwise();
     let width = if pointwise { t } else { (COLUMNS / k.max(1)).clamp(16, t.max(16)).min(t) };
-    let mut columns = if pointwise { Vec::new() } else { run.buffer(k * width) };
-    let mut band = if width == t { Vec::new() } else { run.buffer(n * width) };
+    let mut columns = if pointwise { Vec::new() } else { pool.borrow_mut().take(k * width) };
+    let mut band = if width == t { Vec::new() } else { pool.borrow_mut().take(n * width) };
     for (i, out) in out.chunks_mut(n * t).enumerate() {
         let x = &x[i * form.depth * area..][..form.depth * area];
         let weight = Rows { whole: form.weight, at: i % form.groups * n * k, shape: [n, k] };
@@ -244,8 +247,8 @@ fn by_columns(run: &Run<'_>, form: &Form<'_>, x: &[f32], out: &mut [f32]) {
             }
         }
     }
-    run.pool.borrow_mut().give(columns);
-    run.pool.borrow_mut().give(band);
+    pool.borrow_mut().give(columns);
+    pool.borrow_mut().give(band);
 }
 
 /// The elements under `width` windows from place `first` on, `[channels · window, width]`; zero on padding.
@@ -322,13 +325,9 @@ fn by_plane(form: &Form<'_>, x: &[f32], out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::interp::pool::Pool;
-    use crate::interp::state::State;
     use crate::interp::testing::{check, floats};
 
     /// The definition.
@@ -392,11 +391,9 @@ mod tests {
             let weight = of_tensor(floats(&shape, &w));
             let form = Form { weight: &*weight, groups, n, depth, dims };
             let want = plain(&form, &w, &x);
-            let mut state = State::default();
             let pool = RefCell::new(Pool::default());
-            let run = Run { slots: &mut [], takes: &[], state: &mut state, pool: &pool };
             let mut got = vec![0.0; want.len()];
-            by_columns(&run, &form, &x, &mut got);
+            by_columns(&pool, &form, &x, &mut got);
             prop_assert_eq!(&got, &want);
             if depth == 1 {
                 got.fill(0.0);
