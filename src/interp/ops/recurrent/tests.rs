@@ -1,5 +1,7 @@
 //! The operations against a plain twin in f64 that goes through one row of the batch at a time, and against PyTorch.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use crate::interp::testing::{check, floats};
@@ -116,6 +118,7 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
 
 /// What a case has besides its numbers.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each turns one parameter of a case on")]
 struct Case {
     kind: &'static str,
     steps: usize,
@@ -254,5 +257,85 @@ proptest! {
             }
             prop_assert_eq!(got.len(), want.len());
         }
+    }
+}
+
+/// A tensor of the goldens.
+#[derive(serde::Deserialize)]
+struct Golden {
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+#[derive(serde::Deserialize)]
+struct Layer {
+    kind: String,
+    direction: String,
+    inputs: BTreeMap<String, Golden>,
+    constants: BTreeMap<String, Golden>,
+    outputs: Vec<Golden>,
+}
+
+#[test]
+fn as_pytorch_has_it() {
+    let layers = include_str!("../../goldens/recurrent.json");
+    let layers: Vec<Layer> = serde_json::from_str(layers).unwrap();
+    for layer in layers {
+        for all in [true, false] {
+            let mut c = check(&layer.kind).flag("output_sequence", all);
+            c = c.text("direction", &layer.direction);
+            for (name, golden) in &layer.inputs {
+                c = c.input(name, floats(&golden.shape, &golden.values));
+            }
+            for (name, golden) in &layer.constants {
+                c = c.constant(name, &floats(&golden.shape, &golden.values));
+            }
+            if layer.kind == "gru" {
+                c = c.flag("reset_after", true);
+            }
+            let got = c.results(layer.outputs.len()).runs();
+            for (i, (got, want)) in got.iter().zip(&layer.outputs).enumerate() {
+                // Without the sequence the first result is the last state, handed out as a sequence of one.
+                let (want, shape) = match i {
+                    0 if all => (want, want.shape.clone()),
+                    0 => {
+                        let last = &layer.outputs[1];
+                        (last, [&[1], last.shape.as_slice()].concat())
+                    }
+                    _ => (want, want.shape.clone()),
+                };
+                assert_eq!(got.shape(), shape, "{} {}", layer.kind, layer.direction);
+                for (g, w) in got.to_f32().unwrap().iter().zip(&want.values) {
+                    assert!(
+                        (g - w).abs() < 1e-6,
+                        "{} {}: {g} for {w}",
+                        layer.kind,
+                        layer.direction
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_said() {
+    let c = |hidden: usize, state: usize| {
+        check("rnn")
+            .input("x", floats(&[1, 1, 2], &[0.0; 2]))
+            .input("initial_h", floats(&[1, state], &vec![0.0; state]))
+            .constant("weight_ih", &floats(&[hidden, 2], &vec![0.0; 2 * hidden]))
+            .constant("weight_hh", &floats(&[3, 3], &[0.0; 9]))
+            .results(2)
+    };
+    let cases = [
+        (c(2, 3), "cannot be planned: weights [2, 2] and [3, 3] for 1 gates"),
+        (c(3, 2), "failed: an initial state [1, 2], [1, 3] is needed"),
+        (c(3, 3).text("direction", "bidirectional"), "(direction `bidirectional`) of CoreML8"),
+        (c(3, 3).text("activation", "cosine"), "(activation `cosine`) of CoreML8"),
+    ];
+    for (c, want) in cases {
+        let failed = c.fails();
+        assert!(failed.contains(want), "{failed}");
     }
 }
