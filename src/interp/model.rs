@@ -169,6 +169,18 @@ impl Function {
         self.steps.len()
     }
 
+    /// The values that operations compute when the function runs, in order, each with its kind of operation.
+    ///
+    /// A value of unknown rank is given one unknown extent.
+    pub fn computed(&self) -> impl Iterator<Item = (&str, Port)> {
+        let port = |out: &super::run::Out| Port {
+            name: out.name.clone(),
+            dtype: out.dtype,
+            shape: out.shape.clone().unwrap_or_else(|| vec![None]),
+        };
+        self.steps.iter().flat_map(move |s| s.outs.iter().map(move |o| (s.kind.as_str(), port(o))))
+    }
+
     /// Runs the function: inputs are cast to their declared types, states change in place, `taps` are intermediate
     /// values to return besides the outputs.
     pub fn run(
