@@ -7,13 +7,12 @@
 
 use rayon::prelude::*;
 
-use super::count;
 use crate::interp::error::OpError;
 use crate::interp::kernel::gemm::{Matrix, multiply};
 use crate::interp::kernel::strided::{gather, steps, transpose};
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -111,10 +110,10 @@ fn contract(equation: &Equation, x: &Tensor, y: &Tensor) -> Result<Tensor, OpErr
     let [batch, rows, summed, columns] = &groups;
     let sizes = [extents(batch)?, extents(rows)?, extents(summed)?, extents(columns)?];
     let [n_batch, m, k, n] =
-        [count(&sizes[0])?, count(&sizes[1])?, count(&sizes[2])?, count(&sizes[3])?];
+        [elements(&sizes[0])?, elements(&sizes[1])?, elements(&sizes[2])?, elements(&sizes[3])?];
     let a = sorted(equation, 0, x, &[batch, rows, summed], &[&sizes[0], &sizes[1], &sizes[2]])?;
     let b = sorted(equation, 1, y, &[batch, summed, columns], &[&sizes[0], &sizes[2], &sizes[3]])?;
-    let mut out = vec![0.0; count(&[n_batch, m, n])?];
+    let mut out = vec![0.0; elements(&[n_batch, m, n])?];
     if !out.is_empty() && k > 0 {
         let bands = m.div_ceil(BAND);
         let parts = out.chunks_mut(m * n).flat_map(|whole| whole.chunks_mut(BAND * n)).enumerate();
@@ -158,7 +157,7 @@ fn sorted<'t>(
     let step: Vec<isize> = groups.iter().flat_map(|g| g.iter()).map(step).collect();
     let shape: Vec<usize> = sizes.iter().flat_map(|s| s.iter()).copied().collect();
     let values = tensor.f32s()?;
-    let n = count(&shape)?;
+    let n = elements(&shape)?;
     let row_major = steps(&shape);
     let in_place = shape.iter().zip(&step).zip(&row_major);
     let stays = n == values.len()

