@@ -9,6 +9,7 @@ mod compression;
 mod control_flow;
 mod conv;
 mod conv_transpose;
+mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
 mod gather;
@@ -18,7 +19,10 @@ mod linear;
 mod non_maximum_suppression;
 mod normalization;
 mod pool;
+mod quantization_ops;
+mod random;
 mod rearrangement;
+mod recurrent;
 mod reduction;
 mod scatter;
 mod slicing;
@@ -123,6 +127,8 @@ const TABLE: &[Entry] = &[
     op("crop_resize", IOS17, IOS18, image_sampling::crop_resize_ios17),
     op("cumsum", IOS15, IOS18, tensor_operation::cumsum),
     op("depth_to_space", IOS15, IOS18, rearrangement::depth_to_space),
+    op("dequantize", IOS17, IOS18, quantization_ops::dequantize),
+    op("einsum", IOS15, IOS18, einsum::einsum),
     op("elu", IOS15, IOS18, activation::elu),
     op("equal", IOS15, IOS18, elementwise_binary::equal),
     op("erf", IOS15, IOS18, elementwise_unary::erf),
@@ -143,6 +149,8 @@ const TABLE: &[Entry] = &[
     op("gelu", IOS15, IOS18, activation::gelu),
     op("greater", IOS15, IOS18, elementwise_binary::greater),
     op("greater_equal", IOS15, IOS18, elementwise_binary::greater_equal),
+    op("gru", IOS15, IOS17, recurrent::gru),
+    op("gru", IOS18, IOS18, recurrent::gru_ios18),
     op("identity", IOS15, IOS18, tensor_operation::identity),
     op("instance_norm", IOS15, IOS18, normalization::instance_norm),
     op("inverse", IOS15, IOS18, elementwise_unary::inverse),
@@ -165,6 +173,7 @@ const TABLE: &[Entry] = &[
     op("logical_not", IOS15, IOS18, elementwise_unary::logical_not),
     op("logical_or", IOS15, IOS18, elementwise_binary::logical_or),
     op("logical_xor", IOS15, IOS18, elementwise_binary::logical_xor),
+    op("lstm", IOS15, IOS18, recurrent::lstm),
     op("make_list", IOS15, IOS18, control_flow::make_list),
     op("matmul", IOS15, IOS18, linear::matmul),
     op("max_pool", IOS15, IOS18, pool::max),
@@ -182,6 +191,11 @@ const TABLE: &[Entry] = &[
     op("pixel_unshuffle", IOS16, IOS18, rearrangement::pixel_unshuffle),
     op("pow", IOS15, IOS18, elementwise_binary::pow),
     op("prelu", IOS15, IOS18, activation::prelu),
+    op("quantize", IOS17, IOS18, quantization_ops::quantize),
+    op("random_bernoulli", IOS15, IOS18, random::bernoulli),
+    op("random_categorical", IOS15, IOS18, random::categorical),
+    op("random_normal", IOS15, IOS18, random::normal),
+    op("random_uniform", IOS15, IOS18, random::uniform),
     op("range_1d", IOS15, IOS18, tensor_operation::range_1d),
     op("read_state", IOS18, IOS18, states::read),
     op("real_div", IOS15, IOS18, elementwise_binary::real_div),
@@ -206,6 +220,8 @@ const TABLE: &[Entry] = &[
     op("resize_bilinear", IOS15, IOS18, image_resizing::bilinear),
     op("resize_nearest_neighbor", IOS15, IOS18, image_resizing::nearest),
     op("reverse", IOS15, IOS18, tensor_transformation::reverse),
+    op("reverse_sequence", IOS15, IOS18, tensor_transformation::reverse_sequence),
+    op("rnn", IOS15, IOS18, recurrent::rnn),
     op("round", IOS15, IOS18, elementwise_unary::round),
     op("rsqrt", IOS15, IOS18, elementwise_unary::rsqrt),
     op("scaled_dot_product_attention", IOS18, IOS18, transformers::scaled_dot_product_attention),
