@@ -114,7 +114,10 @@ struct Strips<'a> {
     matrix: PhantomData<&'a mut [f32]>,
 }
 
-#[expect(unsafe_code, reason = "columns of a row-major matrix cannot be lent as slices to several threads")]
+#[expect(
+    unsafe_code,
+    reason = "columns of a row-major matrix cannot be lent as slices to several threads"
+)]
 // SAFETY: the pointer is used in `write` alone, whose callers write every place once.
 unsafe impl Sync for Strips<'_> {}
 

@@ -33,7 +33,8 @@ fn plain(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
             let w = rows[r * stride + p];
             for (sum, &x) in sums.iter_mut().zip(x) {
                 // Fused where that is one instruction, as it is on every processor of this family.
-                *sum = if cfg!(target_arch = "aarch64") { w.mul_add(x, *sum) } else { *sum + w * x };
+                *sum =
+                    if cfg!(target_arch = "aarch64") { w.mul_add(x, *sum) } else { *sum + w * x };
             }
         }
     }
@@ -54,7 +55,10 @@ mod x86 {
     /// # Safety
     ///
     /// `rows` holds at least `(ROWS - 1) * stride + panel.len()` elements.
-    #[expect(unsafe_code, reason = "loads take pointers, and checks inside the loop would cost half of it")]
+    #[expect(
+        unsafe_code,
+        reason = "loads take pointers, and checks inside the loop would cost half of it"
+    )]
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn add(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
         let mut own = [[_mm256_setzero_ps(); 2]; ROWS];

@@ -6,12 +6,10 @@ use crate::interp::error::OpError;
 use crate::interp::kernel::broadcast;
 use crate::interp::kernel::gemm::{Matrix, multiply};
 use crate::interp::kernel::product::{self, Finish};
-use crate::interp::model::Precision;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::{Shared, Stored, of_tensor};
 use crate::interp::tensor::Tensor;
-use crate::mil::DType;
 
 type Built = Result<Kernel, OpError>;
 
@@ -24,8 +22,8 @@ pub(super) fn linear(site: &Site<'_, '_>) -> Built {
     let weight = site.stored("weight")?;
     let dynamic = if weight.is_none() { Some(site.input("weight")?) } else { None };
     let bias = site.optional("bias")?;
-    let halves = halves(site)?;
     Ok(Kernel::one(move |run| {
+        let halves = run.halves();
         let weight = match (&weight, &dynamic) {
             (Some(weight), _) => Shared::clone(weight),
             (None, Some(weight)) => of_tensor(run.get(weight).clone()),
@@ -34,11 +32,6 @@ pub(super) fn linear(site: &Site<'_, '_>) -> Built {
         let bias = bias.as_ref().map(|b| run.get(b).f32s()).transpose()?;
         times_rows(run, &x, &*weight, Finish { bias: bias.as_deref(), halves })
     }))
-}
-
-/// Whether the result is rounded to fp16.
-fn halves(site: &Site<'_, '_>) -> Result<bool, OpError> {
-    Ok(site.precision == Precision::Declared && site.out_dtype(0)? == DType::F16)
 }
 
 /// `x` of `[.., k]` times the rows of a weight `[n, k]`.
@@ -62,8 +55,7 @@ fn times_rows(
     let mut out = run.buffer(n * t);
     out.resize(n * t, 0.0);
     product::linear(weight, (n, k), &values, finish, &mut out);
-    let dtype = if finish.halves { DType::F16 } else { DType::F32 };
-    Ok(Tensor::f32(&shape, out).tagged(dtype))
+    Ok(run.result(&shape, out))
 }
 
 /// x · y over the last two dimensions, either side transposed, the others stretched.
@@ -76,8 +68,8 @@ pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
         && !transpose_x
     {
         let x = site.input("x")?;
-        let finish = Finish { bias: None, halves: halves(site)? };
         return Ok(Kernel::one(move |run| {
+            let finish = Finish { bias: None, halves: run.halves() };
             if transpose_y {
                 times_rows(run, &x, &*weight, finish)
             } else {
@@ -198,6 +190,7 @@ fn unfit(a: &[usize], b: &[usize]) -> OpError {
 mod tests {
     use super::*;
     use crate::interp::testing::{check, floats};
+    use crate::mil::DType;
 
     #[test]
     fn linear_with_a_weight_that_is_constant_or_computed() {

@@ -47,7 +47,9 @@ impl Blockwise {
         let runs = block.last().is_some_and(|n| n.is_multiple_of(32)) && offset.is_none();
         let quick = (runs && dtype == DType::F16)
             .then(|| match data.dtype() {
-                DType::I4 => Some(std::array::from_fn(|c| if c < 8 { c as f32 } else { c as f32 - 16.0 })),
+                DType::I4 => {
+                    Some(std::array::from_fn(|c| if c < 8 { c as f32 } else { c as f32 - 16.0 }))
+                }
                 DType::U4 => Some(std::array::from_fn(|c| c as f32)),
                 _ => None,
             })
@@ -60,7 +62,9 @@ impl Blockwise {
     /// The cell of the grid that the flat position `at` lies in.
     fn cell_of(&self, mut at: usize) -> usize {
         let (mut cell, mut step) = (0, 1);
-        for ((&n, &block), &cells) in self.data.shape().iter().zip(&self.block).zip(&self.grid).rev() {
+        for ((&n, &block), &cells) in
+            self.data.shape().iter().zip(&self.block).zip(&self.grid).rev()
+        {
             cell += at % n / block * step;
             at /= n;
             step *= cells;
@@ -78,7 +82,9 @@ impl Stored for Blockwise {
             return None;
         }
         let codes = self.data.bytes().get(at / 2..(at + n) / 2)?;
-        let Row::F16(scales) = self.scale.run(self.cell_of(at), n.div_ceil(block))? else { return None };
+        let Row::F16(scales) = self.scale.run(self.cell_of(at), n.div_ceil(block))? else {
+            return None;
+        };
         Some(Row::Nibbles(Nibbles { codes, values: Values::Scaled { numbers, scales, block } }))
     }
 

@@ -66,7 +66,18 @@ impl Lut {
                 tables.iter().map(Table::new).collect::<Option<Vec<_>>>()
             })
             .flatten();
-        Ok(Self { dtype, shape, indices, tables, groups, block, entries, vector, vector_axis, quick })
+        Ok(Self {
+            dtype,
+            shape,
+            indices,
+            tables,
+            groups,
+            block,
+            entries,
+            vector,
+            vector_axis,
+            quick,
+        })
     }
 
     /// The group of the row that the flat position `at` lies in.
