@@ -1,6 +1,7 @@
 //! From constants of the program to tensors and packed elements, mapped where they can stay where they are.
 
 use super::error::OpError;
+use super::ops::count;
 use super::stored::Packed;
 use super::tensor::Tensor;
 use crate::blob::Blob;
@@ -9,9 +10,11 @@ use crate::mil::{Blobs, ConstError, DType, Data, TensorData, Value, constant_byt
 /// The shape of a constant tensor.
 pub(crate) fn shape(value: &Value) -> Result<Vec<usize>, OpError> {
     let fixed = value.ty.as_tensor().and_then(crate::mil::TensorType::fixed_shape);
-    fixed
+    let shape: Vec<usize> = fixed
         .and_then(|dims| dims.into_iter().map(|d| usize::try_from(d).ok()).collect())
-        .ok_or_else(|| OpError::Const(ConstError::NotTensor { ty: value.ty.to_string() }))
+        .ok_or_else(|| OpError::Const(ConstError::NotTensor { ty: value.ty.to_string() }))?;
+    count(&shape)?;
+    Ok(shape)
 }
 
 /// The elements as they are stored.

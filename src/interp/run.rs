@@ -7,6 +7,7 @@ use super::error::OpError;
 use super::kernel::round;
 use super::list::List;
 use super::model::Precision;
+use super::ops::count;
 use super::pool::Pool;
 use super::state::State;
 use super::tensor::Tensor;
@@ -349,6 +350,8 @@ pub(crate) fn declare(
     dtype: DType,
     precision: Precision,
 ) -> Result<Tensor, OpError> {
+    // Nothing later is shown a shape whose parts cannot be multiplied.
+    count(result.shape())?;
     let from = result.dtype();
     if from == dtype {
         return Ok(result);

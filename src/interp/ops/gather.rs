@@ -3,7 +3,7 @@
 //! Negative indices count from the end. Before iOS17 (and with `validate_indices`) an index outside is an error;
 //! otherwise the format leaves its result open, and the nearest index is used.
 
-use super::axis;
+use super::{axis, count};
 use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{around, pick, pick_runs};
 use crate::interp::run::{In, Kernel};
@@ -54,6 +54,7 @@ fn gather(site: &Site<'_, '_>, validate: bool) -> Built {
         let (before, n, after) = around(&x.shape()[batch_dims..], along - batch_dims);
         let own = &indices.shape()[batch_dims..];
         let shape = [&x.shape()[..along], own, &x.shape()[along + 1..]].concat();
+        count(&shape)?;
         let places = resolve(indices.i32s()?, n, validate)?;
         let per_batch: usize = own.iter().product();
         Ok(map_carrier!(x, shape, |src| {
@@ -77,7 +78,7 @@ fn rows(table: &Shared, indices: &Tensor, validate: bool) -> Result<Tensor, OpEr
     let width: usize = tail.iter().product();
     let places = resolve(indices.i32s()?, n, validate)?;
     let shape = [indices.shape(), tail].concat();
-    let mut out = vec![0.0; places.len() * width];
+    let mut out = vec![0.0; count(&shape)?];
     for (&i, out) in places.iter().zip(out.chunks_mut(width.max(1))) {
         table.fill(i * width, out);
     }
@@ -160,7 +161,8 @@ fn nd(site: &Site<'_, '_>, validate: bool) -> Built {
             ))
         };
         let (&depth, outer) = indices.shape().split_last().ok_or_else(unfit)?;
-        if batch_dims + depth > x.rank()
+        if depth == 0
+            || batch_dims + depth > x.rank()
             || outer.len() < batch_dims
             || x.shape()[..batch_dims] != outer[..batch_dims]
         {
@@ -171,6 +173,7 @@ fn nd(site: &Site<'_, '_>, validate: bool) -> Built {
         let tail = &x.shape()[batch_dims + depth..];
         let (size, run_length): (usize, usize) = (picked.iter().product(), tail.iter().product());
         let n: usize = outer.iter().product();
+        count(&[outer, tail].concat())?;
         let mut places = Vec::with_capacity(n);
         for (i, coordinates) in indices.i32s()?.chunks(depth.max(1)).take(n).enumerate() {
             let mut at = 0;

@@ -1,6 +1,6 @@
 //! Tensors put together, taken apart and made: `concat`, `split`, `stack`, `tile`, `pad`, `fill`, `range_1d`.
 
-use super::{axis, extents};
+use super::{axis, count, extents};
 use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{around, gather, mask, repeat, steps, transpose};
 use crate::interp::run::{In, Kernel, Run};
@@ -32,7 +32,7 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
     Ok(Kernel::one(move |run| {
         let parts = same_carrier(arguments(&values, run))?;
         let first = parts.first().ok_or_else(|| OpError::invalid("nothing to join"))?;
-        if first.rank() == 0 {
+        if parts.iter().all(|p| p.rank() == 0) {
             return join(&parts, &[parts.len()], 0);
         }
         let along = axis(along, first.rank())?;
@@ -48,9 +48,16 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
                 shapes.join(", ")
             )));
         }
+        let n = shape[along];
         shape[along] = parts.iter().map(|p| p.shape()[along]).sum();
+        count(&shape)?;
         if !interleave {
             return join(&parts, &shape, along);
+        }
+        if parts.iter().any(|p| p.shape()[along] != n) {
+            return Err(OpError::invalid(format!(
+                "parts of {n} elements and of others do not interleave"
+            )));
         }
         // [.., parts, n, ..] to [.., n, parts, ..].
         let joined = join(&parts, &shape, along)?;
@@ -75,6 +82,7 @@ pub(super) fn stack(site: &Site<'_, '_>) -> Built {
         shape.insert(along, 1);
         let parts: Vec<_> = parts.iter().map(|p| p.clone().reshaped(shape.clone())).collect();
         shape[along] = parts.len();
+        count(&shape)?;
         join(&parts, &shape, along)
     }))
 }
@@ -180,8 +188,9 @@ pub(super) fn tile(site: &Site<'_, '_>) -> Built {
         for ((&n, &r), &s) in t.shape().iter().zip(&reps).zip(&own) {
             read.extend([r, n]);
             step.extend([0, s.cast_signed()]);
-            shape.push(n * r);
+            shape.push(n.saturating_mul(r));
         }
+        count(&shape)?;
         Ok(map_carrier!(t, shape, |src| gather(src, 0, &read, &step)))
     }))
 }
@@ -202,11 +211,15 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
         let free =
             t.rank().checked_sub(pairs.len()).filter(|_| rest.is_empty()).ok_or_else(unfit)?;
         let mut shape = t.shape().to_vec();
+        for (i, &[before, after]) in pairs.iter().enumerate() {
+            shape[free + i] += before + after;
+        }
+        count(&shape)?;
         // For each place of each axis, the place it is read from; nothing for the constant.
         let mut from: Vec<Vec<Option<usize>>> = Vec::new();
-        for (i, n) in shape.iter_mut().enumerate() {
-            let [before, after] = i.checked_sub(free).map_or([0, 0], |i| pairs[i]);
-            let len = *n;
+        for (i, &n) in shape.iter().enumerate() {
+            let before = i.checked_sub(free).map_or(0, |i| pairs[i][0]);
+            let len = t.shape()[i];
             let place = |p: usize| {
                 let at = p.cast_signed() - before.cast_signed();
                 let last = len.cast_signed() - 1;
@@ -214,14 +227,13 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
                 match mode.as_str() {
                     _ if inside => Some(at),
                     "reflect" => Some(if at < 0 { -at } else { 2 * last - at }),
-                    "replicate" => Some(at.clamp(0, last)),
+                    "replicate" => Some(at.min(last).max(0)),
                     _ => None,
                 }
                 .filter(|a| (0..=last).contains(a))
                 .map(isize::cast_unsigned)
             };
-            *n = len + before + after;
-            let places: Vec<_> = (0..*n).map(place).collect();
+            let places: Vec<_> = (0..n).map(place).collect();
             if mode != "constant" && places.contains(&None) {
                 return Err(unfit());
             }
@@ -265,7 +277,7 @@ fn filled(value: &Tensor, shape: Vec<usize>) -> Result<Tensor, OpError> {
     if value.len() != 1 {
         return Err(OpError::invalid(format!("a value of {} elements", value.len())));
     }
-    let n = shape.iter().product();
+    let n = count(&shape)?;
     Ok(map_carrier!(value, shape, |src| repeat(src, n)))
 }
 
@@ -409,7 +421,7 @@ pub(super) fn one_hot(site: &Site<'_, '_>) -> Built {
         shape.insert(along, n);
         let (_, _, after) = around(&shape, along);
         let given = indices.i32s()?;
-        let hot: Vec<bool> = (0..shape.iter().product())
+        let hot: Vec<bool> = (0..count(&shape)?)
             .map(|i: usize| {
                 let index = given[i / (n * after) * after + i % after];
                 let index = if index < 0 { index + n as i32 } else { index };

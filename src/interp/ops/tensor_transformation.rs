@@ -1,6 +1,6 @@
 //! Other shapes for the same elements: `reshape`, `transpose`, `expand_dims`, `squeeze`, `reverse`, `reverse_sequence`.
 
-use super::{axes, axis};
+use super::{axes, axis, count};
 use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{self, around, pick, steps};
 use crate::interp::run::Kernel;
@@ -34,7 +34,7 @@ fn resolve(from: &[usize], to: &[i32]) -> Result<Vec<usize>, OpError> {
             n => usize::try_from(n).map_err(|_| unfit())?,
         });
     }
-    let known: usize = out.iter().product();
+    let known = count(&out)?;
     if let Some(i) = open {
         if known == 0 || !total.is_multiple_of(known) {
             return Err(unfit());
@@ -77,6 +77,7 @@ pub(super) fn reshape_like(site: &Site<'_, '_>) -> Built {
             let begin = begins.get(i).map_or(0, |&b| at(b)).min(shape.len());
             to.extend_from_slice(&shape[begin..end.clamp(begin, shape.len())]);
         }
+        count(&to)?;
         let x = run.take(&x);
         if to.iter().product::<usize>() != x.len() {
             return Err(OpError::invalid(format!("shape {:?} does not become {to:?}", x.shape())));
