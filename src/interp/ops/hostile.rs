@@ -154,7 +154,7 @@ fn gathers_and_scatters() {
             "shapes [2, 2] and [1] do not share 2147483647 batch dimensions",
         ),
         (
-            wide().input("indices", ints(&[0; 1 << 16])),
+            wide().input("indices", ints(&vec![0; 1 << 16])),
             "shape [65536, 131072]: there are more elements than fit",
         ),
         (
