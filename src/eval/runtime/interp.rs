@@ -23,7 +23,7 @@ impl Runtime for Interp {
     fn load(&self, source: &Source<'_>) -> Result<Box<dyn Loaded>, RuntimeError> {
         let options = Options { precision: self.precision };
         let model = Model::load(source.program, &source.blobs, options).map_err(|e| error(&e))?;
-        Ok(Box::new(model))
+        Ok(Box::new(model.with_rules(&source.rules)))
     }
 }
 
