@@ -69,19 +69,6 @@ impl fmt::Display for Allowed {
     }
 }
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(allowed) = &self.allowed {
-            write!(f, "of shape {allowed}")?;
-        }
-        if let Some(default) = &self.default {
-            let comma = if self.allowed.is_some() { ", " } else { "" };
-            write!(f, "{comma}{} where it is not given", default.value)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,11 +91,7 @@ mod tests {
         for (allowed, shape, want) in cases {
             assert_eq!(allowed.holds(shape), *want, "{allowed} {shape:?}");
         }
-        let default = Some(Fill { shape: vec![1], value: 0.5 });
-        let rule = Rule { allowed: Some(range), default: default.clone() };
-        assert_eq!(rule.to_string(), "of shape [1, 2..=8, 0..], 0.5 where it is not given");
-        let rule = Rule { allowed: Some(several), default: None };
-        assert_eq!(rule.to_string(), "of shape [1, 3] or [2, 3]");
-        assert_eq!(Rule { allowed: None, default }.to_string(), "0.5 where it is not given");
+        assert_eq!(range.to_string(), "[1, 2..=8, 0..]");
+        assert_eq!(several.to_string(), "[1, 3] or [2, 3]");
     }
 }

@@ -52,8 +52,13 @@ pub struct Feature {
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.name, self.kind)?;
-        let rule = self.rule.to_string();
-        if rule.is_empty() { Ok(()) } else { write!(f, " {rule}") }
+        if let Some(allowed) = &self.rule.allowed {
+            write!(f, " of shape {allowed}")?;
+        }
+        match &self.rule.default {
+            Some(fill) => write!(f, ", {} where it is not given", fill.value),
+            None => Ok(()),
+        }
     }
 }
 
@@ -300,7 +305,7 @@ mod tests {
                 true,
                 "x: float32 array of shape [1..], 0 where it is not given",
             ),
-            (filled, true, "x: float32 array 0.5 where it is not given"),
+            (filled, true, "x: float32 array, 0.5 where it is not given"),
             (
                 image(sizes(&[(8, 6), (6, 8)])),
                 false,
