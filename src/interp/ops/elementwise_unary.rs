@@ -299,7 +299,7 @@ mod tests {
             .input("x", ints)
             .text("dtype", "uint16")
             .out(DType::U16)
-            .gives(&[2], &[0.0, 3.0]);
+            .gives(&[2], &[65535.0, 3.0]);
         let bools = Tensor::bool(&[2], vec![true, false]);
         check("cast")
             .input("x", bools)
