@@ -7,10 +7,9 @@ use super::error::OpError;
 use super::kernel::round;
 use super::list::List;
 use super::model::Precision;
-use super::ops::count;
 use super::pool::Pool;
 use super::state::State;
-use super::tensor::Tensor;
+use super::tensor::{Tensor, wrap};
 use super::value::{Label, Value};
 use crate::mil::DType;
 
@@ -350,8 +349,6 @@ pub(crate) fn declare(
     dtype: DType,
     precision: Precision,
 ) -> Result<Tensor, OpError> {
-    // Nothing later is shown a shape whose parts cannot be multiplied.
-    count(result.shape())?;
     let from = result.dtype();
     if from == dtype {
         return Ok(result);
@@ -366,7 +363,11 @@ pub(crate) fn declare(
         return Ok(Tensor::f32(&shape, values).tagged(dtype));
     }
     if from.is_int() && dtype.is_int() {
-        return Ok(result.tagged(dtype));
+        if result.i32s()?.iter().all(|&n| wrap(n, dtype) == n) {
+            return Ok(result.tagged(dtype));
+        }
+        let wrapped = result.i32s()?.iter().map(|&n| wrap(n, dtype)).collect();
+        return Ok(Tensor::i32(result.shape(), wrapped).tagged(dtype));
     }
     Err(OpError::invalid(format!("the result is {}, declared is {dtype}", result.describe())))
 }

@@ -1,6 +1,5 @@
 //! Elementwise functions of two tensors whose shapes stretch to one another, and `select`.
 
-use super::count;
 use crate::interp::error::OpError;
 use crate::interp::kernel::broadcast::{self, zip};
 use crate::interp::run::{In, Kernel, Run};
@@ -8,13 +7,6 @@ use crate::interp::site::Site;
 use crate::interp::tensor::{Slice, Tensor};
 
 type Built = Result<Kernel, OpError>;
-
-/// The shape that both stretch to, where memory would hold it.
-fn stretched(a: &[usize], b: &[usize]) -> Result<Vec<usize>, OpError> {
-    let shape = broadcast::shape(a, b)?;
-    count(&shape)?;
-    Ok(shape)
-}
 
 /// Floats to floats and whole numbers to whole numbers.
 fn arithmetic(
@@ -26,7 +18,7 @@ fn arithmetic(
     Ok(Kernel::one(move |run| {
         if let (Slice::I32(a), Slice::I32(b)) = (run.get(&x).carrier(), run.get(&y).carrier()) {
             let (p, q) = (run.get(&x).shape(), run.get(&y).shape());
-            let shape = stretched(p, q)?;
+            let shape = broadcast::shape(p, q)?;
             let mut out = Vec::with_capacity(shape.iter().product());
             zip((a, p), (b, q), &shape, &mut out, i);
             return Ok(Tensor::i32(&shape, out));
@@ -41,7 +33,7 @@ fn floats(
     y: &In,
     f: impl Fn(f32, f32) -> f32 + Copy,
 ) -> Result<Tensor, OpError> {
-    let shape = stretched(run.get(x).shape(), run.get(y).shape())?;
+    let shape = broadcast::shape(run.get(x).shape(), run.get(y).shape())?;
     // The result takes the place of `x` when it has its shape and nobody else needs `x`.
     if run.get(x).shape() == shape && run.owns(x) {
         let a = run.take(x);
@@ -78,7 +70,7 @@ fn comparison(
     Ok(Kernel::one(move |run| {
         let (a, b) = (run.get(&x), run.get(&y));
         let (p, q) = (a.shape(), b.shape());
-        let shape = stretched(p, q)?;
+        let shape = broadcast::shape(p, q)?;
         let mut out = Vec::with_capacity(shape.iter().product());
         match (a.carrier(), b.carrier()) {
             (Slice::I32(a), Slice::I32(b)) => zip((a, p), (b, q), &shape, &mut out, i),
@@ -99,7 +91,7 @@ fn logic(
     let (x, y) = (site.input("x")?, site.input("y")?);
     Ok(Kernel::one(move |run| {
         let (a, b) = (run.get(&x), run.get(&y));
-        let shape = stretched(a.shape(), b.shape())?;
+        let shape = broadcast::shape(a.shape(), b.shape())?;
         let mut out = Vec::with_capacity(shape.iter().product());
         zip((a.bools()?, a.shape()), (b.bools()?, b.shape()), &shape, &mut out, f);
         Ok(Tensor::bool(&shape, out))
@@ -214,7 +206,7 @@ pub(super) fn select(site: &Site<'_, '_>) -> Built {
     Ok(Kernel::one(move |run| {
         let (cond, a, b) = (run.get(&cond), run.get(&a), run.get(&b));
         let (p, q) = (a.shape(), b.shape());
-        let shape = stretched(cond.shape(), &broadcast::shape(p, q)?)?;
+        let shape = broadcast::shape(cond.shape(), &broadcast::shape(p, q)?)?;
         let cond = broadcast::expand(cond.bools()?, cond.shape(), &shape);
         let to = &shape;
         Ok(match (a.carrier(), b.carrier()) {

@@ -32,7 +32,7 @@ fn fails(cases: Vec<(Check, &str)>) {
 fn elementwise() {
     const MANY: usize = 1 << 17;
     let pair = |kind: &str| check(kind).input("x", line(MANY, true)).input("y", line(MANY, false));
-    let many = "shape [131072, 131072]: there are more elements than fit";
+    let many = "shape [131072, 131072] has more than 2147483648 elements";
     let three = || check("select").input("a", square()).input("b", floats(&[3], &[0.0; 3]));
     fails(vec![
         (pair("add"), many),
@@ -155,7 +155,7 @@ fn gathers_and_scatters() {
         ),
         (
             wide().input("indices", ints(&vec![0; 1 << 16])),
-            "shape [65536, 131072]: there are more elements than fit",
+            "shape [65536, 131072] has more than 2147483648 elements",
         ),
         (
             check("gather").input("x", floats(&[0, 2], &[])).input("indices", ints(&[0])),
@@ -264,13 +264,13 @@ fn tensors_put_together() {
         (check("tile").input("x", square()).ints("reps", &[1]), "reps [1] for shape [2, 2]"),
         (
             check("tile").input("x", square()).ints("reps", &[MOST, MOST]),
-            "shape [4294967294, 4294967294]: there are more elements than fit",
+            "shape [4294967294, 4294967294] has more than 2147483648 elements",
         ),
         (pad(&[1], "constant"), "pad [1] for shape [2, 2]"),
         (pad(&[0, -1], "constant"), "an extent of -1 in [0, -1]"),
         (
             pad(&[MOST, MOST, MOST, MOST], "constant"),
-            "shape [4294967296, 4294967296]: there are more elements than fit",
+            "shape [4294967296, 4294967296] has more than 2147483648 elements",
         ),
         (pad(&[0, 2], "reflect"), "pad [0, 2] for shape [2, 2]"),
         (
@@ -282,7 +282,7 @@ fn tensors_put_together() {
         ),
         (
             check("fill").ints("shape", &[MOST, MOST, MOST, 0]),
-            "shape [2147483647, 2147483647, 2147483647, 0]: there are more elements than fit",
+            "shape [2147483647, 2147483647, 2147483647, 0] has more than 2147483648 elements",
         ),
         (check("fill").ints("shape", &[-1]), "an extent of -1 in [-1]"),
         (range(0.0, 1.0, 0.0), "a range from 0 to 1 by 0"),
@@ -314,7 +314,7 @@ fn other_shapes() {
     fails(vec![
         (
             c("reshape", "shape", &[65_536, 65_536, 65_536, 65_536]),
-            "shape [65536, 65536, 65536, 65536]: there are more elements than fit",
+            "shape [65536, 65536, 65536, 65536] has more than 2147483648 elements",
         ),
         (c("reshape", "shape", &[-1, -1]), "shape [2, 2] does not become [-1, -1]"),
         (c("reshape", "shape", &[0, 0, -1]), "shape [2, 2] does not become [0, 0, -1]"),

@@ -309,19 +309,6 @@ fn extents(from: &[i32]) -> Result<Vec<usize>, OpError> {
     from.iter().map(extent).collect()
 }
 
-/// The number of elements of a shape, where a tensor of it could stand in memory.
-///
-/// A zero among the extents does not hide what the others come to, since parts of a shape are multiplied as well.
-pub(crate) fn count(shape: &[usize]) -> Result<usize, OpError> {
-    /// 16 GiB of f32.
-    const MOST: usize = 1 << 32;
-    let n = shape.iter().try_fold(1_usize, |n, &extent| n.checked_mul(extent.max(1)));
-    let n = n.filter(|&n| n <= MOST).ok_or_else(|| {
-        OpError::invalid(format!("shape {shape:?}: there are more elements than fit"))
-    })?;
-    Ok(if shape.contains(&0) { 0 } else { n })
-}
-
 /// Floats of one shape computed from another tensor's floats one by one, in place where possible.
 fn map_f32(
     run: &mut Run<'_>,

@@ -1,11 +1,11 @@
 //! `scatter`, `scatter_along_axis`, `scatter_nd`: values written or combined at indices.
 
-use super::{axis, count};
+use super::axis;
 use crate::interp::error::OpError;
 use crate::interp::kernel::strided::around;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -77,7 +77,7 @@ impl Scatter {
 
     /// The number of places, which has to be that of the updates.
     fn fits(&self, run: &Run<'_>, places: &[usize]) -> Result<usize, OpError> {
-        let (n, updates) = (count(places)?, run.get(&self.updates));
+        let (n, updates) = (elements(places)?, run.get(&self.updates));
         if n != updates.len() {
             return Err(OpError::invalid(format!("{n} places for updates {}", updates.describe())));
         }

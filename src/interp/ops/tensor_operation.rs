@@ -1,11 +1,11 @@
 //! Tensors put together, taken apart and made: `concat`, `split`, `stack`, `tile`, `pad`, `fill`, `range_1d`.
 
-use super::{axis, count, extents};
+use super::{axis, extents};
 use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{around, gather, mask, repeat, steps, transpose};
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::{Slice, Tensor, map_carrier};
+use crate::interp::tensor::{Slice, Tensor, elements, map_carrier};
 
 type Built = Result<Kernel, OpError>;
 
@@ -50,14 +50,13 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
         }
         let n = shape[along];
         shape[along] = parts.iter().map(|p| p.shape()[along]).sum();
-        count(&shape)?;
+        elements(&shape)?;
         if !interleave {
             return join(&parts, &shape, along);
         }
         if parts.iter().any(|p| p.shape()[along] != n) {
-            return Err(OpError::invalid(format!(
-                "parts of {n} elements and of others do not interleave"
-            )));
+            let fact = format!("parts of {n} elements and of others do not interleave");
+            return Err(OpError::invalid(fact));
         }
         // [.., parts, n, ..] to [.., n, parts, ..].
         let joined = join(&parts, &shape, along)?;
@@ -79,10 +78,11 @@ pub(super) fn stack(site: &Site<'_, '_>) -> Built {
         if parts.iter().any(|p| p.shape() != shape) {
             return Err(OpError::invalid("tensors of different shapes do not stack"));
         }
-        shape.insert(along, 1);
+        shape.insert(along, parts.len());
+        elements(&shape)?;
+        shape[along] = 1;
         let parts: Vec<_> = parts.iter().map(|p| p.clone().reshaped(shape.clone())).collect();
         shape[along] = parts.len();
-        count(&shape)?;
         join(&parts, &shape, along)
     }))
 }
@@ -183,14 +183,15 @@ pub(super) fn tile(site: &Site<'_, '_>) -> Built {
             return Err(OpError::invalid(format!("reps {reps:?} for shape {:?}", t.shape())));
         }
         // [n, ..] as [1, n, ..] read `reps` times with a step of 0.
+        let repeated = t.shape().iter().zip(&reps).map(|(&n, &r)| n.saturating_mul(r));
+        elements(&repeated.collect::<Vec<_>>())?;
         let own = steps(t.shape());
         let (mut read, mut step, mut shape) = (vec![], vec![], vec![]);
         for ((&n, &r), &s) in t.shape().iter().zip(&reps).zip(&own) {
             read.extend([r, n]);
             step.extend([0, s.cast_signed()]);
-            shape.push(n.saturating_mul(r));
+            shape.push(n * r);
         }
-        count(&shape)?;
         Ok(map_carrier!(t, shape, |src| gather(src, 0, &read, &step)))
     }))
 }
@@ -211,15 +212,16 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
         let free =
             t.rank().checked_sub(pairs.len()).filter(|_| rest.is_empty()).ok_or_else(unfit)?;
         let mut shape = t.shape().to_vec();
-        for (i, &[before, after]) in pairs.iter().enumerate() {
-            shape[free + i] += before + after;
-        }
-        count(&shape)?;
+        let padded = shape.iter().enumerate().map(|(i, n)| {
+            let [before, after] = i.checked_sub(free).map_or([0, 0], |i| pairs[i]);
+            n + before + after
+        });
+        elements(&padded.collect::<Vec<_>>())?;
         // For each place of each axis, the place it is read from; nothing for the constant.
         let mut from: Vec<Vec<Option<usize>>> = Vec::new();
-        for (i, &n) in shape.iter().enumerate() {
-            let before = i.checked_sub(free).map_or(0, |i| pairs[i][0]);
-            let len = t.shape()[i];
+        for (i, n) in shape.iter_mut().enumerate() {
+            let [before, after] = i.checked_sub(free).map_or([0, 0], |i| pairs[i]);
+            let len = *n;
             let place = |p: usize| {
                 let at = p.cast_signed() - before.cast_signed();
                 let last = len.cast_signed() - 1;
@@ -233,7 +235,8 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
                 .filter(|a| (0..=last).contains(a))
                 .map(isize::cast_unsigned)
             };
-            let places: Vec<_> = (0..n).map(place).collect();
+            *n = len + before + after;
+            let places: Vec<_> = (0..*n).map(place).collect();
             if mode != "constant" && places.contains(&None) {
                 return Err(unfit());
             }
@@ -277,7 +280,7 @@ fn filled(value: &Tensor, shape: Vec<usize>) -> Result<Tensor, OpError> {
     if value.len() != 1 {
         return Err(OpError::invalid(format!("a value of {} elements", value.len())));
     }
-    let n = count(&shape)?;
+    let n = elements(&shape)?;
     Ok(map_carrier!(value, shape, |src| repeat(src, n)))
 }
 
@@ -295,9 +298,10 @@ pub(super) fn range_1d(site: &Site<'_, '_>) -> Built {
         };
         let (from, to, by) = (one(&start)?, one(&end)?, one(&step)?);
         let n = ((to - from) / by).ceil();
-        if !n.is_finite() || n > 2_f64.powi(31) {
+        if !n.is_finite() {
             return Err(OpError::invalid(format!("a range from {from} to {to} by {by}")));
         }
+        elements(&[n.max(0.0) as usize])?;
         let values = (0..n.max(0.0) as usize).map(|i| from + by * i as f64);
         Ok(if run.get(&start).as_i32().is_some() {
             let values: Vec<i32> = values.map(|v| v as i32).collect();
@@ -419,9 +423,10 @@ pub(super) fn one_hot(site: &Site<'_, '_>) -> Built {
         let mut shape = indices.shape().to_vec();
         let along = axis(along, shape.len() + 1)?;
         shape.insert(along, n);
+        elements(&shape)?;
         let (_, _, after) = around(&shape, along);
         let given = indices.i32s()?;
-        let hot: Vec<bool> = (0..count(&shape)?)
+        let hot: Vec<bool> = (0..shape.iter().product())
             .map(|i: usize| {
                 let index = given[i / (n * after) * after + i % after];
                 let index = if index < 0 { index + n as i32 } else { index };
