@@ -287,7 +287,7 @@ fn tensors_put_together() {
         (check("fill").ints("shape", &[-1]), "an extent of -1 in [-1]"),
         (range(0.0, 1.0, 0.0), "a range from 0 to 1 by 0"),
         (range(0.0, f32::NAN, 1.0), "a range from 0 to NaN by 1"),
-        (range(0.0, 1e30, 1.0), "a range from 0 to 1000000015047466200000000000000 by 1"),
+        (range(0.0, 1e30, 1.0), "shape [18446744073709551615] has more than 2147483648 elements"),
         (check("band_part").input("x", floats(&[2], &[0.0; 2])), "shape [2] has no matrix"),
         (hot(-1), "a size of -1"),
         (
