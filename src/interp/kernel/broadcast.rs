@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::simd;
 use crate::interp::error::OpError;
+use crate::interp::tensor::elements;
 
 /// Elements handled by one thread at a time.
 const PIECE: usize = 1 << 13;
@@ -12,7 +13,7 @@ const PIECE: usize = 1 << 13;
 pub(crate) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, OpError> {
     let rank = a.len().max(b.len());
     let at = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
-    (0..rank)
+    let shape = (0..rank)
         .map(|i| match (at(a, i), at(b, i)) {
             (m, n) if m == n => Ok(m),
             (1, n) => Ok(n),
@@ -21,7 +22,9 @@ pub(crate) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, OpError> {
                 "shapes {a:?} and {b:?} do not stretch to one another"
             ))),
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    elements(&shape)?;
+    Ok(shape)
 }
 
 /// Steps of a tensor of shape `from` along the dimensions of `to`: 0 where it is stretched.

@@ -90,7 +90,7 @@ fn choose(v: &[f32], start: f32, pick: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 fn total_i(v: &[i32], f: impl Fn(i64) -> i64) -> i64 {
-    v.iter().map(|&x| f(i64::from(x))).sum()
+    v.iter().map(|&x| f(i64::from(x))).fold(0, i64::wrapping_add)
 }
 
 /// The larger, NaN when either is.
