@@ -8,7 +8,7 @@ pub(crate) const LANES: usize = 16;
 /// The sums of a tile: element `[r][l]` belongs to row `r` and vector `l`.
 pub(crate) type Sums = [[f32; LANES]; ROWS];
 
-/// Adds Σ_p `rows[r * stride + p] * panel[p][l]` to `sums[r][l]`, p in rising order; `rows` holds [`ROWS`] rows.
+/// Adds `Σ_p rows[r * stride + p] * panel[p][l]` to `sums[r][l]`, p in rising order; `rows` holds [`ROWS`] rows.
 pub(crate) fn add(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
     assert!(
         panel.is_empty() || rows.len() >= (ROWS - 1) * stride + panel.len(),

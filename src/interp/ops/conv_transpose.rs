@@ -72,13 +72,12 @@ fn spread(
     out.resize(total, 0.0);
     if total > 0 {
         let values = x.f32s()?;
-        let weight = match weight.run(0, weight.len()) {
-            Some(Row::F32(all)) => Cow::Borrowed(all),
-            _ => {
-                let mut all = vec![0.0; weight.len()];
-                weight.fill(0, &mut all);
-                Cow::Owned(all)
-            }
+        let weight = if let Some(Row::F32(all)) = weight.run(0, weight.len()) {
+            Cow::Borrowed(all)
+        } else {
+            let mut all = vec![0.0; weight.len()];
+            weight.fill(0, &mut all);
+            Cow::Owned(all)
         };
         let form =
             Form { weight: &weight, groups, n: *n, depth: channels / groups, dims: three(&dims) };

@@ -77,11 +77,14 @@ impl Stored for Blockwise {
     fn run(&self, at: usize, n: usize) -> Option<Row<'_>> {
         let numbers = self.quick.as_ref()?;
         let (&row, &block) = (self.data.shape().last()?, self.block.last()?);
+        if row == 0 {
+            return None;
+        }
         let inside = n.is_multiple_of(2) && at % row + n <= row && (at % row).is_multiple_of(block);
         if !inside {
             return None;
         }
-        let codes = self.data.bytes().get(at / 2..(at + n) / 2)?;
+        let codes = self.data.bytes().get(at / 2..)?.get(..n / 2)?;
         let Row::F16(scales) = self.scale.run(self.cell_of(at), n.div_ceil(block))? else {
             return None;
         };

@@ -115,10 +115,10 @@ impl Lut {
 
 impl Stored for Lut {
     fn run(&self, at: usize, n: usize) -> Option<Row<'_>> {
-        let row = *self.shape.last()?;
+        let row = *self.shape.last().filter(|&&n| n > 0)?;
         let inside = n.is_multiple_of(2) && at.is_multiple_of(2) && at % row + n <= row;
         let table = self.quick.as_ref().filter(|_| inside)?.get(self.group_of(at))?;
-        let codes = self.indices.bytes().get(at / 2..(at + n) / 2)?;
+        let codes = self.indices.bytes().get(at / 2..)?.get(..n / 2)?;
         Some(Row::Nibbles(Nibbles { codes, values: Values::Table(table) }))
     }
 

@@ -38,8 +38,9 @@ pub(super) fn head(
     SCRATCH.with_borrow_mut(|scratch| {
         // Keys behind the last that any query sees are not read.
         let all = 0..head.queries;
-        let blocks = (0..head.keys).step_by(KEYS).map(|from| from..(from + KEYS).min(head.keys));
-        let last = blocks.filter(|b| !mask.hides(&all, b.clone())).last();
+        let mut blocks =
+            (0..head.keys).step_by(KEYS).map(|from| from..(from + KEYS).min(head.keys)).rev();
+        let last = blocks.find(|b| !mask.hides(&all, b.clone()));
         let n = last.map_or(0, |b| b.end);
         scratch.pack(head, n, k, v);
         for (i, out) in out.chunks_mut(QUERIES * head.value_depth).enumerate() {
