@@ -24,6 +24,7 @@ mod testing;
 mod value;
 
 pub use error::{LoadError, OpError, RunError, Unsupported};
+pub use kernel::simd::sum_exp;
 pub use list::List;
 pub use model::{Function, Model, Options, Outputs, Port, Precision};
 pub use state::State;
