@@ -6,6 +6,7 @@
 
 #![expect(clippy::float_cmp, reason = "exact values are what this module is about")]
 
+mod chain;
 mod constant;
 mod error;
 mod kernel;
@@ -21,6 +22,7 @@ mod tensor;
 #[cfg(test)]
 mod testing;
 
+pub use chain::Chain;
 pub use error::{LoadError, OpError, RunError, Unsupported};
 pub use model::{Function, Model, Options, Outputs, Port, Precision};
 pub use state::State;

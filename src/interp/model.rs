@@ -116,6 +116,10 @@ impl Outputs {
         self.tensors.remove(name)
     }
 
+    pub(super) fn put(&mut self, name: &str, tensor: Tensor) {
+        self.tensors.insert(name.to_owned(), tensor);
+    }
+
     /// All results in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
@@ -162,6 +166,13 @@ impl Function {
     /// The states that the function reads or writes.
     pub fn states(&self) -> &[Port] {
         &self.states
+    }
+
+    /// Whether `name` is a value that a run computes or is given, so that it can be tapped.
+    pub fn computes(&self, name: &str) -> bool {
+        let results = self.steps.iter().flat_map(|step| &step.outs).map(|out| out.name.as_str());
+        let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.name.as_str());
+        results.chain(ports).any(|known| known == name)
     }
 
     /// The number of operations that run, after constants are folded.

@@ -8,6 +8,7 @@ mod dtype;
 pub mod edit;
 pub mod print;
 pub mod read;
+pub mod text;
 mod types;
 pub mod verify;
 pub mod write;

@@ -1,4 +1,4 @@
-//! `predict`: one function on named tensors.
+//! `predict`: one function on named tensors, of one package or of several in a chain.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,24 +13,24 @@ use super::{HOLDS, Outcome};
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
 use crate::cli::failure::Failure;
-use crate::interp::{Model, Options, Precision, Tensor};
+use crate::interp::{Chain, Model, Options, Precision, Tensor};
 use crate::mil::DType;
 use crate::package::Package;
 
 pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
-    let package = Package::open(&args.package)?;
     let precision = match args.precision {
         PrecisionArg::Declared => Precision::Declared,
         PrecisionArg::F32 => Precision::F32,
     };
-    let model = Model::load(package.program(), &package.blobs(), Options { precision })?;
-    let name = match &args.function {
-        Some(name) => name.clone(),
-        None => default_function(&package)?,
-    };
-    let function = model.function(&name)?;
+    let (mut models, mut functions) = (Vec::new(), Vec::new());
+    for path in &args.packages {
+        let package = Package::open(path)?;
+        models.push(Model::load(package.program(), &package.blobs(), Options { precision })?);
+        functions.push(function(&package, args.function.as_deref(), args.packages.len() > 1)?);
+    }
+    let chain = Chain::new(models)?;
     let inputs = read(&args.inputs)?;
-    let mut state = model.state();
+    let mut state = chain.state();
     if let Some(path) = args.state.as_deref().filter(|path| path.exists()) {
         for (name, tensor) in read(path)? {
             state.set(&name, tensor)?;
@@ -39,7 +39,8 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     let named: Vec<(&str, Tensor)> =
         inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
     let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
-    let outputs = function.run(&named, &mut state, &taps)?;
+    let names: Vec<&str> = functions.iter().map(String::as_str).collect();
+    let outputs = chain.run(&names, &named, &mut state, &taps)?;
     let results: BTreeMap<String, Tensor> =
         outputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
     write(&args.outputs, &results)?;
@@ -50,9 +51,20 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     }
     let described: BTreeMap<_, _> = results.iter().map(|(name, t)| (name, t.describe())).collect();
     let lines: Vec<_> = described.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
+    let name = functions.join(", ");
     let answer = json!({"function": name, "outputs": described, "file": args.outputs});
     context.printer.answer(&answer, &lines.join("\n"))?;
     Ok(HOLDS)
+}
+
+/// The function asked for, or the default; of a chain, not every part needs to have the one asked for.
+fn function(package: &Package, asked: Option<&str>, in_chain: bool) -> Result<String, Failure> {
+    match asked {
+        Some(name) if !in_chain || package.program().functions.contains_key(name) => {
+            Ok(name.to_owned())
+        }
+        _ => default_function(package),
+    }
 }
 
 fn default_function(package: &Package) -> Result<String, Failure> {
