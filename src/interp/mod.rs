@@ -10,6 +10,7 @@ mod chain;
 mod constant;
 mod error;
 mod kernel;
+mod list;
 mod model;
 pub mod ops;
 mod plan;
@@ -21,9 +22,12 @@ mod stored;
 mod tensor;
 #[cfg(test)]
 mod testing;
+mod value;
 
 pub use chain::Chain;
 pub use error::{LoadError, OpError, RunError, Unsupported};
+pub use list::List;
 pub use model::{Function, Model, Options, Outputs, Port, Precision};
 pub use state::State;
 pub use tensor::Tensor;
+pub use value::{Dictionary, Label, Labels, Value};
