@@ -57,34 +57,27 @@ impl Chain {
             .map(|(part, name)| part.function(name))
             .collect::<Result<Vec<_>, _>>()?;
         self.check(&functions, inputs, taps)?;
-        let mut results = Outputs::default();
-        let mut tapped = Outputs::default();
-        let mut values: BTreeMap<String, Tensor> =
-            inputs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect();
-        for function in functions {
+        let (mut results, mut tapped) = (Outputs::default(), Outputs::default());
+        for function in &functions {
             let mut given = Vec::new();
             for port in function.inputs() {
-                if let Some(tensor) = values.get(&port.name) {
-                    given.push((port.name.as_str(), tensor.clone()));
-                    results.take(&port.name);
+                let name = port.name.as_str();
+                let first = || inputs.iter().find(|(input, _)| *input == name).map(|(_, t)| t);
+                if let Some(tensor) = results.get(name).or_else(first) {
+                    given.push((name, tensor.clone()));
                 }
             }
             let here: Vec<&str> =
                 taps.iter().copied().filter(|tap| function.computes(tap)).collect();
-            let outputs = function.run(&given, state, &here)?;
-            for (name, tensor) in outputs.iter() {
-                if function.outputs().iter().any(|port| port.name == name) {
-                    values.insert(name.to_owned(), tensor.clone());
-                    results.put(name, tensor.clone());
-                }
-                if here.contains(&name) {
-                    tapped.put(name, tensor.clone());
-                }
-            }
+            let mut outputs = function.run(&given, state, &here)?;
+            let mut only_taps = outputs.clone();
+            only_taps.retain(|name| here.contains(&name));
+            tapped.extend(only_taps);
+            outputs.retain(|name| gives(function, name));
+            results.extend(outputs);
         }
-        for (name, tensor) in tapped.iter() {
-            results.put(name, tensor.clone());
-        }
+        results.retain(|name| is_result(&functions, name));
+        results.extend(tapped);
         Ok(results)
     }
 
@@ -113,6 +106,17 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+fn gives(function: &Function, name: &str) -> bool {
+    function.outputs().iter().any(|output| output.name == name)
+}
+
+/// Whether no part takes the value after the last one that gives it.
+fn is_result(functions: &[&Function], name: &str) -> bool {
+    let takes = |f: &&Function| f.inputs().iter().any(|input| input.name == name);
+    let after = functions.iter().rposition(|f| gives(f, name)).map_or(0, |last| last + 1);
+    !functions[after..].iter().any(takes)
 }
 
 #[cfg(test)]

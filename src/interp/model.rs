@@ -133,8 +133,14 @@ impl Outputs {
         self.values().filter_map(|(name, value)| Some((name, value.as_tensor()?)))
     }
 
-    pub(super) fn put(&mut self, name: &str, tensor: Tensor) {
-        self.tensors.insert(name.to_owned(), tensor);
+    /// Takes all results of `other`, in place of those of the same name.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.values.extend(other.values);
+    }
+
+    /// Keeps the results that `keep` says.
+    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.values.retain(|name, _| keep(name));
     }
 
     /// All results in the order of their names.
@@ -188,9 +194,9 @@ impl Function {
 
     /// Whether `name` is a value that a run computes or is given, so that it can be tapped.
     pub fn computes(&self, name: &str) -> bool {
-        let results = self.steps.iter().flat_map(|step| &step.outs).map(|out| out.name.as_str());
-        let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.name.as_str());
-        results.chain(ports).any(|known| known == name)
+        self.steps.iter().flat_map(|step| &step.outs).any(|out| out.name == name)
+            || self.inputs.iter().any(|port| port.name == name)
+            || self.outputs.iter().any(|output| output.name == name)
     }
 
     /// The number of operations that run, after constants are folded.
