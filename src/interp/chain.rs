@@ -56,7 +56,7 @@ impl Chain {
             .zip(functions)
             .map(|(part, name)| part.function(name))
             .collect::<Result<Vec<_>, _>>()?;
-        self.check(&functions, inputs, taps)?;
+        check(&functions, inputs, taps)?;
         let (mut results, mut tapped) = (Outputs::default(), Outputs::default());
         for function in &functions {
             let mut given = Vec::new();
@@ -80,32 +80,28 @@ impl Chain {
         results.extend(tapped);
         Ok(results)
     }
+}
 
-    /// Refuses inputs that no part takes and values that no part computes.
-    fn check(
-        &self,
-        functions: &[&Function],
-        inputs: &[(&str, Tensor)],
-        taps: &[&str],
-    ) -> Result<(), RunError> {
-        let ports = || functions.iter().flat_map(|f| f.inputs());
-        for (name, _) in inputs {
-            if !ports().any(|port| port.name == *name) {
-                let present = ports().map(|port| port.name.clone()).collect();
-                return Err(RunError::NotAnInput { name: (*name).to_owned(), present });
-            }
+/// Refuses inputs that no part takes and values that no part computes.
+fn check(
+    functions: &[&Function],
+    inputs: &[(&str, Tensor)],
+    taps: &[&str],
+) -> Result<(), RunError> {
+    let ports = || functions.iter().flat_map(|f| f.inputs());
+    for (name, _) in inputs {
+        if !ports().any(|port| port.name == *name) {
+            let present = ports().map(|port| port.name.clone()).collect();
+            return Err(RunError::NotAnInput { name: (*name).to_owned(), present });
         }
-        for tap in taps {
-            if !functions.iter().any(|f| f.computes(tap)) {
-                let names: Vec<_> = functions.iter().map(|f| f.name()).collect();
-                return Err(RunError::NoTap {
-                    name: (*tap).to_owned(),
-                    function: names.join("`, `"),
-                });
-            }
-        }
-        Ok(())
     }
+    for tap in taps {
+        if !functions.iter().any(|f| f.computes(tap)) {
+            let names: Vec<_> = functions.iter().map(|f| f.name()).collect();
+            return Err(RunError::NoTap { name: (*tap).to_owned(), function: names.join("`, `") });
+        }
+    }
+    Ok(())
 }
 
 fn gives(function: &Function, name: &str) -> bool {

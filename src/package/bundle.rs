@@ -152,7 +152,7 @@ impl Bundle {
         }
         let text = fs_err::read_to_string(&meta)?;
         let settings = serde_saphyr::from_str::<Meta>(&text)
-            .map_err(|e| wrong(e.to_string().lines().next().unwrap_or_default().to_owned()))?
+            .map_err(|e| wrong(first_line(&e.to_string())))?
             .model_info
             .parameters;
         if settings.context_length == 0 || settings.batch_size == 0 {
@@ -174,6 +174,12 @@ impl Bundle {
         let named = named.map(|inner| self.path.join(inner)).filter(|folder| folder.is_dir());
         named.unwrap_or_else(|| self.path.clone())
     }
+}
+
+/// The fact without the picture of its place that follows it.
+fn first_line(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 impl Settings {
@@ -250,7 +256,7 @@ mod tests {
 
     fn opened(parameters: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let lines = parameters.split("; ").map(|line| format!("    {line}\n")).collect::<String>();
+        let lines = format!("    {}\n", parameters.replace("; ", "\n    "));
         let meta = format!(
             "model_info:\n  name: tiny\n  version: 0.3\n  description: |\n    Two\n    lines\n  \
              parameters:\n{lines}# a comment\n"
@@ -316,6 +322,6 @@ mod tests {
         ];
         assert_eq!(names("q_FFN_PF_lut8.mlmodelc", 2), two);
         assert_eq!(names("q_FFN_PF_lut8_chunk_01of02.mlmodelc", 2), two);
-        assert_eq!(names("q_FFN_PF", 0)[1], "q_FFN_PF_chunk_01of01");
+        assert_eq!(names("q_FFN_PF", 0).get(1).unwrap(), "q_FFN_PF_chunk_01of01");
     }
 }

@@ -31,7 +31,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("model.espresso.shape", "a compiled neural network"),
     ("model0", "a compiled pipeline"),
     ("neural_network_optionals", "a compiled neural network"),
-    ("coremldata.bin", "a compiled model other than an ML program"),
+    ("coremldata.bin", "a compiled model of another kind"),
 ];
 
 /// What kind of compiled model stands at `path`, if it is one but no ML program.

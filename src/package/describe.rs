@@ -164,9 +164,9 @@ mod tests {
             "program(1.3) {{ func main<ios18>(tensor<fp16, [{dims}]> x) [FlexibleShapeInformation = {attribute}] \
              {{ }} -> (x); }}"
         ));
-        let description = super::program(&program.unwrap());
-        assert_eq!(description.output[0].name, "x");
-        match description.input[0].r#type.clone().unwrap().r#type.unwrap() {
+        let mut description = super::program(&program.unwrap());
+        assert_eq!(description.output.pop().unwrap().name, "x");
+        match description.input.pop().unwrap().r#type.unwrap().r#type.unwrap() {
             FeatureKind::MultiArray(array) => array,
             other => panic!("{other:?}"),
         }

@@ -18,7 +18,8 @@ pub(super) struct Metadata {
     version: String,
     author: String,
     license: String,
-    user_defined_metadata: BTreeMap<String, serde_json::Value>,
+    #[serde(rename = "userDefinedMetadata")]
+    user_defined: BTreeMap<String, serde_json::Value>,
     input_schema: Vec<Feature>,
     output_schema: Vec<Feature>,
 }
@@ -55,7 +56,7 @@ impl Metadata {
             author: self.author.clone(),
             license: self.license.clone(),
             user_defined: self
-                .user_defined_metadata
+                .user_defined
                 .iter()
                 .map(|(key, value)| (key.clone(), text(value)))
                 .collect(),
@@ -98,10 +99,11 @@ mod tests {
         metadata.complete(&mut description);
         assert_eq!(metadata.specification_version, Some(8));
         let texts = description.metadata.unwrap();
-        assert_eq!((texts.author.as_str(), texts.user_defined["n"].as_str()), ("me", "3"));
+        assert_eq!(texts.author, "me");
+        assert_eq!(texts.user_defined.get("n").unwrap(), "3");
         let image =
             ImageFeatureType { width: 4, height: 2, color_space: 30, size_flexibility: None };
-        let kind = description.input[0].r#type.clone().unwrap().r#type;
+        let kind = description.input.pop().unwrap().r#type.unwrap().r#type;
         assert_eq!(kind, Some(FeatureKind::Image(image)));
         assert_eq!(Metadata::read(b"[]").unwrap().specification_version, None);
         assert!(Metadata::read(b"{").is_err());

@@ -1,5 +1,7 @@
 //! Feeds the parts of a bundle: positions, masks and hidden states from one to the next, one cache for all.
 
+use std::sync::Arc;
+
 use super::wiring::{Head, Step, Wiring};
 use crate::eval::runtime::{Loaded, RuntimeError, State, Value, Values};
 
@@ -64,13 +66,13 @@ impl Joined {
                     "current_pos" => any.ints(&[1], vec![position as i32]),
                     "causal_mask" => self.mask(position, n),
                     "update_mask" => self.update(position),
-                    _ => entry.clone(),
+                    _ => Arc::clone(&entry),
                 };
                 inputs.insert(name.clone(), value);
             }
             values = call(part.as_ref(), step, inputs, state)?;
             if let Some(hidden) = values.get(&step.output) {
-                entry = hidden.clone();
+                entry = Arc::clone(hidden);
             }
         }
         Ok(values)
@@ -116,14 +118,15 @@ impl Joined {
                 let found = take(&mut values, "argmax_val")?.to_f32();
                 for ((start, index), value) in starts.iter().zip(indices).zip(found) {
                     let at = start + index as usize;
-                    *logits.get_mut(at).ok_or_else(|| wrong(format!("token {at} of {vocab}")))? =
-                        value;
+                    *logits
+                        .get_mut(at)
+                        .ok_or_else(|| wrong(&format!("token {at} of {vocab}")))? = value;
                 }
                 logits
             }
         };
         if logits.len() != vocab {
-            return Err(wrong(format!("{} logits, {vocab} were declared", logits.len())));
+            return Err(wrong(&format!("{} logits, {vocab} were declared", logits.len())));
         }
         let logits = self.any().floats(&[1, vocab], logits);
         Ok(Values::from([("logits".to_owned(), logits)]))
@@ -155,7 +158,7 @@ impl Loaded for Joined {
         _taps: &[&str],
     ) -> Result<Values, RuntimeError> {
         let ints = |name: &str| {
-            let value = inputs.get(name).ok_or_else(|| wrong(format!("no input `{name}`")))?;
+            let value = inputs.get(name).ok_or_else(|| wrong(&format!("no input `{name}`")))?;
             Ok::<_, RuntimeError>(value.to_f32().iter().map(|&n| n as i32).collect::<Vec<_>>())
         };
         let one = |name: &str| ints(name).map(|n| n.first().map_or(0, |&n| n.max(0) as usize));
@@ -164,7 +167,7 @@ impl Loaded for Joined {
         if function == "init" {
             tokens.truncate(one("length")?);
         }
-        let last = *tokens.last().ok_or_else(|| wrong("no token".to_owned()))?;
+        let last = *tokens.last().ok_or_else(|| wrong("no token"))?;
         let end = position + tokens.len() - 1;
         let window = self.wiring.rotate.as_ref().map(|(window, _)| *window);
         match &self.wiring.prefill {
@@ -198,10 +201,10 @@ fn call(
 }
 
 fn take(values: &mut Values, name: &str) -> Result<Value, RuntimeError> {
-    values.remove(name).ok_or_else(|| wrong(format!("no value `{name}`")))
+    values.remove(name).ok_or_else(|| wrong(&format!("no value `{name}`")))
 }
 
 /// What a part gave or lacks.
-fn wrong(what: String) -> RuntimeError {
+fn wrong(what: &str) -> RuntimeError {
     RuntimeError { message: format!("a part of the bundle gave {what}"), advice: None }
 }

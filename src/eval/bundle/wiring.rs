@@ -168,7 +168,8 @@ impl Wiring {
             None
         };
         // A chunk divides the cache, so that no token is fed twice: a cache that rotates forgets at the second time.
-        let chunk = (1..=batch.min(capacity)).rev().find(|n| capacity % n == 0).unwrap_or(1);
+        let chunk =
+            (1..=batch.min(capacity)).rev().find(|&n| capacity.is_multiple_of(n)).unwrap_or(1);
         Ok(Self {
             layout: DecoderLayout {
                 capacity,
@@ -343,8 +344,10 @@ impl<'a> Signed<'a> {
             });
             return Ok((Head::Likeliest(starts.collect()), sizes.iter().sum()));
         }
-        let mut names: Vec<String> =
-            (1..).map(|k| format!("logits{k}")).take_while(|name| outputs.contains(name)).collect();
+        let mut names: Vec<String> = (1..=outputs.len())
+            .map(|k| format!("logits{k}"))
+            .take_while(|name| outputs.contains(name))
+            .collect();
         if names.is_empty() {
             names.push("logits".to_owned());
         }

@@ -11,9 +11,8 @@ pub(super) fn value(dtype: DType, code: u8) -> f64 {
     let exponent = i32::from(code & 0x7F) >> fraction_bits;
     let fraction = i32::from(code) & ((1 << fraction_bits) - 1);
     let magnitude = match (e4m3, code & 0x7F) {
-        (true, 0x7F) => f64::NAN,
+        (true, 0x7F) | (false, 0x7D..) => f64::NAN,
         (false, 0x7C) => f64::INFINITY,
-        (false, 0x7D..) => f64::NAN,
         _ if exponent == 0 => f64::from(fraction) * 2_f64.powi(1 - bias - fraction_bits),
         _ => {
             f64::from(fraction + (1 << fraction_bits)) * 2_f64.powi(exponent - bias - fraction_bits)
@@ -27,10 +26,12 @@ pub(super) fn nearest(dtype: DType, of: f64) -> u8 {
     if of.is_nan() {
         return 0x7F;
     }
+    // E4M3 has no infinity; its largest value stands for it.
+    let of = if dtype == DType::F8E4M3 { of.clamp(-448.0, 448.0) } else { of };
     let distance = |code: u8| {
         let value = value(dtype, code);
         let same_sign = value.is_sign_negative() == of.is_sign_negative();
-        let off = if value == of { 0.0 } else { (value - of).abs() };
+        let off = if value.to_bits() == of.to_bits() { 0.0 } else { (value - of).abs() };
         if value.is_nan() || !same_sign { f64::INFINITY } else { off }
     };
     let closer = |best: u8, code: u8| match distance(code).total_cmp(&distance(best)) {
@@ -57,9 +58,11 @@ mod tests {
             }
         }
         // The largest finite values, and the least.
-        assert_eq!(value(DType::F8E4M3, 0x7E), 448.0);
-        assert_eq!(value(DType::F8E5M2, 0x7B), 57344.0);
-        assert_eq!(value(DType::F8E4M3, 1), 2_f64.powi(-9));
-        assert_eq!(value(DType::F8E5M2, 1), 2_f64.powi(-16));
+        let ends = [(DType::F8E4M3, 0x7E, 448.0), (DType::F8E5M2, 0x7B, 57344.0)];
+        let least = [(DType::F8E4M3, 1, 2_f64.powi(-9)), (DType::F8E5M2, 1, 2_f64.powi(-16))];
+        for (dtype, code, want) in ends.into_iter().chain(least) {
+            assert_eq!(value(dtype, code).to_bits(), want.to_bits(), "{dtype} {code:#x}");
+        }
+        assert_eq!(nearest(DType::F8E4M3, f64::INFINITY), 0x7E);
     }
 }

@@ -254,7 +254,7 @@ fn elements(dtype: DType, shape: &[u64], seed: u64, texts: &[String]) -> Value {
             let bits = n * dtype.bits() as usize;
             let mut bytes: Vec<u8> = (0..bits.div_ceil(8)).map(|i| random(i) as u8).collect();
             // Bits behind the last element are zero.
-            if let Some(last) = bytes.last_mut().filter(|_| bits % 8 > 0) {
+            if let Some(last) = bytes.last_mut().filter(|_| !bits.is_multiple_of(8)) {
                 *last &= (1 << (bits % 8)) - 1;
             }
             TensorData::Bytes(bytes)

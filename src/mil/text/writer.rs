@@ -273,13 +273,12 @@ impl Writer {
             let rows = shape.iter().take_while(|&&d| d > 0);
             n > 0 || rows.fold(1_usize, |a, &d| a.saturating_mul(d)) <= MAX_EMPTY
         };
-        match shape.filter(fits).filter(few) {
-            Some(shape) => self.nested(ty.dtype, data, &shape, 0..n),
-            None => {
-                self.put("[");
-                self.elements(ty.dtype, data, 0..n);
-                self.put("]");
-            }
+        if let Some(shape) = shape.filter(fits).filter(few) {
+            self.nested(ty.dtype, data, &shape, 0..n);
+        } else {
+            self.put("[");
+            self.elements(ty.dtype, data, 0..n);
+            self.put("]");
         }
     }
 
