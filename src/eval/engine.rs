@@ -28,7 +28,11 @@ impl Engine {
         let start = clock.elapsed();
         let load = |package: &crate::package::Package| {
             let (program, blobs) = (package.program(), package.blobs());
-            runtime.load(&Source { program, blobs, package: Some(package.path()) })
+            let rules = package
+                .model()
+                .rules()
+                .map_err(|e| RuntimeError { message: e.to_string(), advice: None })?;
+            runtime.load(&Source { program, blobs, rules, package: Some(package.path()) })
         };
         let loaded = artifact.packages().iter().map(load).collect::<Result<Vec<_>, _>>()?;
         let loaded: Vec<Box<dyn Loaded>> = match artifact.wiring() {

@@ -8,6 +8,7 @@ mod dtype;
 pub mod edit;
 pub mod print;
 pub mod read;
+mod rules;
 pub mod text;
 mod types;
 pub mod verify;
@@ -15,6 +16,7 @@ pub mod write;
 
 pub use blobs::{Blobs, ConstError, constant_bytes};
 pub use dtype::DType;
+pub use rules::{Allowed, Fill, Rule, Rules};
 pub use types::{
     Arg, BlobRef, Block, Data, Dim, Function, NamedType, Op, Program, TensorData, TensorType, Type,
     Value,

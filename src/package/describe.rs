@@ -10,8 +10,9 @@ use crate::mil::{
     DType, Data, Dim, Function, NamedType, Program, TensorData, TensorType, Type, Value,
 };
 use crate::proto::feature::{
-    ArrayDataType, ArrayFeatureType, EnumeratedShapes, FeatureDescription, FeatureKind,
-    FeatureType, Shape, ShapeFlexibility, ShapeRange, SizeRange, StateFeatureType, StateKind,
+    ArrayDataType, ArrayFeatureType, DictionaryFeatureType, DictionaryKey, Empty, EnumeratedShapes,
+    FeatureDescription, FeatureKind, FeatureType, SequenceFeatureType, Shape, ShapeFlexibility,
+    ShapeRange, SizeRange, StateFeatureType, StateKind,
 };
 use crate::proto::model::{FunctionDescription, ModelDescription};
 
@@ -59,18 +60,26 @@ fn function(name: &str, function: &Function) -> FunctionDescription {
 }
 
 fn feature(name: &str, ty: &Type, shapes: Option<&Value>) -> FeatureDescription {
-    let array = ty.as_tensor().map(|tensor| array(name, tensor, shapes));
-    let kind = array.map(|array| {
-        if ty.is_state() {
-            FeatureKind::State(StateFeatureType { r#type: Some(StateKind::Array(array)) })
-        } else {
-            FeatureKind::MultiArray(array)
+    let kind = match ty {
+        Type::Tensor(tensor) if tensor.dtype == DType::Str => FeatureKind::String(Empty {}),
+        Type::Tensor(tensor) if tensor.dtype == DType::I64 => FeatureKind::Int64(Empty {}),
+        Type::Tensor(tensor) => FeatureKind::MultiArray(array(name, tensor, shapes)),
+        Type::State(_) => {
+            let array = ty.as_tensor().map(|tensor| StateKind::Array(array(name, tensor, shapes)));
+            FeatureKind::State(StateFeatureType { r#type: array })
         }
-    });
+        Type::Dictionary(key, _) => {
+            let text = key.as_tensor().is_some_and(|key| key.dtype == DType::Str);
+            let key =
+                if text { DictionaryKey::String(Empty {}) } else { DictionaryKey::Int64(Empty {}) };
+            FeatureKind::Dictionary(DictionaryFeatureType { key_type: Some(key) })
+        }
+        Type::List(..) | Type::Tuple(_) => FeatureKind::Sequence(SequenceFeatureType::default()),
+    };
     FeatureDescription {
         name: name.to_owned(),
         short_description: String::new(),
-        r#type: kind.map(|kind| FeatureType { r#type: Some(kind), is_optional: false }),
+        r#type: Some(FeatureType { r#type: Some(kind), is_optional: false }),
     }
 }
 

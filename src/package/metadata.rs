@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(metadata.specification_version, Some(8));
         let texts = description.metadata.unwrap();
         assert_eq!(texts.author, "me");
-        assert_eq!(texts.user_defined.get("n").unwrap(), "3");
+        assert_eq!(texts.user_defined.get("n").map(String::as_str), Some("3"));
         let image =
             ImageFeatureType { width: 4, height: 2, color_space: 30, size_flexibility: None };
         let kind = description.input.pop().unwrap().r#type.unwrap().r#type;

@@ -7,6 +7,7 @@ mod bundle;
 mod compiled;
 mod describe;
 mod draft;
+mod edge;
 mod inside;
 mod items;
 mod metadata;
@@ -15,6 +16,7 @@ mod open;
 
 pub use bundle::{Bundle, BundleError, Part, Settings};
 pub use draft::{Draft, DraftError, FileRecord};
+pub use edge::{DescriptionError, Feature};
 pub use items::WEIGHT_FILE;
 pub use model::Model;
 pub use open::{Package, PackageError};
