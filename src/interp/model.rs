@@ -286,6 +286,7 @@ impl Function {
                 slots: &mut room.slots,
                 takes: &step.takes,
                 bodies: &step.bodies,
+                outs: &step.outs,
                 precision: self.precision,
                 state: &mut *state,
                 pool: &room.pool,

@@ -192,3 +192,36 @@ fn write<'a>(
         .map_err(|e| Failure::input(format!("outputs cannot be stored: {e}")))?;
     Ok(write_atomic(path, &bytes)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Type in the file, bytes, type and value in the function.
+    type Case<'a> = (Dtype, &'a [u8], Option<(DType, f32)>);
+
+    #[test]
+    fn tensors_of_every_type_that_a_function_takes() {
+        let wide = [1_u8, 0, 0, 0, 0, 0, 0, 0];
+        let cases: &[Case<'_>] = &[
+            (Dtype::F32, &1.5_f32.to_le_bytes(), Some((DType::F32, 1.5))),
+            (Dtype::F64, &1.5_f64.to_le_bytes(), Some((DType::F32, 1.5))),
+            (Dtype::F16, &[0x00, 0x3e], Some((DType::F16, 1.5))),
+            (Dtype::BF16, &[0xc0, 0x3f], Some((DType::F32, 1.5))),
+            (Dtype::U8, &[200], Some((DType::U8, 200.0))),
+            (Dtype::I8, &[200], Some((DType::I8, -56.0))),
+            (Dtype::U16, &[0xff, 0xff], Some((DType::U16, 65535.0))),
+            (Dtype::I16, &[0xff, 0xff], Some((DType::I16, -1.0))),
+            (Dtype::I32, &(-7_i32).to_le_bytes(), Some((DType::I32, -7.0))),
+            (Dtype::I64, &wide, Some((DType::I32, 1.0))),
+            (Dtype::I64, &i64::MAX.to_le_bytes(), None),
+            (Dtype::BOOL, &[1], Some((DType::Bool, 1.0))),
+            (Dtype::U64, &wide, None),
+        ];
+        for (dtype, bytes, want) in cases {
+            let view = TensorView::new(*dtype, vec![1], bytes).unwrap();
+            let got = tensor(&view).map(|t| (t.dtype(), t.to_f32().unwrap()[0]));
+            assert_eq!(got, *want, "{dtype:?}");
+        }
+    }
+}
