@@ -4,7 +4,7 @@
     $(target/release/coremill setup --print-python) benches/runtime.py [--shape qwen3-160m] [--rounds 3] [--work DIR]
 
 Two figures for each: tokens per second of a perplexity pass (windows of 512 tokens, logits at every position) and of
-greedy decoding (steps after a prompt of 256 tokens). Rounds go through all contestants one after the other, so that what
+greedy decoding (steps in the middle of a cache of 1024). Rounds go through all contestants one after the other, so that what
 else the machine does falls on all of them; the best round of each counts. `coremill` is run as a user runs it: the
 perplexity pass is timed between the events of `--progress json`, the decode step is the median that `evaluate` reports.
 Also prints what bounds either figure: the rates at which this machine reads memory and multiplies f32 matrices, both
@@ -21,7 +21,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WINDOW, PROMPT, STEPS = 512, 256, 32
+WINDOW, PROMPT, STEPS, CALLS = 512, 512, 32, 5
 RECIPES = ("fp16", "pal4-g16", "int4-b32")
 
 
@@ -53,21 +53,14 @@ def prepare(work, shape, layers):
 def ours(package, checkpoint, text, windows):
     """Seconds of each perplexity window and of a decode step, and the perplexity, from one run of the command."""
     command = [binary(), "evaluate", package, "--reference", checkpoint, "--text", text, "--window", WINDOW,
-               "--windows", windows, "--latency", STEPS, "--format", "json", "--progress", "json"]  # fmt: skip
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    times, scoring = [], False
-    for line in process.stderr:
-        now = time.perf_counter()
-        event = json.loads(line)
-        if event.get("event") == "begin":
-            scoring = event.get("stage") == "perplexity"
-        if scoring and event.get("event") in ("begin", "advance"):
-            times.append(now)
-    answer = json.loads(process.stdout.read())
-    if process.wait():
-        sys.exit(f"evaluate ended with {process.returncode}")
-    found = answer["packages"][0]["measurements"]
-    seconds = [b - a for a, b in zip(times, times[1:])]
+               "--windows", windows, "--latency", CALLS, "--format", "json", "--progress", "json"]  # fmt: skip
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if run.returncode:
+        sys.exit(f"evaluate ended with {run.returncode}: {run.stderr}")
+    events = [json.loads(line) for line in run.stderr.splitlines() if line.startswith("{")]
+    at = [e["seconds"] for e in events if e["event"] == "progress" and e["stage"] == "perplexity"]
+    found = json.loads(run.stdout)[0]["measurements"]
+    seconds = [after - before for before, after in zip([0.0, *at], at)]
     return min(seconds), found["latency"]["decode"]["p50"] / 1e3, found["perplexity"]
 
 
