@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, precision};
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
 use crate::cli::failure::Failure;
@@ -19,11 +19,13 @@ use crate::package::Package;
 
 pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     let package = Package::open(&args.package)?;
-    let precision = match args.precision {
-        PrecisionArg::Declared => Precision::Declared,
-        PrecisionArg::F32 => Precision::F32,
+    let options = Options {
+        precision: match args.precision {
+            PrecisionArg::Declared => Precision::Declared,
+            PrecisionArg::F32 => Precision::F32,
+        },
     };
-    let model = Model::load(package.program(), &package.blobs(), Options { precision })?;
+    let model = Model::load(package.program(), &package.blobs(), options)?;
     let name = match &args.function {
         Some(name) => name.clone(),
         None => default_function(&package)?,
@@ -38,11 +40,18 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     }
     let named: Vec<(&str, Tensor)> =
         inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+    if args.precision_report {
+        let found = precision::of_call(&package, function, &state, &named)?;
+        let (name, worst) = (args.package.display().to_string(), args.worst);
+        return precision::answer(&[(name, vec![found])], worst, context);
+    }
     let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
     let outputs = function.run(&named, &mut state, &taps)?;
     let results: BTreeMap<String, Tensor> =
         outputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
-    write(&args.outputs, &results)?;
+    if let Some(path) = &args.outputs {
+        write(path, &results)?;
+    }
     if let Some(path) = &args.state {
         let states =
             state.names().filter_map(|name| Some((name.to_owned(), state.get(name)?.clone())));

@@ -73,12 +73,14 @@ pub struct Precisions {
 }
 
 impl Precisions {
-    /// The `n` values that lose most: by overflows, then NaNs, then relative error.
+    /// The `n` values that lose most: by overflows, then NaNs, then relative error, the earlier of equals first.
     pub fn worst(&self, n: usize) -> Vec<&Loss> {
         let mut all: Vec<&Loss> = self.operations.iter().filter(|op| op.loses()).collect();
         all.sort_by(|a, b| {
             let counts = |op: &Loss| (op.overflows, op.nans);
-            counts(b).cmp(&counts(a)).then(b.rms_error.total_cmp(&a.rms_error))
+            // Errors of what is left beside infinities say nothing.
+            let error = |op: &Loss| if op.breaks() { 0.0 } else { op.rms_error };
+            counts(b).cmp(&counts(a)).then(error(b).total_cmp(&error(a)))
         });
         all.truncate(n);
         all

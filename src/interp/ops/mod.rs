@@ -8,6 +8,8 @@ mod classify;
 mod compression;
 mod control_flow;
 mod conv;
+#[cfg(test)]
+mod docs;
 mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
