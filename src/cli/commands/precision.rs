@@ -111,9 +111,10 @@ fn section(found: &Precisions, worst: usize, width: usize) -> String {
     let n = operations.len();
     let calls = if *calls == 1 { "1 call".to_owned() } else { format!("{calls} calls") };
     let mut out = format!("{function}: {n} values in {calls}\n");
-    out.push_str(&match found.first() {
-        None => "no value is infinite or NaN that is finite in f32".to_owned(),
-        Some(op) => format!(
+    match found.first() {
+        None => out.push_str("no value is infinite or NaN that is finite in f32"),
+        Some(op) => write!(
+            out,
             "first infinite or NaN where f32 is finite: `{}` ({}), value {} of {n}: {} infinite and {} NaN of {} \
              elements, up to {} in f32",
             op.at,
@@ -123,8 +124,21 @@ fn section(found: &Precisions, worst: usize, width: usize) -> String {
             op.nans,
             op.elements,
             short(op.largest),
-        ),
+        )
+        .expect("writing to a string"),
+    }
+    let ends = operations.iter().filter(|op| op.output).map(|op| {
+        let what = match (op.overflows + op.nans, op.differing) {
+            (0, 0) => format!("error {}", short(op.rms_error)),
+            (0, n) => format!("{n} of {} differ", op.elements),
+            (n, _) => format!("{n} of {} infinite or NaN", op.elements),
+        };
+        format!("{} {what}", op.name)
     });
+    let ends: Vec<String> = ends.collect();
+    if !ends.is_empty() {
+        write!(out, "\nresults: {}", ends.join(", ")).expect("writing to a string");
+    }
     let worst = found.worst(worst);
     if worst.is_empty() {
         out.push_str("\nnothing is lost");

@@ -37,6 +37,8 @@ pub struct Loss {
     pub at: String,
     /// Its place among the values that are computed, from 1.
     pub index: usize,
+    /// Whether it is a result of the function.
+    pub output: bool,
     /// The declared type.
     pub dtype: String,
     /// Elements compared, over all calls.
@@ -108,6 +110,7 @@ pub struct Watched {
     name: String,
     kind: String,
     dtype: mil::DType,
+    output: bool,
     bytes: u64,
     reads: Vec<String>,
 }
@@ -131,6 +134,7 @@ impl Watched {
             Self {
                 kind: kind.to_owned(),
                 dtype: port.dtype,
+                output: source.block.outputs.contains(&port.name),
                 bytes: elements.unwrap_or(UNKNOWN).saturating_mul(4),
                 reads: reads.get(port.name.as_str()).cloned().unwrap_or_default(),
                 name: port.name,
@@ -185,6 +189,7 @@ pub(super) fn compare(
                 kind: value.kind.clone(),
                 at: format!("{function}/{}", value.name),
                 index: i + 1,
+                output: value.output,
                 dtype: value.dtype.name().to_owned(),
                 elements: difference.elements,
                 largest: difference.largest,

@@ -1,6 +1,7 @@
 //! `docs/ops.md`: what coremltools registers beside what the table has, and known differences from Core ML.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use regex::Regex;
 
@@ -11,10 +12,6 @@ const NOTES: &[(&str, &str)] = &[
     (
         "const",
         "read when the program is planned; weights stay mapped in the form they are stored in",
-    ),
-    (
-        "conv_quantized",
-        "coremltools never writes it into an ML program: its weights carry no type there",
     ),
     ("dequantize", "over a constant it is computed once, when the program is planned"),
     (
@@ -33,7 +30,12 @@ const NOTES: &[(&str, &str)] = &[
         "a `reverse` sequence comes out in the order in which it is computed; `clip` bounds the cell, and nothing does \
          where it is absent; `scaled_tanh` scales by 1",
     ),
-    ("quantize", "halves go to the even neighbour; a NaN becomes the zero of the type's range"),
+    (
+        "non_maximum_suppression",
+        "where no box reaches the threshold the one of highest score is chosen all the same, as coremltools' reference \
+         has it",
+    ),
+    ("quantize", "halves go to the even neighbour; a NaN becomes 0"),
     ("random_bernoulli", RANDOM),
     (
         "random_categorical",
@@ -112,14 +114,12 @@ fn markdown() -> String {
     let missing = missing(&registry);
     let total = registry.ops.len();
     let mut out = INTRODUCTION.to_owned();
-    out.push_str(&format!(
-        "\nOf the {total} public operations that coremltools {} registers for iOS15 to iOS18, {} run here.",
+    write!(out, "\nOf the {total} public operations that coremltools {} registers for iOS15 to iOS18, {} run here.",
         registry.coremltools,
-        total - missing.len()
-    ));
+        total - missing.len()).unwrap();
     if !missing.is_empty() {
         let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
-        out.push_str(&format!(" Missing: {}.", names.join(", ")));
+        write!(out, " Missing: {}.", names.join(", ")).unwrap();
     }
     out.push('\n');
     let mut families: BTreeMap<&str, Vec<(&String, &Registered)>> = BTreeMap::new();
@@ -127,9 +127,7 @@ fn markdown() -> String {
         families.entry(&registered.file).or_default().push((name, registered));
     }
     for (family, ops) in families {
-        out.push_str(&format!(
-            "\n## {family}\n\n| operation | coremltools' forms | forms here | file | notes |\n|---|---|---|---|---|\n"
-        ));
+        write!(out, "\n## {family}\n\n| operation | coremltools' forms | forms here | file | notes |\n|---|---|---|---|---|\n").unwrap();
         for (name, registered) in ops {
             let forms: Vec<_> = TABLE.iter().filter(|e| e.name == *name).collect();
             let ranges = forms.iter().map(|e| match (opset(e.since), opset(e.until)) {
@@ -148,7 +146,7 @@ fn markdown() -> String {
             };
             let note = NOTES.iter().find(|(n, _)| n == name).map_or("", |(_, note)| note);
             let registered = registered.opsets.join(", ");
-            out.push_str(&format!("| `{name}` | {registered} | {ranges} | {places} | {note} |\n"));
+            writeln!(out, "| `{name}` | {registered} | {ranges} | {places} | {note} |").unwrap();
         }
     }
     let more: Vec<_> = TABLE.iter().filter(|e| !registry.ops.contains_key(e.name)).collect();
@@ -158,7 +156,7 @@ fn markdown() -> String {
     for e in more {
         let (since, until) = (opset(e.since), opset(e.until));
         let forms = if since == until { since.to_owned() } else { format!("{since}–{until}") };
-        out.push_str(&format!("| `{}` | {forms} |\n", e.name));
+        writeln!(out, "| `{}` | {forms} |", e.name).unwrap();
     }
     out
 }
