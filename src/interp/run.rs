@@ -9,7 +9,7 @@ use super::list::List;
 use super::model::Precision;
 use super::pool::Pool;
 use super::state::State;
-use super::tensor::Tensor;
+use super::tensor::{Tensor, wrap};
 use super::value::{Label, Value};
 use crate::mil::DType;
 
@@ -363,7 +363,11 @@ pub(crate) fn declare(
         return Ok(Tensor::f32(&shape, values).tagged(dtype));
     }
     if from.is_int() && dtype.is_int() {
-        return Ok(result.tagged(dtype));
+        if result.i32s()?.iter().all(|&n| wrap(n, dtype) == n) {
+            return Ok(result.tagged(dtype));
+        }
+        let wrapped = result.i32s()?.iter().map(|&n| wrap(n, dtype)).collect();
+        return Ok(Tensor::i32(result.shape(), wrapped).tagged(dtype));
     }
     Err(OpError::invalid(format!("the result is {}, declared is {dtype}", result.describe())))
 }

@@ -57,7 +57,8 @@ pub(super) fn of_call(
     inputs: &[(&str, Tensor)],
 ) -> Result<Precisions, Failure> {
     let options = Options { precision: Precision::F32 };
-    let model = Model::load(package.program(), &package.blobs(), options)?;
+    let model = Model::load(package.program(), &package.blobs(), options)?
+        .with_rules(&package.model().rules()?);
     let mut wide = model.state();
     for name in state.names() {
         let tensor = state.get(name).and_then(|t| Some((t, t.to_f32()?)));

@@ -5,7 +5,7 @@ use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{self, around, pick, steps};
 use crate::interp::run::Kernel;
 use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::map_carrier;
+use crate::interp::tensor::{elements, map_carrier};
 
 type Built = Result<Kernel, OpError>;
 
@@ -34,7 +34,7 @@ fn resolve(from: &[usize], to: &[i32]) -> Result<Vec<usize>, OpError> {
             n => usize::try_from(n).map_err(|_| unfit())?,
         });
     }
-    let known: usize = out.iter().product();
+    let known = elements(&out)?;
     if let Some(i) = open {
         if known == 0 || !total.is_multiple_of(known) {
             return Err(unfit());

@@ -16,7 +16,7 @@ use super::run::In;
 use super::site::Binding;
 use super::stored;
 use super::tensor;
-use crate::mil::{self, Blobs, Dim, NamedType, Program, TensorType, edit};
+use crate::mil::{self, Blobs, Dim, NamedType, Program, Rule, TensorType, edit};
 
 /// Deeper nesting of blocks than any converter writes; planning and running go down one call for each level.
 const MAX_NESTING: usize = 32;
@@ -194,7 +194,7 @@ impl Planner<'_> {
             kind: "input".to_owned(),
             source,
         })?;
-        Ok(Port { name: named.name.clone(), dtype: tensor.dtype, shape })
+        Ok(Port { name: named.name.clone(), dtype: tensor.dtype, shape, rule: Rule::default() })
     }
 
     fn unfit_type(&self, named: &NamedType) -> LoadError {
