@@ -232,7 +232,7 @@ impl Function {
                 shape: shape.clone().unwrap_or_else(|| vec![None]),
                 rule: Rule::default(),
             }),
-            OutType::List(_) | OutType::Dictionary => None,
+            OutType::List(_) | OutType::Dictionary | OutType::Label(_) => None,
         };
         let of = move |step: &Step| step.outs.iter().filter_map(port).collect::<Vec<_>>();
         self.steps

@@ -161,7 +161,8 @@ fn nd(site: &Site<'_, '_>, validate: bool) -> Built {
             ))
         };
         let (&depth, outer) = indices.shape().split_last().ok_or_else(unfit)?;
-        if batch_dims + depth > x.rank()
+        if depth == 0
+            || batch_dims + depth > x.rank()
             || outer.len() < batch_dims
             || x.shape()[..batch_dims] != outer[..batch_dims]
         {

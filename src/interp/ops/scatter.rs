@@ -5,7 +5,7 @@ use crate::interp::error::OpError;
 use crate::interp::kernel::strided::around;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -75,6 +75,15 @@ impl Scatter {
         Ok(Self { data, indices, updates, mode: Mode::of(site)? })
     }
 
+    /// The number of places, which has to be that of the updates.
+    fn fits(&self, run: &Run<'_>, places: &[usize]) -> Result<usize, OpError> {
+        let (n, updates) = (elements(places)?, run.get(&self.updates));
+        if n != updates.len() {
+            return Err(OpError::invalid(format!("{n} places for updates {}", updates.describe())));
+        }
+        Ok(n)
+    }
+
     /// Joins each update with the element at its place.
     fn apply(&self, run: &mut Run<'_>, places: &[usize]) -> Result<Tensor, OpError> {
         let data = run.take(&self.data);
@@ -111,7 +120,7 @@ pub(super) fn scatter(site: &Site<'_, '_>) -> Built {
         let (data, indices) = (run.get(&s.data), run.get(&s.indices));
         let (before, n, after) = around(data.shape(), axis(along, data.rank())?);
         let rows = indices.i32s()?.iter().map(|&i| place(i, n)).collect::<Result<Vec<_>, _>>()?;
-        let mut places = Vec::with_capacity(before * rows.len() * after);
+        let mut places = Vec::with_capacity(s.fits(run, &[before, rows.len(), after])?);
         for outer in 0..before {
             for &row in &rows {
                 places.extend((0..after).map(|inner| (outer * n + row) * after + inner));
@@ -160,13 +169,13 @@ pub(super) fn nd(site: &Site<'_, '_>) -> Built {
             ))
         };
         let (&depth, outer) = indices.shape().split_last().ok_or_else(unfit)?;
-        if depth > data.rank() {
+        if depth == 0 || depth > data.rank() {
             return Err(unfit());
         }
         let (picked, tail) = data.shape().split_at(depth);
         let length: usize = tail.iter().product();
         let n = outer.iter().product();
-        let mut places = Vec::with_capacity(n * length);
+        let mut places = Vec::with_capacity(s.fits(run, &[n, length])?);
         for coordinates in indices.i32s()?.chunks(depth.max(1)).take(n) {
             let mut at = 0;
             for (&c, &extent) in coordinates.iter().zip(picked) {

@@ -32,7 +32,7 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
     Ok(Kernel::one(move |run| {
         let parts = same_carrier(arguments(&values, run))?;
         let first = parts.first().ok_or_else(|| OpError::invalid("nothing to join"))?;
-        if first.rank() == 0 {
+        if parts.iter().all(|p| p.rank() == 0) {
             return join(&parts, &[parts.len()], 0);
         }
         let along = axis(along, first.rank())?;
@@ -48,10 +48,15 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
                 shapes.join(", ")
             )));
         }
+        let n = shape[along];
         shape[along] = parts.iter().map(|p| p.shape()[along]).sum();
         elements(&shape)?;
         if !interleave {
             return join(&parts, &shape, along);
+        }
+        if parts.iter().any(|p| p.shape()[along] != n) {
+            let fact = format!("parts of {n} elements and of others do not interleave");
+            return Err(OpError::invalid(fact));
         }
         // [.., parts, n, ..] to [.., n, parts, ..].
         let joined = join(&parts, &shape, along)?;
@@ -224,7 +229,7 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
                 match mode.as_str() {
                     _ if inside => Some(at),
                     "reflect" => Some(if at < 0 { -at } else { 2 * last - at }),
-                    "replicate" => Some(at.clamp(0, last)),
+                    "replicate" => Some(at.min(last).max(0)),
                     _ => None,
                 }
                 .filter(|a| (0..=last).contains(a))

@@ -77,8 +77,9 @@ pub(super) fn reshape_like(site: &Site<'_, '_>) -> Built {
             let begin = begins.get(i).map_or(0, |&b| at(b)).min(shape.len());
             to.extend_from_slice(&shape[begin..end.clamp(begin, shape.len())]);
         }
+        let n = elements(&to)?;
         let x = run.take(&x);
-        if to.iter().product::<usize>() != x.len() {
+        if n != x.len() {
             return Err(OpError::invalid(format!("shape {:?} does not become {to:?}", x.shape())));
         }
         Ok(x.reshaped(to))
