@@ -9,6 +9,7 @@ mod compression;
 mod control_flow;
 mod conv;
 mod conv_transpose;
+mod crop_resize;
 #[cfg(test)]
 mod docs;
 mod einsum;
@@ -124,9 +125,9 @@ const TABLE: &[Entry] = &[
     op("cos", IOS15, IOS18, elementwise_unary::cos),
     op("cosh", IOS15, IOS18, elementwise_unary::cosh),
     op("crop", IOS15, IOS18, image_resizing::crop),
-    op("crop_resize", IOS15, IOS15, image_sampling::crop_resize_ios15),
-    op("crop_resize", IOS16, IOS16, image_sampling::crop_resize_ios16),
-    op("crop_resize", IOS17, IOS18, image_sampling::crop_resize_ios17),
+    op("crop_resize", IOS15, IOS15, crop_resize::ios15),
+    op("crop_resize", IOS16, IOS16, crop_resize::ios16),
+    op("crop_resize", IOS17, IOS18, crop_resize::ios17),
     op("cumsum", IOS15, IOS18, tensor_operation::cumsum),
     op("depth_to_space", IOS15, IOS18, rearrangement::depth_to_space),
     op("dequantize", IOS17, IOS18, quantization_ops::dequantize),
