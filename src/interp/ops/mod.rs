@@ -328,13 +328,19 @@ fn map_f32(
         copy.extend_from_slice(&run.get(x).f32s()?);
         copy
     };
-    let each = |piece: &mut [f32]| map(piece, &f);
+    let halves = run.halves();
+    let each = |piece: &mut [f32]| {
+        map(piece, &f);
+        if halves {
+            super::kernel::fp16::round(piece);
+        }
+    };
     if values.len() <= PIECE {
         each(&mut values);
     } else {
         values.par_chunks_mut(PIECE).for_each(each);
     }
-    Ok(Tensor::f32(&shape, values))
+    Ok(run.result(&shape, values))
 }
 
 #[cfg(test)]
