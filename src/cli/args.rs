@@ -314,6 +314,12 @@ pub struct EvaluateArgs {
     /// What is measured.
     #[command(flatten)]
     pub measure: MeasureArgs,
+    /// Show operation by operation where fp16 loses, on the text or the sentences, without a reference.
+    #[arg(long)]
+    pub precision_report: bool,
+    /// Operations that the report shows.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub worst: usize,
 }
 
 /// `verify`.
@@ -354,8 +360,8 @@ pub struct PredictArgs {
     #[arg(long, short, value_name = "FILE")]
     pub inputs: PathBuf,
     /// Where the outputs go, a safetensors file.
-    #[arg(long, short, value_name = "FILE")]
-    pub outputs: PathBuf,
+    #[arg(long, short, value_name = "FILE", required_unless_present = "precision_report")]
+    pub outputs: Option<PathBuf>,
     /// The states, read if the file exists and written back.
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
@@ -365,6 +371,12 @@ pub struct PredictArgs {
     /// `declared` rounds every value to its declared type, `f32` does not.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Declared)]
     pub precision: PrecisionArg,
+    /// Show operation by operation where fp16 loses on these inputs, and write nothing.
+    #[arg(long, conflicts_with_all = ["outputs", "tap", "precision"])]
+    pub precision_report: bool,
+    /// Operations that the report shows.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub worst: usize,
 }
 
 /// How values are rounded.

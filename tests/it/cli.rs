@@ -202,6 +202,36 @@ fn predict_names_what_does_not_fit() {
 }
 
 #[test]
+fn a_precision_report_names_where_a_norm_overflows() {
+    let sandbox = packages();
+    copy(&root("tests/fixtures/rms_norm.mlpackage"), &sandbox.path().join("rms_norm.mlpackage"));
+    let x = |largest: f32| -> Vec<f32> {
+        let at = |i: usize| if i == 40 { largest } else { (i % 7) as f32 - 3.0 };
+        (0..128).map(at).collect()
+    };
+    let tensors = |values: &[f32]| safetensors(&[("x", &[1, 4, 32], values)]);
+    sandbox.write("large.safetensors", tensors(&x(300.0)));
+    sandbox.write("small.safetensors", tensors(&x(3.0)));
+    assert_snapshot!(sandbox.session(&[
+        "predict rms_norm.mlpackage -i large.safetensors --precision-report",
+        "predict rms_norm.mlpackage -i small.safetensors --precision-report --worst 3",
+        "predict rms_norm.mlpackage -i small.safetensors",
+        "predict rms_norm.mlpackage -i small.safetensors -o y.safetensors --precision-report",
+        "evaluate rms_norm.mlpackage --precision-report",
+        "evaluate tiny_multifunction.mlpackage --precision-report",
+    ]));
+    let args = ["predict", "rms_norm.mlpackage", "-i", "large.safetensors", "--precision-report"];
+    let answer = sandbox.run(&[&args[..], &["--format", "json"]].concat()).ends(0).json();
+    let function = &answer[0]["functions"][0];
+    let operations = function["operations"].as_array().unwrap();
+    let first = operations.iter().find(|op| op["at"] == function["first"]).unwrap();
+    assert_eq!((&first["overflows"], &first["largest"]), (&1.into(), &90_000.0.into()));
+    // The row with the large value is normalized to zeros, and the other three are not.
+    let zeros = operations.iter().map(|op| op["underflows"].as_u64().unwrap()).max();
+    assert_eq!(zeros, Some(64));
+}
+
+#[test]
 fn manifests_that_cannot_be_read_say_why() {
     let sandbox = packages();
     sandbox.write("list.manifest.json", "[]");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use coremill::base::clock::FixedClock;
 use coremill::base::progress::Silent;
+use coremill::eval::precision::{Text, of_decoder, of_encoder};
 use coremill::eval::results::Measurements;
 use coremill::eval::runtime::Interp;
 use coremill::eval::{
@@ -155,4 +156,28 @@ fn an_artifact_may_stand_in_one_package_per_function() {
     fs_err::remove_dir_all(folder.path().join("x.decode.mlpackage")).unwrap();
     let error = Artifact::open(&folder.path().join("x")).unwrap_err().to_string();
     assert!(error.ends_with("x.mlpackage`: function `init` without `decode`"), "{error}");
+}
+
+#[test]
+fn a_model_that_fp16_holds_loses_only_where_it_sums() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.mlpackage");
+    Bigram::new().write(&path);
+    let artifact = Artifact::open(&path).unwrap();
+    let tokenizer = tokenizer(&artifact.tokenizer_folder());
+    let text = words(&tokens());
+    let text = Text { text: &text, window: None, max_windows: 3 };
+    let decoder = of_decoder(&artifact, &tokenizer, text, &Silent).unwrap();
+    let sentence = Sentence { instruction: None, text: "w1 w2 w3".to_owned() };
+    let encoder = of_encoder(&artifact, &tokenizer, &[sentence], &Silent).unwrap();
+    // Every weight is a multiple of an eighth below 2, so sums of four products are exact in fp16 too.
+    for (found, calls, last) in [(&decoder, 3, "valueCache"), (&encoder, 1, "embedding")] {
+        assert_eq!((found.calls, found.first), (calls, None));
+        assert_eq!(found.operations.last().unwrap().name, last);
+        assert!(found.worst(9).is_empty(), "{:?}", found.worst(9));
+    }
+    let named = |name: &str| decoder.operations.iter().find(|op| op.name == name).unwrap();
+    assert_eq!(named("hidden_states").elements, 3 * 8 * 4);
+    assert_eq!((named("last").largest, named("last").differing), (7.0, 0));
+    assert_eq!(named("scores").at, "init/scores");
 }

@@ -5,10 +5,13 @@ use serde_json::json;
 use super::bench;
 use super::context::Context;
 use super::measure::{against, lines, plan};
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, precision};
 use crate::cli::args::EvaluateArgs;
 
 pub(super) fn run(args: &EvaluateArgs, context: &Context) -> Outcome {
+    if args.precision_report {
+        return precision::of_packages(args, context);
+    }
     let plan = plan(&args.measure)?;
     let reference = bench::reference(&against(&args.measure)?, context)?;
     let tokenizer = args.measure.tokenizer.as_deref();

@@ -14,6 +14,7 @@ mod inspect;
 mod job;
 mod manifest;
 mod measure;
+mod precision;
 mod predict;
 mod quantize;
 mod report;

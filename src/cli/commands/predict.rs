@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, precision};
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
 use crate::cli::failure::Failure;
@@ -21,6 +21,9 @@ use crate::package::Package;
 const SHOWN: usize = 5;
 
 pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
+    if args.precision_report {
+        return report(args, context);
+    }
     let precision = match args.precision {
         PrecisionArg::Declared => Precision::Declared,
         PrecisionArg::F32 => Precision::F32,
@@ -45,7 +48,9 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
     let names: Vec<&str> = functions.iter().map(String::as_str).collect();
     let outputs = chain.run(&names, &named, &mut state, &taps)?;
-    write(&args.outputs, outputs.values())?;
+    if let Some(path) = &args.outputs {
+        write(path, outputs.values())?;
+    }
     if let Some(path) = &args.state {
         let states: Vec<(&str, Value)> = state
             .names()
@@ -83,6 +88,29 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
 }
 
 /// The function asked for, or the default; of a chain, not every part needs to have the one asked for.
+/// Where fp16 loses in one call of one package.
+fn report(args: &PredictArgs, context: &Context) -> Outcome {
+    let [path] = args.packages.as_slice() else {
+        return Err(Failure::input("a precision report is made of one package at a time"));
+    };
+    let package = Package::open(path)?;
+    let options = Options { precision: Precision::Declared };
+    let model = Model::load(package.program(), &package.blobs(), options)?
+        .with_rules(&package.model().rules()?);
+    let function = model.function(&function(&package, args.function.as_deref(), false)?)?;
+    let inputs = read(&args.inputs)?;
+    let mut state = model.state();
+    if let Some(path) = args.state.as_deref().filter(|path| path.exists()) {
+        for (name, tensor) in read(path)? {
+            state.set(&name, tensor)?;
+        }
+    }
+    let named: Vec<(&str, Tensor)> =
+        inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+    let found = precision::of_call(&package, function, &state, &named)?;
+    precision::answer(&[(path.display().to_string(), vec![found])], args.worst, context)
+}
+
 fn function(package: &Package, asked: Option<&str>, in_chain: bool) -> Result<String, Failure> {
     match asked {
         Some(name) if !in_chain || package.program().functions.contains_key(name) => {

@@ -37,6 +37,8 @@ pub struct Loss {
     pub at: String,
     /// Its place among the values that are computed, from 1.
     pub index: usize,
+    /// Whether it is a result of the function.
+    pub output: bool,
     /// The declared type.
     pub dtype: String,
     /// Elements compared, over all calls.
@@ -73,12 +75,14 @@ pub struct Precisions {
 }
 
 impl Precisions {
-    /// The `n` values that lose most: by overflows, then NaNs, then relative error.
+    /// The `n` values that lose most: by overflows, then NaNs, then relative error, the earlier of equals first.
     pub fn worst(&self, n: usize) -> Vec<&Loss> {
         let mut all: Vec<&Loss> = self.operations.iter().filter(|op| op.loses()).collect();
         all.sort_by(|a, b| {
             let counts = |op: &Loss| (op.overflows, op.nans);
-            counts(b).cmp(&counts(a)).then(b.rms_error.total_cmp(&a.rms_error))
+            // Errors of what is left beside infinities say nothing.
+            let error = |op: &Loss| if op.breaks() { 0.0 } else { op.rms_error };
+            counts(b).cmp(&counts(a)).then(error(b).total_cmp(&error(a)))
         });
         all.truncate(n);
         all
@@ -106,6 +110,7 @@ pub struct Watched {
     name: String,
     kind: String,
     dtype: mil::DType,
+    output: bool,
     bytes: u64,
     reads: Vec<String>,
 }
@@ -129,6 +134,7 @@ impl Watched {
             Self {
                 kind: kind.to_owned(),
                 dtype: port.dtype,
+                output: source.block.outputs.contains(&port.name),
                 bytes: elements.unwrap_or(UNKNOWN).saturating_mul(4),
                 reads: reads.get(port.name.as_str()).cloned().unwrap_or_default(),
                 name: port.name,
@@ -183,6 +189,7 @@ pub(super) fn compare(
                 kind: value.kind.clone(),
                 at: format!("{function}/{}", value.name),
                 index: i + 1,
+                output: value.output,
                 dtype: value.dtype.name().to_owned(),
                 elements: difference.elements,
                 largest: difference.largest,

@@ -128,6 +128,7 @@ fn values_are_held_in_batches() {
             name: String::new(),
             kind: String::new(),
             dtype: DType::F16,
+            output: false,
             bytes,
             reads: Vec::new(),
         };

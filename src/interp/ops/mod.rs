@@ -10,6 +10,8 @@ mod control_flow;
 mod conv;
 mod conv_transpose;
 mod crop_resize;
+#[cfg(test)]
+mod docs;
 mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
