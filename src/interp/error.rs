@@ -4,7 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::base::error::Hint;
+use crate::base::cancel::Cancelled;
+use crate::base::error::{Blame, Hint};
 use crate::mil::ConstError;
 
 /// Why one operation cannot be planned or did not run.
@@ -35,6 +36,19 @@ pub enum OpError {
     /// A constant without usable elements.
     #[error(transparent)]
     Const(#[from] ConstError),
+    /// An operation of a nested block.
+    #[error("operation `{op}` (`{kind}`) failed: {source}")]
+    Within {
+        /// The operation's name.
+        op: String,
+        /// Its kind.
+        kind: String,
+        /// Why.
+        source: Box<OpError>,
+    },
+    /// The run was asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// A kernel of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -44,6 +58,15 @@ impl OpError {
     /// Values that do not go together, said in one phrase.
     pub(crate) fn invalid(fact: impl Into<String>) -> Self {
         Self::Invalid(fact.into())
+    }
+
+    /// Whether the operation, or one within it, was asked to stop.
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Cancelled(_) => true,
+            Self::Within { source, .. } => source.is_cancelled(),
+            _ => false,
+        }
     }
 }
 
@@ -93,6 +116,24 @@ pub enum LoadError {
     /// A name that nothing defines.
     #[error("function `{function}`: `{name}` is used and never defined")]
     Undefined {
+        /// The function.
+        function: String,
+        /// The name.
+        name: String,
+    },
+    /// Blocks nested deeper than the bound.
+    #[error("function `{function}`: operation `{op}` is nested deeper than {limit} blocks")]
+    Depth {
+        /// The function.
+        function: String,
+        /// The operation that holds the block.
+        op: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// A name that two operations define.
+    #[error("function `{function}`: `{name}` is defined twice")]
+    Twice {
         /// The function.
         function: String,
         /// The name.
@@ -206,6 +247,13 @@ impl Hint for RunError {
         match self {
             Self::NoTap { .. } => Some("values that constants alone decide, and values of nested blocks, have no step to tap".to_owned()),
             _ => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Op { source, .. } if source.is_cancelled() => Blame::Interrupt,
+            _ => Blame::Input,
         }
     }
 }

@@ -9,6 +9,7 @@
 mod constant;
 mod error;
 mod kernel;
+mod list;
 mod model;
 pub mod ops;
 mod plan;
@@ -20,8 +21,11 @@ mod stored;
 mod tensor;
 #[cfg(test)]
 mod testing;
+mod value;
 
 pub use error::{LoadError, OpError, RunError, Unsupported};
+pub use list::List;
 pub use model::{Function, Model, Options, Outputs, Port, Precision};
 pub use state::State;
 pub use tensor::Tensor;
+pub use value::{Dictionary, Label, Labels, Value};

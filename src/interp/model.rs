@@ -11,7 +11,8 @@ use super::pool::Pool;
 use super::run::{In, Run, Step, declare, show};
 use super::state::State;
 use super::tensor::Tensor;
-use crate::mil::{Blobs, DType, Program};
+use super::value::Value;
+use crate::mil::{Blobs, DType, NamedType, Program};
 
 /// What results are rounded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,23 +103,39 @@ impl Model {
 /// The results of a run by name, tapped values among them.
 #[derive(Debug, Clone, Default)]
 pub struct Outputs {
-    tensors: BTreeMap<String, Tensor>,
+    values: BTreeMap<String, Value>,
 }
 
 impl Outputs {
-    /// A result.
+    /// A result that is a tensor.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.get(name)
+        self.value(name)?.as_tensor()
     }
 
-    /// Hands a result over.
+    /// A result.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    /// Hands a result that is a tensor over.
     pub fn take(&mut self, name: &str) -> Option<Tensor> {
-        self.tensors.remove(name)
+        match self.values.remove(name)? {
+            Value::Tensor(tensor) => Some(tensor),
+            other => {
+                self.values.insert(name.to_owned(), other);
+                None
+            }
+        }
+    }
+
+    /// All results that are tensors, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.values().filter_map(|(name, value)| Some((name, value.as_tensor()?)))
     }
 
     /// All results in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    pub fn values(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 }
 
@@ -126,7 +143,7 @@ impl Outputs {
 pub struct Function {
     pub(super) name: String,
     pub(super) inputs: Vec<Port>,
-    pub(super) outputs: Vec<Port>,
+    pub(super) outputs: Vec<NamedType>,
     pub(super) states: Vec<Port>,
     pub(super) input_slots: Vec<usize>,
     pub(super) output_args: Vec<In>,
@@ -139,7 +156,7 @@ pub struct Function {
 /// What one run leaves for the next: the slots (empty) and free vectors.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    slots: Vec<Option<Tensor>>,
+    slots: Vec<Option<Value>>,
     pool: RefCell<Pool>,
 }
 
@@ -155,7 +172,7 @@ impl Function {
     }
 
     /// The outputs in order.
-    pub fn outputs(&self) -> &[Port] {
+    pub fn outputs(&self) -> &[NamedType] {
         &self.outputs
     }
 
@@ -196,18 +213,20 @@ impl Function {
             let mut run = Run {
                 slots: &mut room.slots,
                 takes: &step.takes,
+                bodies: &step.bodies,
+                precision: self.precision,
                 state: &mut *state,
                 pool: &room.pool,
             };
-            step.run(&mut run, self.precision).map_err(|source| RunError::Op {
-                op: step.outs.first().map_or_else(|| step.kind.clone(), |o| o.name.clone()),
+            step.run(&mut run).map_err(|source| RunError::Op {
+                op: step.name().to_owned(),
                 kind: step.kind.clone(),
                 source,
             })?;
             if tapped < taps.len() {
                 for out in step.outs.iter().filter(|o| taps.contains(&o.name.as_str())) {
                     if let Some(value) = &room.slots[out.slot] {
-                        outputs.tensors.insert(out.name.clone(), value.clone());
+                        outputs.values.insert(out.name.clone(), value.clone());
                         tapped += 1;
                     }
                 }
@@ -215,14 +234,14 @@ impl Function {
         }
         for (port, from) in self.outputs.iter().zip(&self.output_args) {
             let value = match from {
-                In::Const(tensor) => Some(tensor.clone()),
+                In::Const(tensor) => Some(tensor.clone().into()),
                 In::Slot(slot) => room.slots[*slot].clone(),
             };
             let value = value.expect("outputs live to the end");
-            outputs.tensors.insert(port.name.clone(), value);
+            outputs.values.insert(port.name.clone(), value);
         }
         for tap in taps {
-            if outputs.get(tap).is_none() {
+            if outputs.value(tap).is_none() {
                 return Err(RunError::NoTap {
                     name: (*tap).to_owned(),
                     function: self.name.clone(),
@@ -256,7 +275,7 @@ impl Function {
     fn fill_inputs(
         &self,
         inputs: &[(&str, Tensor)],
-        slots: &mut [Option<Tensor>],
+        slots: &mut [Option<Value>],
     ) -> Result<(), RunError> {
         for (name, _) in inputs {
             if !self.inputs.iter().any(|port| port.name == *name) {
@@ -281,18 +300,19 @@ impl Function {
                 return Err(wrong());
             }
             let cast = cast_input(tensor, port.dtype).ok_or_else(wrong)?;
-            slots[slot] = Some(declare(cast, port.dtype, self.precision).map_err(|_| wrong())?);
+            let declared = declare(cast, port.dtype, self.precision).map_err(|_| wrong())?;
+            slots[slot] = Some(declared.into());
         }
         Ok(())
     }
 
-    fn tap_inputs(&self, taps: &[&str], slots: &[Option<Tensor>], outputs: &mut Outputs) -> usize {
+    fn tap_inputs(&self, taps: &[&str], slots: &[Option<Value>], outputs: &mut Outputs) -> usize {
         let mut tapped = 0;
         for (port, &slot) in self.inputs.iter().zip(&self.input_slots) {
             if taps.contains(&port.name.as_str())
                 && let Some(value) = &slots[slot]
             {
-                outputs.tensors.insert(port.name.clone(), value.clone());
+                outputs.values.insert(port.name.clone(), value.clone());
                 tapped += 1;
             }
         }

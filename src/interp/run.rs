@@ -4,10 +4,12 @@ use std::cell::RefCell;
 
 use super::error::OpError;
 use super::kernel::round;
+use super::list::List;
 use super::model::Precision;
 use super::pool::Pool;
 use super::state::State;
 use super::tensor::Tensor;
+use super::value::{Label, Value};
 use crate::mil::DType;
 
 /// Where an operation finds one of its arguments.
@@ -27,6 +29,8 @@ pub(crate) enum Kernel {
     One(Box<Call<Tensor>>),
     /// Several results, or none.
     Many(Box<Call<Vec<Tensor>>>),
+    /// Results that are not all tensors.
+    Values(Box<Call<Vec<Value>>>),
     /// A constant in its stored form: nothing is left to run.
     Stored(Vec<super::stored::Shared>),
 }
@@ -45,6 +49,13 @@ impl Kernel {
     ) -> Self {
         Self::Many(Box::new(f))
     }
+
+    /// A kernel with results that are not all tensors.
+    pub(crate) fn values(
+        f: impl Fn(&mut Run<'_>) -> Result<Vec<Value>, OpError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::Values(Box::new(f))
+    }
 }
 
 /// A result of a step: its slot and declared type.
@@ -52,9 +63,20 @@ impl Kernel {
 pub(crate) struct Out {
     pub(crate) name: String,
     pub(crate) slot: usize,
-    pub(crate) dtype: DType,
-    /// Declared extents; nothing where one is known only when run.
-    pub(crate) shape: Option<Vec<Option<usize>>>,
+    pub(crate) ty: OutType,
+}
+
+/// What a result is declared to be.
+#[derive(Debug, Clone)]
+pub(crate) enum OutType {
+    Tensor {
+        dtype: DType,
+        /// Declared extents; nothing where the number of dimensions is known only when run.
+        shape: Option<Vec<Option<usize>>>,
+    },
+    /// A list of tensors of this type; its length is known only when run.
+    List(DType),
+    Dictionary,
 }
 
 /// One operation with everything decided that can be before it runs.
@@ -62,16 +84,36 @@ pub(crate) struct Step {
     pub(crate) kind: String,
     pub(crate) kernel: Kernel,
     pub(crate) outs: Vec<Out>,
+    /// Slots that it reads, once per reading; emptied when last uses have been found.
+    pub(crate) reads: Vec<usize>,
     /// Slots that nobody reads after this step.
     pub(crate) frees: Vec<usize>,
     /// Those of `frees` that this step reads once, so that it may change them in place.
     pub(crate) takes: Vec<usize>,
+    /// The nested blocks of `cond` and `while_loop`.
+    pub(crate) bodies: Vec<Body>,
+}
+
+/// A planned nested block: its values have slots of their own beside those of the function.
+pub(crate) struct Body {
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) outputs: Vec<BodyOut>,
+}
+
+/// A result of a nested block.
+pub(crate) struct BodyOut {
+    pub(crate) from: In,
+    /// Whether the value may leave its slot: the block owns it and gives it once.
+    pub(crate) take: bool,
 }
 
 /// What a kernel sees while it runs.
 pub(crate) struct Run<'a> {
-    pub(crate) slots: &'a mut [Option<Tensor>],
+    pub(crate) slots: &'a mut [Option<Value>],
     pub(crate) takes: &'a [usize],
+    pub(crate) bodies: &'a [Body],
+    pub(crate) precision: Precision,
     pub(crate) state: &'a mut State,
     pub(crate) pool: &'a RefCell<Pool>,
 }
@@ -81,14 +123,41 @@ impl Run<'_> {
     pub(crate) fn get<'s>(&'s self, from: &'s In) -> &'s Tensor {
         match from {
             In::Const(tensor) => tensor,
-            In::Slot(slot) => self.slots[*slot].as_ref().expect("values live until their last use"),
+            In::Slot(slot) => match &self.slots[*slot] {
+                Some(Value::Tensor(tensor)) => tensor,
+                other => unfit(other.as_ref()),
+            },
         }
     }
 
     /// An argument to change: its elements are not shared when this is their last use.
     pub(crate) fn take(&mut self, from: &In) -> Tensor {
+        match self.take_value(from) {
+            Value::Tensor(tensor) => tensor,
+            other => unfit(Some(&other)),
+        }
+    }
+
+    /// An argument that is a list.
+    pub(crate) fn list(&self, slot: usize) -> &List {
+        match &self.slots[slot] {
+            Some(Value::List(list)) => list,
+            other => unfit(other.as_ref()),
+        }
+    }
+
+    /// A list to change.
+    pub(crate) fn take_list(&mut self, slot: usize) -> List {
+        match self.take_value(&In::Slot(slot)) {
+            Value::List(list) => list,
+            other => unfit(Some(&other)),
+        }
+    }
+
+    /// An argument of any kind.
+    pub(crate) fn take_value(&mut self, from: &In) -> Value {
         match from {
-            In::Const(tensor) => tensor.clone(),
+            In::Const(tensor) => Value::Tensor(tensor.clone()),
             In::Slot(slot) => {
                 let value = &mut self.slots[*slot];
                 let value = if self.takes.contains(slot) { value.take() } else { value.clone() };
@@ -106,11 +175,62 @@ impl Run<'_> {
     pub(crate) fn buffer(&self, n: usize) -> Vec<f32> {
         self.pool.borrow_mut().take(n)
     }
+
+    /// Runs a nested block on its inputs and gives its results.
+    pub(crate) fn body(&mut self, i: usize, inputs: Vec<Value>) -> Result<Vec<Value>, OpError> {
+        let body = &self.bodies[i];
+        for (&slot, value) in body.inputs.iter().zip(inputs) {
+            self.slots[slot] = Some(value);
+        }
+        for step in &body.steps {
+            let mut inner = Run {
+                slots: &mut *self.slots,
+                takes: &step.takes,
+                bodies: &step.bodies,
+                precision: self.precision,
+                state: &mut *self.state,
+                pool: self.pool,
+            };
+            step.run(&mut inner).map_err(|source| OpError::Within {
+                op: step.name().to_owned(),
+                kind: step.kind.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        let results = body.outputs.iter().map(|out| match &out.from {
+            In::Const(tensor) => Value::Tensor(tensor.clone()),
+            In::Slot(slot) => {
+                let value = &mut self.slots[*slot];
+                let value = if out.take { value.take() } else { value.clone() };
+                value.expect("results live to the end of their block")
+            }
+        });
+        let results = results.collect();
+        for &slot in &body.inputs {
+            self.slots[slot] = None;
+        }
+        Ok(results)
+    }
+}
+
+/// The types of arguments are checked when a program is planned.
+fn unfit(value: Option<&Value>) -> ! {
+    match value {
+        Some(value) => {
+            unreachable!("an argument of another kind was planned: {}", value.describe())
+        }
+        None => unreachable!("values live until their last use"),
+    }
 }
 
 impl Step {
+    /// The name of the operation.
+    pub(crate) fn name(&self) -> &str {
+        self.outs.first().map_or(&self.kind, |out| &out.name)
+    }
+
     /// Runs the step and leaves its results in their slots.
-    pub(crate) fn run(&self, run: &mut Run<'_>, precision: Precision) -> Result<(), OpError> {
+    pub(crate) fn run(&self, run: &mut Run<'_>) -> Result<(), OpError> {
         match &self.kernel {
             Kernel::One(kernel) => {
                 let result = kernel(run)?;
@@ -120,26 +240,39 @@ impl Step {
                         self.outs.len()
                     )));
                 };
-                run.slots[out.slot] = Some(out.declare(result, precision)?);
+                run.slots[out.slot] = Some(out.declare_tensor(result, run.precision)?.into());
             }
             Kernel::Many(kernel) => {
                 let results = kernel(run)?;
-                if results.len() != self.outs.len() {
-                    let (n, declared) = (results.len(), self.outs.len());
-                    return Err(OpError::invalid(format!(
-                        "{declared} results are declared for {n}"
-                    )));
-                }
-                for (out, result) in self.outs.iter().zip(results) {
-                    run.slots[out.slot] = Some(out.declare(result, precision)?);
-                }
+                self.keep(run, results.into_iter().map(Value::Tensor))?;
+            }
+            Kernel::Values(kernel) => {
+                let results = kernel(run)?;
+                self.keep(run, results.into_iter())?;
             }
             Kernel::Stored(_) => {}
         }
         for &slot in &self.frees {
-            if let Some(vector) = run.slots[slot].take().and_then(Tensor::reclaim) {
+            if let Some(Value::Tensor(tensor)) = run.slots[slot].take()
+                && let Some(vector) = tensor.reclaim()
+            {
                 run.pool.borrow_mut().give(vector);
             }
+        }
+        Ok(())
+    }
+
+    fn keep(
+        &self,
+        run: &mut Run<'_>,
+        results: impl ExactSizeIterator<Item = Value>,
+    ) -> Result<(), OpError> {
+        if results.len() != self.outs.len() {
+            let (n, declared) = (results.len(), self.outs.len());
+            return Err(OpError::invalid(format!("{declared} results are declared for {n}")));
+        }
+        for (out, result) in self.outs.iter().zip(results) {
+            run.slots[out.slot] = Some(out.declare(result, run.precision)?);
         }
         Ok(())
     }
@@ -147,18 +280,48 @@ impl Step {
 
 impl Out {
     /// The result as the program declares it: of its type and shape, rounded to what the type has.
-    pub(crate) fn declare(&self, result: Tensor, precision: Precision) -> Result<Tensor, OpError> {
+    fn declare(&self, result: Value, precision: Precision) -> Result<Value, OpError> {
+        let fits = match (&result, &self.ty) {
+            (Value::List(list), OutType::List(dtype)) => list.dtype() == *dtype,
+            (Value::Label(label), OutType::Tensor { dtype, .. }) => {
+                *dtype == if matches!(label, Label::Text(_)) { DType::Str } else { DType::I64 }
+            }
+            (Value::Tensor(_), _) | (Value::Dictionary(_), OutType::Dictionary) => true,
+            _ => false,
+        };
+        match result {
+            Value::Tensor(tensor) => self.declare_tensor(tensor, precision).map(Value::Tensor),
+            other if fits => Ok(other),
+            other => Err(self.unfit(&other.describe())),
+        }
+    }
+
+    fn declare_tensor(&self, result: Tensor, precision: Precision) -> Result<Tensor, OpError> {
+        let OutType::Tensor { dtype, shape } = &self.ty else {
+            return Err(self.unfit(&result.describe()));
+        };
         let fits = |shape: &Vec<Option<usize>>| {
             shape.len() == result.rank()
                 && shape.iter().zip(result.shape()).all(|(d, &n)| d.is_none_or(|d| d == n))
         };
-        if !self.shape.as_ref().is_none_or(fits) {
-            let (got, declared) = (result.shape(), show(self.shape.as_deref().unwrap_or(&[])));
+        if !shape.as_ref().is_none_or(fits) {
+            let (got, declared) = (result.shape(), show(shape.as_deref().unwrap_or(&[])));
             return Err(OpError::invalid(format!(
                 "the result has shape {got:?}, declared is {declared}"
             )));
         }
-        declare(result, self.dtype, precision)
+        declare(result, *dtype, precision)
+    }
+
+    fn unfit(&self, result: &str) -> OpError {
+        let declared = match &self.ty {
+            OutType::Tensor { dtype, shape } => {
+                format!("{dtype}{}", show(shape.as_deref().unwrap_or(&[])))
+            }
+            OutType::List(dtype) => format!("a list of {dtype}"),
+            OutType::Dictionary => "a dictionary".to_owned(),
+        };
+        OpError::invalid(format!("the result is {result}, declared is {declared}"))
     }
 }
 

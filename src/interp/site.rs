@@ -6,16 +6,18 @@ use std::collections::BTreeMap;
 use super::constant;
 use super::error::OpError;
 use super::model::Precision;
-use super::run::In;
+use super::run::{Body, In};
 use super::stored::{self, Packed, Shared};
 use super::tensor::{Slice, Tensor};
-use crate::mil::{self, Arg, Blobs, DType};
+use crate::mil::{self, Arg, Blobs, DType, Type};
 
 /// What a name stands for while the program is planned.
 #[derive(Clone)]
 pub(crate) enum Binding<'p> {
-    /// Computed when the function runs.
+    /// A tensor computed when the function runs.
     Slot(usize),
+    /// A list or a dictionary computed when the function runs.
+    Other(usize, &'p Type),
     /// A constant of the program, not read yet.
     Const(&'p mil::Value),
     /// A constant that has been computed.
@@ -37,6 +39,8 @@ pub(crate) struct Site<'a, 'p> {
     pub(crate) precision: Precision,
     /// The operations after this one in its block.
     pub(crate) later: &'p [mil::Op],
+    /// The operation's nested blocks.
+    pub(crate) bodies: &'a [Body],
     /// Slots that the operation reads, once per reading.
     pub(crate) reads: RefCell<Vec<usize>>,
 }
@@ -60,6 +64,38 @@ impl<'p> Site<'_, 'p> {
         let args = self.op.inputs.get(parameter);
         let args = args.ok_or_else(|| OpError::Missing(parameter.to_owned()))?;
         args.iter().map(|arg| self.argument(parameter, self.resolve(arg)?)).collect()
+    }
+
+    /// All bindings of an argument that is a list, whatever they are.
+    pub(crate) fn values(&self, parameter: &str) -> Result<Vec<In>, OpError> {
+        let args = self.op.inputs.get(parameter);
+        let args = args.ok_or_else(|| OpError::Missing(parameter.to_owned()))?;
+        let value = |arg| match self.resolve(arg)? {
+            Binding::Other(slot, _) => Ok(self.slot(slot)),
+            binding => self.argument(parameter, binding),
+        };
+        args.iter().map(value).collect()
+    }
+
+    /// The slot of an argument that is a list when the function runs.
+    pub(crate) fn list(&self, parameter: &str) -> Result<usize, OpError> {
+        match self.binding(parameter)? {
+            Some(Binding::Other(slot, Type::List(..))) => {
+                self.slot(slot);
+                Ok(slot)
+            }
+            Some(_) => Err(OpError::invalid(format!("parameter `{parameter}` is no list"))),
+            None => Err(OpError::Missing(parameter.to_owned())),
+        }
+    }
+
+    /// A constant argument as it stands in the program.
+    pub(crate) fn literal(&self, parameter: &str) -> Result<&'p mil::Value, OpError> {
+        match self.binding(parameter)? {
+            Some(Binding::Const(value)) => Ok(value),
+            Some(_) => Err(OpError::NotConstant(parameter.to_owned())),
+            None => Err(OpError::Missing(parameter.to_owned())),
+        }
     }
 
     /// A constant argument in its stored form; nothing when it is computed.
@@ -196,11 +232,17 @@ impl<'p> Site<'_, 'p> {
         }
     }
 
+    fn slot(&self, slot: usize) -> In {
+        self.reads.borrow_mut().push(slot);
+        In::Slot(slot)
+    }
+
     fn argument(&self, parameter: &str, binding: Binding<'p>) -> Result<In, OpError> {
         Ok(match binding {
-            Binding::Slot(slot) => {
-                self.reads.borrow_mut().push(slot);
-                In::Slot(slot)
+            Binding::Slot(slot) => self.slot(slot),
+            Binding::Other(_, ty) => {
+                let fact = format!("parameter `{parameter}` has type {ty}");
+                return Err(OpError::invalid(fact));
             }
             Binding::Const(value) => In::Const(constant::tensor(value, self.blobs)?),
             Binding::Tensor(tensor) => In::Const(tensor),

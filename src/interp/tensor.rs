@@ -61,6 +61,22 @@ pub(crate) enum Data {
     Str(Arc<Buffer<String>>),
 }
 
+/// More elements than this no result has: `shape` counts in int32, and f32 elements would take 8 GiB.
+const MAX_ELEMENTS: usize = 1 << 31;
+
+/// The number of elements of a shape that the program or its data decide; an error where nobody could hold them.
+pub(crate) fn elements(shape: &[usize]) -> Result<usize, OpError> {
+    // Zeros count as ones, so that strides of an empty tensor do not overflow either.
+    shape
+        .iter()
+        .try_fold(1_usize, |n, &d| n.checked_mul(d.max(1)))
+        .filter(|&n| n <= MAX_ELEMENTS)
+        .map(|n| if shape.contains(&0) { 0 } else { n })
+        .ok_or_else(|| {
+            OpError::invalid(format!("shape {shape:?} has more than {MAX_ELEMENTS} elements"))
+        })
+}
+
 /// A tensor: cheap to clone, elements in row-major order.
 #[derive(Clone)]
 pub struct Tensor {

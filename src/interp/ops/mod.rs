@@ -4,7 +4,9 @@
 //! To add an operation: write its function in the file of its family and add its line here.
 
 mod activation;
+mod classify;
 mod compression;
+mod control_flow;
 mod conv;
 mod elementwise_binary;
 mod elementwise_unary;
@@ -81,8 +83,10 @@ const TABLE: &[Entry] = &[
     op("cast", IOS15, IOS18, elementwise_unary::cast),
     op("ceil", IOS15, IOS18, elementwise_unary::ceil),
     op("clamped_relu", IOS15, IOS18, activation::clamped_relu),
+    op("classify", IOS15, IOS18, classify::classify),
     op("clip", IOS15, IOS18, elementwise_unary::clip),
     op("concat", IOS15, IOS18, tensor_operation::concat),
+    op("cond", IOS15, IOS18, control_flow::cond),
     op("constexpr_affine_dequantize", IOS16, IOS18, compression::affine_dequantize),
     op("constexpr_blockwise_shift_scale", IOS18, IOS18, compression::blockwise_shift_scale),
     op("constexpr_cast", IOS16, IOS18, compression::cast),
@@ -131,11 +135,17 @@ const TABLE: &[Entry] = &[
     op("less_equal", IOS15, IOS18, elementwise_binary::less_equal),
     op("linear", IOS15, IOS18, linear::linear),
     op("linear_activation", IOS15, IOS18, activation::linear_activation),
+    op("list_gather", IOS15, IOS18, control_flow::list_gather),
+    op("list_length", IOS15, IOS18, control_flow::list_length),
+    op("list_read", IOS15, IOS18, control_flow::list_read),
+    op("list_scatter", IOS15, IOS18, control_flow::list_scatter),
+    op("list_write", IOS15, IOS18, control_flow::list_write),
     op("log", IOS15, IOS18, elementwise_unary::log),
     op("logical_and", IOS15, IOS18, elementwise_binary::logical_and),
     op("logical_not", IOS15, IOS18, elementwise_unary::logical_not),
     op("logical_or", IOS15, IOS18, elementwise_binary::logical_or),
     op("logical_xor", IOS15, IOS18, elementwise_binary::logical_xor),
+    op("make_list", IOS15, IOS18, control_flow::make_list),
     op("matmul", IOS15, IOS18, linear::matmul),
     op("maximum", IOS15, IOS18, elementwise_binary::maximum),
     op("minimum", IOS15, IOS18, elementwise_binary::minimum),
@@ -206,6 +216,7 @@ const TABLE: &[Entry] = &[
     op("topk", IOS15, IOS15, tensor_sorting::topk_ios15),
     op("topk", IOS16, IOS18, tensor_sorting::topk_ios16),
     op("transpose", IOS15, IOS18, tensor_transformation::transpose),
+    op("while_loop", IOS15, IOS18, control_flow::while_loop),
     op("write_state", IOS18, IOS18, states::write),
 ];
 

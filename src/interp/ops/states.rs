@@ -3,26 +3,41 @@
 use crate::interp::error::OpError;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
+use crate::mil::Op;
 
 /// The state as it is now; handed over without a copy when the function writes it again next.
 pub(super) fn read(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
     let name = site.state("input")?;
-    let rewritten = site.later.iter().find_map(|op| match op.kind.as_str() {
-        "write_state" | "coreml_update_state"
-            if op.input_name("input") == Some(&name) || op.input_name("state") == Some(&name) =>
-        {
-            Some(true)
-        }
-        "read_state" if op.input_name("input") == Some(&name) => Some(false),
-        _ => None,
-    });
-    let hand_over = rewritten == Some(true);
+    let hand_over = site.later.iter().find_map(|op| next_use(op, &name)) == Some(Use::Write);
     Ok(Kernel::one(move |run| {
         let tensor = if hand_over { run.state.take(&name) } else { run.state.get(&name).cloned() };
         tensor.ok_or_else(|| {
             OpError::invalid(format!("state `{name}` is read before it is written back"))
         })
     }))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Use {
+    Read,
+    Write,
+}
+
+/// How an operation uses a state; one with nested blocks may do either, and is said to read it.
+fn next_use(op: &Op, state: &str) -> Option<Use> {
+    let named = |parameter| op.input_name(parameter) == Some(state);
+    match op.kind.as_str() {
+        "write_state" | "coreml_update_state" if named("input") || named("state") => {
+            Some(Use::Write)
+        }
+        "read_state" if named("input") => Some(Use::Read),
+        _ => op
+            .blocks
+            .iter()
+            .flat_map(|b| &b.ops)
+            .find_map(|op| next_use(op, state))
+            .map(|_| Use::Read),
+    }
 }
 
 /// Stores a tensor.

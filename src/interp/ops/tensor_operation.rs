@@ -30,7 +30,7 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
     let along = site.int("axis", None)?;
     let interleave = site.bool("interleave", false)?;
     Ok(Kernel::one(move |run| {
-        let parts = same_carrier(&values, run)?;
+        let parts = same_carrier(arguments(&values, run))?;
         let first = parts.first().ok_or_else(|| OpError::invalid("nothing to join"))?;
         if first.rank() == 0 {
             return join(&parts, &[parts.len()], 0);
@@ -65,7 +65,7 @@ pub(super) fn stack(site: &Site<'_, '_>) -> Built {
     let values = site.inputs("values")?;
     let along = site.int("axis", None)?;
     Ok(Kernel::one(move |run| {
-        let parts = same_carrier(&values, run)?;
+        let parts = same_carrier(arguments(&values, run))?;
         let first = parts.first().ok_or_else(|| OpError::invalid("nothing to stack"))?;
         let along = axis(along, first.rank() + 1)?;
         let mut shape = first.shape().to_vec();
@@ -79,9 +79,12 @@ pub(super) fn stack(site: &Site<'_, '_>) -> Built {
     }))
 }
 
-/// The arguments in one carrier: stored fp16 joins f32 as f32.
-fn same_carrier(values: &[In], run: &Run<'_>) -> Result<Vec<Tensor>, OpError> {
-    let parts: Vec<Tensor> = values.iter().map(|v| run.get(v).clone()).collect();
+fn arguments(values: &[In], run: &Run<'_>) -> Vec<Tensor> {
+    values.iter().map(|v| run.get(v).clone()).collect()
+}
+
+/// The tensors in one carrier: stored fp16 joins f32 as f32.
+pub(super) fn same_carrier(parts: Vec<Tensor>) -> Result<Vec<Tensor>, OpError> {
     let halves = parts.iter().filter(|p| matches!(p.carrier(), Slice::F16(_))).count();
     if halves == 0 || halves == parts.len() {
         return Ok(parts);
@@ -90,7 +93,7 @@ fn same_carrier(values: &[In], run: &Run<'_>) -> Result<Vec<Tensor>, OpError> {
     parts.into_iter().map(as_f32).collect()
 }
 
-fn join(parts: &[Tensor], shape: &[usize], along: usize) -> Result<Tensor, OpError> {
+pub(super) fn join(parts: &[Tensor], shape: &[usize], along: usize) -> Result<Tensor, OpError> {
     fn pieces<T: Clone>(parts: &[(&[T], usize)], before: usize) -> Vec<T> {
         let mut out = Vec::with_capacity(parts.iter().map(|p| p.0.len()).sum());
         for outer in 0..before {

@@ -1,0 +1,229 @@
+//! One block: its operations in order, nested blocks first, those over constants computed at once.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use super::{Planner, extents};
+use crate::interp::error::{LoadError, OpError};
+use crate::interp::ops::{self, Opset};
+use crate::interp::pool::Pool;
+use crate::interp::run::{Body, BodyOut, In, Kernel, Out, OutType, Run, Step};
+use crate::interp::site::{Binding, Scope, Site};
+use crate::interp::state::State;
+use crate::interp::tensor::{self, Tensor};
+use crate::interp::value::Value;
+use crate::mil::{self, Dim, NamedType, Type};
+
+/// More elements than this, in all constants computed for one function, are left to be computed when it runs.
+const MAX_FOLDED: usize = 1 << 28;
+
+/// The names in sight, and those that the innermost blocks brought, in order.
+#[derive(Default)]
+pub(super) struct Names<'a> {
+    scope: Scope<'a>,
+    defined: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<&Binding<'a>> {
+        self.scope.get(name)
+    }
+
+    /// Forgets the names defined since there were `n`.
+    fn leave(&mut self, n: usize) {
+        for name in self.defined.drain(n..) {
+            self.scope.remove(name);
+        }
+    }
+}
+
+/// What an operation becomes, and the slots that it reads.
+struct Built {
+    kernel: Kernel,
+    reads: Vec<usize>,
+    bodies: Vec<Body>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn define(&mut self, name: &'a str, binding: Binding<'a>) -> Result<(), LoadError> {
+        if self.names.scope.insert(name.to_owned(), binding).is_some() {
+            return Err(LoadError::Twice { function: self.name.to_owned(), name: name.to_owned() });
+        }
+        self.names.defined.push(name);
+        Ok(())
+    }
+
+    /// Defines a value that is computed, in a slot of its own.
+    pub(super) fn define_slot(&mut self, named: &'a NamedType) -> Result<usize, LoadError> {
+        let slot = self.n_slots;
+        let binding = match &named.ty {
+            Type::Tensor(_) => Binding::Slot(slot),
+            Type::List(..) | Type::Dictionary(..) => Binding::Other(slot, &named.ty),
+            Type::Tuple(_) | Type::State(_) => return Err(self.unfit_type(named)),
+        };
+        self.define(&named.name, binding)?;
+        self.n_slots += 1;
+        Ok(slot)
+    }
+
+    /// The steps of a block in the names that are in sight.
+    pub(super) fn block(&mut self, block: &'a mil::Block) -> Result<Vec<Step>, LoadError> {
+        let mut steps = Vec::new();
+        for (i, op) in block.ops.iter().enumerate() {
+            if let Some(value) = op.const_value() {
+                self.define(op.name(), Binding::Const(value))?;
+                continue;
+            }
+            let Some(built) = self.build(op, &block.ops[i + 1..])? else {
+                // Reported with everything else that is missing; what follows only needs the names.
+                for out in &op.outputs {
+                    self.define_slot(out)?;
+                }
+                continue;
+            };
+            if let Kernel::Stored(constants) = built.kernel {
+                for (out, stored) in op.outputs.iter().zip(constants) {
+                    self.define(&out.name, Binding::Stored(stored))?;
+                }
+                continue;
+            }
+            let mut step = Step {
+                kind: op.kind.clone(),
+                kernel: built.kernel,
+                outs: self.outs(op)?,
+                reads: built.reads,
+                frees: vec![],
+                takes: vec![],
+                bodies: built.bodies,
+            };
+            if let Some(constants) = self.fold(op, &step)? {
+                for (out, tensor) in op.outputs.iter().zip(constants) {
+                    self.define(&out.name, Binding::Tensor(tensor))?;
+                }
+                continue;
+            }
+            for (out, named) in step.outs.iter_mut().zip(&op.outputs) {
+                out.slot = self.define_slot(named)?;
+            }
+            steps.push(step);
+        }
+        Ok(steps)
+    }
+
+    /// The kernel of an operation; nothing when this runtime does not have it.
+    fn build(&mut self, op: &'a mil::Op, later: &'a [mil::Op]) -> Result<Option<Built>, LoadError> {
+        let opset = Opset::from_name(&self.function.opset);
+        let entry = opset.and_then(|o| ops::lookup(&op.kind, o));
+        let first_inner = self.n_slots;
+        let bodies = op.blocks.iter().map(|b| self.nested(b)).collect::<Result<Vec<_>, _>>()?;
+        let Some(entry) = entry else { return Ok(None) };
+        let site = Site {
+            op,
+            scope: &self.names.scope,
+            blobs: self.blobs,
+            precision: self.options.precision,
+            later,
+            bodies: &bodies,
+            reads: RefCell::default(),
+        };
+        match (entry.build)(&site) {
+            Ok(kernel) => {
+                let mut reads = site.reads.into_inner();
+                outer_reads(&bodies, first_inner, &mut reads);
+                Ok(Some(Built { kernel, reads, bodies }))
+            }
+            Err(OpError::Unsupported(form)) => {
+                self.missing.add(self.name, op, &self.function.opset, Some(form));
+                Ok(None)
+            }
+            Err(source) => Err(self.failed(op, source)),
+        }
+    }
+
+    /// A nested block: it sees the names around it and keeps its own.
+    fn nested(&mut self, block: &'a mil::Block) -> Result<Body, LoadError> {
+        let outside = self.names.defined.len();
+        let mut inputs = Vec::new();
+        for input in &block.inputs {
+            inputs.push(self.define_slot(input)?);
+        }
+        let depth = self.depth;
+        self.depth += 1;
+        let steps = self.block(block)?;
+        self.depth = depth;
+        let out = |name: &String| Ok(BodyOut { from: self.output(name)?, take: false });
+        let outputs = block.outputs.iter().map(out).collect::<Result<_, LoadError>>()?;
+        self.names.leave(outside);
+        Ok(Body { inputs, steps, outputs })
+    }
+
+    /// Computes an operation over constants, where the results are not too large to keep.
+    fn fold(&mut self, op: &mil::Op, step: &Step) -> Result<Option<Vec<Tensor>>, LoadError> {
+        if !step.reads.is_empty() || !step.bodies.is_empty() || !ops::is_pure(&op.kind) {
+            return Ok(None);
+        }
+        let mut elements = 0_usize;
+        for out in &step.outs {
+            let OutType::Tensor { shape: Some(shape), .. } = &out.ty else { return Ok(None) };
+            let shape: Option<Vec<usize>> = shape.iter().copied().collect();
+            let Some(n) = shape.and_then(|s| tensor::elements(&s).ok()) else { return Ok(None) };
+            elements = elements.saturating_add(n);
+        }
+        if self.folded.saturating_add(elements) > MAX_FOLDED {
+            return Ok(None);
+        }
+        let mut slots = vec![None; step.outs.len()];
+        let mut run = Run {
+            slots: &mut slots,
+            takes: &[],
+            bodies: &[],
+            precision: self.options.precision,
+            state: &mut State::default(),
+            pool: &RefCell::new(Pool::default()),
+        };
+        match step.run(&mut run) {
+            Ok(()) => {}
+            // A branch that is never taken does no harm.
+            Err(_) if self.depth > 0 => return Ok(None),
+            Err(source) => return Err(self.failed(op, source)),
+        }
+        self.folded += elements;
+        let tensor = |slot| if let Some(Value::Tensor(t)) = slot { Some(t) } else { None };
+        Ok(slots.into_iter().map(tensor).collect())
+    }
+
+    /// The declared results, numbered from 0: their slots are given when it is known that they need some.
+    fn outs(&self, op: &mil::Op) -> Result<Vec<Out>, LoadError> {
+        let out = |(slot, named): (usize, &NamedType)| {
+            let ty = match &named.ty {
+                Type::Tensor(tensor) => {
+                    let variadic = tensor.shape.contains(&Dim::Unknown { variadic: true });
+                    let shape = extents(tensor).map_err(|e| self.failed(op, e))?;
+                    OutType::Tensor { dtype: tensor.dtype, shape: (!variadic).then_some(shape) }
+                }
+                Type::List(element, _) => {
+                    let element = element.as_tensor().ok_or_else(|| self.unfit_type(named))?;
+                    OutType::List(element.dtype)
+                }
+                Type::Dictionary(..) => OutType::Dictionary,
+                Type::Tuple(_) | Type::State(_) => return Err(self.unfit_type(named)),
+            };
+            Ok(Out { name: named.name.clone(), slot, ty })
+        };
+        op.outputs.iter().enumerate().map(out).collect()
+    }
+}
+
+/// Adds the slots outside of nested blocks that these read or give, each once.
+fn outer_reads(bodies: &[Body], first_inner: usize, reads: &mut Vec<usize>) {
+    let mut outer = BTreeSet::new();
+    for body in bodies {
+        let given = body.outputs.iter().filter_map(|out| match &out.from {
+            In::Slot(slot) => Some(slot),
+            In::Const(_) => None,
+        });
+        let read = body.steps.iter().flat_map(|step| &step.reads);
+        outer.extend(read.chain(given).copied().filter(|&slot| slot < first_inner));
+    }
+    reads.extend(outer);
+}
