@@ -9,6 +9,15 @@ use crate::base::cancel;
 
 /// The embedding of a sentence, padded to the length that `encode` takes.
 pub fn embed(engine: &Engine, sentence: &Prepared) -> Result<Vec<f32>, EvalError> {
+    Ok(take(&mut encode(engine, sentence, &[])?, "embedding")?.to_f32())
+}
+
+/// The outputs of `encode` for a sentence and the values named in `taps`.
+pub(super) fn encode(
+    engine: &Engine,
+    sentence: &Prepared,
+    taps: &[&str],
+) -> Result<Values, EvalError> {
     cancel::check()?;
     let layout = engine.encoder()?;
     let padded = |elements: Vec<i32>| {
@@ -25,6 +34,5 @@ pub fn embed(engine: &Engine, sentence: &Prepared) -> Result<Vec<f32>, EvalError
         inputs.insert("pool_mask".to_owned(), padded(pool));
     }
     let mut state = engine.state(Role::Encode)?;
-    let mut values = engine.run(Role::Encode, inputs, &mut state, &[])?;
-    Ok(take(&mut values, "embedding")?.to_f32())
+    engine.run(Role::Encode, inputs, &mut state, taps)
 }

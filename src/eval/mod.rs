@@ -18,6 +18,7 @@ mod layout;
 mod memory;
 pub mod overlap;
 mod perplexity;
+pub mod precision;
 pub mod reference;
 pub mod results;
 pub mod runtime;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::error::{LoadError, RunError};
 use super::plan;
 use super::pool::Pool;
-use super::run::{In, Run, Step, declare, show};
+use super::run::{In, Out, OutType, Run, Step, declare, show};
 use super::state::State;
 use super::tensor::Tensor;
 use super::value::Value;
@@ -158,6 +158,7 @@ pub struct Function {
 pub(super) struct Room {
     slots: Vec<Option<Value>>,
     pool: RefCell<Pool>,
+    draws: RefCell<BTreeMap<u64, u64>>,
 }
 
 impl Function {
@@ -186,6 +187,24 @@ impl Function {
         self.steps.len()
     }
 
+    /// The tensors that operations compute when the function runs, in order, each with its kind of operation.
+    ///
+    /// Those of nested blocks are left out. A tensor of unknown rank is given one unknown extent.
+    pub fn computed(&self) -> impl Iterator<Item = (&str, Port)> {
+        let port = |out: &Out| match &out.ty {
+            OutType::Tensor { dtype, shape } => Some(Port {
+                name: out.name.clone(),
+                dtype: *dtype,
+                shape: shape.clone().unwrap_or_else(|| vec![None]),
+            }),
+            OutType::List(_) | OutType::Dictionary => None,
+        };
+        let of = move |step: &Step| step.outs.iter().filter_map(port).collect::<Vec<_>>();
+        self.steps
+            .iter()
+            .flat_map(move |step| of(step).into_iter().map(|p| (step.kind.as_str(), p)))
+    }
+
     /// Runs the function: inputs are cast to their declared types, states change in place, `taps` are intermediate
     /// values to return besides the outputs.
     pub fn run(
@@ -204,6 +223,7 @@ impl Function {
             },
             |mut free| std::mem::take(&mut *free),
         );
+        room.draws.borrow_mut().clear();
         room.slots.clear();
         room.slots.resize(self.n_slots, None);
         self.fill_inputs(inputs, &mut room.slots)?;
@@ -217,6 +237,7 @@ impl Function {
                 precision: self.precision,
                 state: &mut *state,
                 pool: &room.pool,
+                draws: &room.draws,
             };
             step.run(&mut run).map_err(|source| RunError::Op {
                 op: step.name().to_owned(),

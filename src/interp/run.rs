@@ -1,6 +1,7 @@
 //! Going through the steps of a planned function.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use super::error::OpError;
 use super::kernel::round;
@@ -116,9 +117,19 @@ pub(crate) struct Run<'a> {
     pub(crate) precision: Precision,
     pub(crate) state: &'a mut State,
     pub(crate) pool: &'a RefCell<Pool>,
+    /// How often each operation that draws by chance did so in this call.
+    pub(crate) draws: &'a RefCell<BTreeMap<u64, u64>>,
 }
 
 impl Run<'_> {
+    /// How often the operation with this mark asked before in this call.
+    pub(crate) fn draw(&self, mark: u64) -> u64 {
+        let mut draws = self.draws.borrow_mut();
+        let count = draws.entry(mark).or_default();
+        *count += 1;
+        *count - 1
+    }
+
     /// An argument.
     pub(crate) fn get<'s>(&'s self, from: &'s In) -> &'s Tensor {
         match from {
@@ -190,6 +201,7 @@ impl Run<'_> {
                 precision: self.precision,
                 state: &mut *self.state,
                 pool: self.pool,
+                draws: self.draws,
             };
             step.run(&mut inner).map_err(|source| OpError::Within {
                 op: step.name().to_owned(),

@@ -33,6 +33,7 @@ pub(super) struct Check {
     inputs: Vec<(String, Tensor)>,
     outs: Vec<DType>,
     rank: Option<usize>,
+    any_shape: bool,
     precision: Precision,
 }
 
@@ -45,6 +46,7 @@ pub(super) fn check(kind: &str) -> Check {
         inputs: Vec::new(),
         outs: vec![DType::F32],
         rank: None,
+        any_shape: false,
         precision: Precision::Declared,
     }
 }
@@ -126,6 +128,13 @@ impl Check {
         self
     }
 
+    /// Several fp32 results whose ranks are left open.
+    pub(super) fn results(mut self, n: usize) -> Self {
+        self.outs = vec![DType::F32; n];
+        self.any_shape = true;
+        self
+    }
+
     /// Runs and checks the single result.
     pub(super) fn gives(mut self, shape: &[usize], want: &[f32]) {
         self.rank = Some(shape.len());
@@ -152,7 +161,8 @@ impl Check {
 
     fn run(self) -> Result<Vec<Tensor>, String> {
         let rank = self.rank.or_else(|| self.inputs.first().map(|i| i.1.rank())).unwrap_or(1);
-        let open = || vec![Dim::Unknown { variadic: false }; rank];
+        let rank = if self.any_shape { 1 } else { rank };
+        let open = || vec![Dim::Unknown { variadic: self.any_shape }; rank];
         let names: Vec<String> = (0..self.outs.len())
             .map(|i| if i == 0 { "out".to_owned() } else { format!("out{i}") })
             .collect();

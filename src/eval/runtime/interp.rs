@@ -1,11 +1,9 @@
 //! The interpreter as a [`Runtime`].
 
 use std::any::Any;
-use std::error::Error;
 use std::sync::Arc;
 
 use super::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values};
-use crate::base::error::Hint;
 use crate::interp::{self, Model, Options, Precision, Tensor};
 
 /// Runs programs in this process.
@@ -22,7 +20,8 @@ impl Runtime for Interp {
 
     fn load(&self, source: &Source<'_>) -> Result<Box<dyn Loaded>, RuntimeError> {
         let options = Options { precision: self.precision };
-        let model = Model::load(source.program, &source.blobs, options).map_err(|e| error(&e))?;
+        let model = Model::load(source.program, &source.blobs, options)
+            .map_err(|e| RuntimeError::of(&e))?;
         Ok(Box::new(model))
     }
 }
@@ -47,7 +46,7 @@ impl Loaded for Model {
         state: &mut State,
         taps: &[&str],
     ) -> Result<Values, RuntimeError> {
-        let function = self.function(function).map_err(|e| error(&e))?;
+        let function = self.function(function).map_err(|e| RuntimeError::of(&e))?;
         let foreign = |what: &str| RuntimeError {
             message: format!("{what} belongs to another runtime"),
             advice: None,
@@ -60,7 +59,7 @@ impl Loaded for Model {
             let tensor = tensor.ok_or_else(|| foreign(&format!("value `{name}`")))?;
             tensors.push((name.as_str(), tensor.clone()));
         }
-        let outputs = function.run(&tensors, state, taps).map_err(|e| error(&e))?;
+        let outputs = function.run(&tensors, state, taps).map_err(|e| RuntimeError::of(&e))?;
         let keep = |(name, tensor): (&str, &Tensor)| {
             let value: Value = Arc::new(tensor.clone());
             (name.to_owned(), value)
@@ -77,8 +76,4 @@ impl Held for Tensor {
     fn to_f32(&self) -> Vec<f32> {
         self.to_f32().unwrap_or_default()
     }
-}
-
-fn error<E: Error + Hint>(error: &E) -> RuntimeError {
-    RuntimeError { message: error.to_string(), advice: error.hint() }
 }

@@ -97,6 +97,13 @@ pub struct RuntimeError {
     pub advice: Option<String>,
 }
 
+impl RuntimeError {
+    /// What a runtime's own error says.
+    pub(super) fn of<E: std::error::Error + Hint>(error: &E) -> Self {
+        Self { message: error.to_string(), advice: error.hint() }
+    }
+}
+
 impl Hint for RuntimeError {
     fn hint(&self) -> Option<String> {
         self.advice.clone()

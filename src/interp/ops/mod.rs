@@ -8,11 +8,15 @@ mod classify;
 mod compression;
 mod control_flow;
 mod conv;
+mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
 mod gather;
 mod linear;
 mod normalization;
+mod quantization_ops;
+mod random;
+mod recurrent;
 mod reduction;
 mod scatter;
 mod slicing;
@@ -106,6 +110,8 @@ const TABLE: &[Entry] = &[
     op("cos", IOS15, IOS18, elementwise_unary::cos),
     op("cosh", IOS15, IOS18, elementwise_unary::cosh),
     op("cumsum", IOS15, IOS18, tensor_operation::cumsum),
+    op("dequantize", IOS17, IOS18, quantization_ops::dequantize),
+    op("einsum", IOS15, IOS18, einsum::einsum),
     op("elu", IOS15, IOS18, activation::elu),
     op("equal", IOS15, IOS18, elementwise_binary::equal),
     op("erf", IOS15, IOS18, elementwise_unary::erf),
@@ -126,6 +132,8 @@ const TABLE: &[Entry] = &[
     op("gelu", IOS15, IOS18, activation::gelu),
     op("greater", IOS15, IOS18, elementwise_binary::greater),
     op("greater_equal", IOS15, IOS18, elementwise_binary::greater_equal),
+    op("gru", IOS15, IOS17, recurrent::gru),
+    op("gru", IOS18, IOS18, recurrent::gru_ios18),
     op("identity", IOS15, IOS18, tensor_operation::identity),
     op("inverse", IOS15, IOS18, elementwise_unary::inverse),
     op("l2_norm", IOS15, IOS18, normalization::l2_norm),
@@ -145,6 +153,7 @@ const TABLE: &[Entry] = &[
     op("logical_not", IOS15, IOS18, elementwise_unary::logical_not),
     op("logical_or", IOS15, IOS18, elementwise_binary::logical_or),
     op("logical_xor", IOS15, IOS18, elementwise_binary::logical_xor),
+    op("lstm", IOS15, IOS18, recurrent::lstm),
     op("make_list", IOS15, IOS18, control_flow::make_list),
     op("matmul", IOS15, IOS18, linear::matmul),
     op("maximum", IOS15, IOS18, elementwise_binary::maximum),
@@ -157,6 +166,11 @@ const TABLE: &[Entry] = &[
     op("pad", IOS15, IOS18, tensor_operation::pad),
     op("pow", IOS15, IOS18, elementwise_binary::pow),
     op("prelu", IOS15, IOS18, activation::prelu),
+    op("quantize", IOS17, IOS18, quantization_ops::quantize),
+    op("random_bernoulli", IOS15, IOS18, random::bernoulli),
+    op("random_categorical", IOS15, IOS18, random::categorical),
+    op("random_normal", IOS15, IOS18, random::normal),
+    op("random_uniform", IOS15, IOS18, random::uniform),
     op("range_1d", IOS15, IOS18, tensor_operation::range_1d),
     op("read_state", IOS18, IOS18, states::read),
     op("real_div", IOS15, IOS18, elementwise_binary::real_div),
@@ -178,6 +192,8 @@ const TABLE: &[Entry] = &[
     op("reshape", IOS17, IOS18, tensor_transformation::reshape_ios17),
     op("reshape_like", IOS16, IOS18, tensor_transformation::reshape_like),
     op("reverse", IOS15, IOS18, tensor_transformation::reverse),
+    op("reverse_sequence", IOS15, IOS18, tensor_transformation::reverse_sequence),
+    op("rnn", IOS15, IOS18, recurrent::rnn),
     op("round", IOS15, IOS18, elementwise_unary::round),
     op("rsqrt", IOS15, IOS18, elementwise_unary::rsqrt),
     op("scaled_dot_product_attention", IOS18, IOS18, transformers::scaled_dot_product_attention),

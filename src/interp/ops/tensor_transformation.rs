@@ -1,8 +1,8 @@
-//! Other shapes for the same elements: `reshape`, `transpose`, `expand_dims`, `squeeze`, `reverse`.
+//! Other shapes for the same elements: `reshape`, `transpose`, `expand_dims`, `squeeze`, `reverse`, `reverse_sequence`.
 
 use super::{axes, axis};
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{self, steps};
+use crate::interp::kernel::strided::{self, around, pick, steps};
 use crate::interp::run::Kernel;
 use crate::interp::site::{Ints, Site};
 use crate::interp::tensor::map_carrier;
@@ -167,9 +167,42 @@ pub(super) fn reverse(site: &Site<'_, '_>) -> Built {
     }))
 }
 
+/// The order of the first `lengths[i]` elements along one axis turned round, at place `i` of another.
+pub(super) fn reverse_sequence(site: &Site<'_, '_>) -> Built {
+    let (x, lengths) = (site.input("x")?, Ints::of(site, "lengths")?);
+    let (along, by) = (site.int("seq_axis", Some(0))?, site.int("batch_axis", Some(0))?);
+    Ok(Kernel::one(move |run| {
+        let t = run.get(&x);
+        let (along, by) = (axis(along, t.rank())?, axis(by, t.rank())?);
+        if along == by {
+            return Err(OpError::invalid(format!("sequences and batch share axis {along}")));
+        }
+        let (n, batch) = (t.shape()[along], t.shape()[by]);
+        let given = lengths.get(run)?;
+        let unfit = || {
+            OpError::invalid(format!("lengths {given:?} for a batch of {batch} sequences of {n}"))
+        };
+        let length = |&l: &i32| usize::try_from(l).ok().filter(|&l| l <= n).ok_or_else(unfit);
+        let lengths = given.iter().map(length).collect::<Result<Vec<_>, _>>()?;
+        if lengths.len() != batch {
+            return Err(unfit());
+        }
+        let (_, _, after) = around(t.shape(), along);
+        let (_, _, after_by) = around(t.shape(), by);
+        let from = |at: usize| {
+            let (place, length) = (at / after % n, lengths[at / after_by % batch]);
+            if place < length { at - place * after + (length - 1 - place) * after } else { at }
+        };
+        let places = (0..t.len()).map(from);
+        Ok(map_carrier!(t, t.shape().to_vec(), |src| pick(src, places)))
+    }))
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::interp::Tensor;
     use crate::interp::testing::{check, floats};
+    use crate::mil::DType;
 
     #[test]
     fn shapes() {
@@ -209,5 +242,26 @@ mod tests {
             failed,
             "operation `out` (`reshape`) failed: shape [2, 1, 3] does not become [4, -1]"
         );
+    }
+    /// The example of `tf.reverse_sequence`, with sequences along axis 1 and along axis 0.
+    #[test]
+    fn sequences() {
+        let rows = [1, 2, 3, 4, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let want = [4, 3, 2, 1, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1];
+        let c = |shape: &[usize], values: &[i32], lengths: &[i32]| {
+            check("reverse_sequence")
+                .input("x", Tensor::i32(shape, values.to_vec()))
+                .input("lengths", Tensor::i32(&[lengths.len()], lengths.to_vec()))
+                .out(DType::I32)
+        };
+        c(&[3, 8], &rows, &[4, 2, 8]).int("seq_axis", 1).gives(&[3, 8], &want.map(|v| v as f32));
+        let turned = |v: &[i32; 24]| (0..24).map(|i| v[i % 3 * 8 + i / 3]).collect::<Vec<_>>();
+        let want: Vec<f32> = turned(&want).into_iter().map(|v| v as f32).collect();
+        c(&[8, 3], &turned(&rows), &[4, 2, 8]).int("batch_axis", -1).gives(&[8, 3], &want);
+        let failed = c(&[3, 8], &rows, &[4, 9, 8]).int("seq_axis", 1).fails();
+        let want = "failed: lengths [4, 9, 8] for a batch of 3 sequences of 8";
+        assert!(failed.ends_with(want), "{failed}");
+        let failed = c(&[3, 8], &rows, &[4, 2, 8]).fails();
+        assert!(failed.ends_with("failed: sequences and batch share axis 0"), "{failed}");
     }
 }

@@ -180,6 +180,7 @@ impl<'a> Planner<'a> {
             precision: self.options.precision,
             state: &mut State::default(),
             pool: &RefCell::new(Pool::default()),
+            draws: &RefCell::default(),
         };
         match step.run(&mut run) {
             Ok(()) => {}

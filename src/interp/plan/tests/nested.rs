@@ -515,3 +515,39 @@ fn classify_gives_a_label_and_a_dictionary() {
         "operation `label` (`classify`) failed: the result is string[], declared is int64[]"
     );
 }
+
+/// `x` and a random number more with each of `n` turns.
+fn walk() -> Program {
+    let vars = || vec![number("i"), row("x_in")];
+    let go_on = block(vars(), vec![binary("less", name("i"), name("n"), flag("more"))], &["more"]);
+    let shape = Arg::Value(value(&Tensor::i32(&[1], vec![2])));
+    let body = block(
+        vars(),
+        vec![
+            binary("add", name("i"), int(1), number("next")),
+            op("random_uniform", &[("shape", shape)], Some(row("by"))),
+            binary("add", name("x_in"), name("by"), row("sum")),
+        ],
+        &["next", "sum"],
+    );
+    let mut looped = op("while_loop", &[], None);
+    looped.inputs.insert("loop_vars".to_owned(), vec![int(0), name("x")]);
+    let looped = with_blocks(looped, vec![go_on, body], vec![number("turns"), row("last")]);
+    program_of(vec![row("x"), number("n")], vec![looped], &["last"])
+}
+
+#[test]
+fn each_turn_draws_its_own_numbers_and_each_run_the_same() {
+    let model = load(&walk()).unwrap();
+    let after = |n: i32| {
+        let given = [("x", Tensor::f32(&[2], vec![0.0, 0.0])), ("n", Tensor::i32(&[], vec![n]))];
+        let got = model.function("main").unwrap().run(&given, &mut model.state(), &[]).unwrap();
+        got.get("last").unwrap().to_f32().unwrap()
+    };
+    let (one, two) = (after(1), after(2));
+    assert_eq!(after(1), one);
+    for (one, two) in one.iter().zip(&two) {
+        assert!((0.0..1.0).contains(one) && (0.0..1.0).contains(&(two - one)));
+        assert_ne!(two - one, *one);
+    }
+}

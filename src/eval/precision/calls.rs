@@ -1,0 +1,155 @@
+//! The calls whose values are compared: a text through `init`, sentences through `encode`, inputs through any function.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{MakeCalls, Precisions, Watched, compare};
+use crate::base::progress::{Progress, Unit};
+use crate::eval::artifact::Artifact;
+use crate::eval::chunks::chunks;
+use crate::eval::decoder::Decoder;
+use crate::eval::embed::encode;
+use crate::eval::engine::Engine;
+use crate::eval::error::EvalError;
+use crate::eval::layout::Role;
+use crate::eval::runtime::{Loaded, RuntimeError, Value, Values};
+use crate::eval::sentences::Sentence;
+use crate::eval::text::{Cut, Windows};
+use crate::eval::tokenizer::Tokenizer;
+use crate::interp::{Function, Model, Options, Precision, State, Tensor};
+
+/// A text to feed.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// Tokens in a window; without it, the sequence length.
+    pub window: Option<usize>,
+    /// Windows at most.
+    pub max_windows: usize,
+}
+
+/// Sentences to embed.
+pub type Sentences<'a> = &'a [Sentence];
+
+/// An artifact loaded in both precisions.
+struct Both {
+    declared: Engine,
+    f32: Engine,
+}
+
+impl Both {
+    fn load(artifact: &Artifact) -> Result<Self, EvalError> {
+        let engine = |precision| -> Result<Engine, EvalError> {
+            let load = |package: &crate::package::Package| -> Result<Box<dyn Loaded>, EvalError> {
+                let model = Model::load(package.program(), &package.blobs(), Options { precision });
+                Ok(Box::new(model.map_err(|e| RuntimeError::of(&e))?))
+            };
+            let loaded = artifact.packages().iter().map(load).collect::<Result<_, _>>()?;
+            Ok(Engine::new(artifact.layout(), artifact.places().clone(), loaded))
+        };
+        Ok(Self { declared: engine(Precision::Declared)?, f32: engine(Precision::F32)? })
+    }
+
+    fn of(&self, precision: Precision) -> &Engine {
+        match precision {
+            Precision::Declared => &self.declared,
+            Precision::F32 => &self.f32,
+        }
+    }
+}
+
+/// What the function of `role` computes.
+fn watched(artifact: &Artifact, role: Role) -> Result<Vec<Watched>, EvalError> {
+    let missing = EvalError::NoRole { missing: role.name() };
+    let (package, source) = artifact.function(role).ok_or(missing)?;
+    let place = &artifact.places()[&role];
+    let options = Options { precision: Precision::Declared };
+    let model = Model::load(package.program(), &package.blobs(), options);
+    let model = model.map_err(|e| RuntimeError::of(&e))?;
+    let planned = model.function(&place.function).map_err(|e| RuntimeError::of(&e))?;
+    Ok(Watched::of(planned, source))
+}
+
+/// The values of `init` over windows of a text.
+pub fn of_decoder(
+    artifact: &Artifact,
+    tokenizer: &Tokenizer,
+    text: Text<'_>,
+    progress: &dyn Progress,
+) -> Result<Precisions, EvalError> {
+    let both = Both::load(artifact)?;
+    let layout = both.declared.decoder()?;
+    let window = text.window.unwrap_or(layout.capacity);
+    let cut = Cut { window, stride: window, max_windows: text.max_windows };
+    let windows = Windows::of(text.text, tokenizer, cut, layout.capacity)?.tokens;
+    let calls = windows.len() * chunks(0, window, layout.chunk, layout.capacity).len();
+    let mut make = |precision, taps: &[&str], each: &mut dyn FnMut(Values)| {
+        progress.begin(pass(precision), Some(windows.len() as u64), Unit::Items);
+        for tokens in &windows {
+            let mut decoder = Decoder::new(both.of(precision))?;
+            decoder.prefill_with(tokens, taps, &mut |_, values| {
+                each(std::mem::take(values));
+                Ok(())
+            })?;
+            progress.advance(1);
+        }
+        progress.end();
+        Ok(())
+    };
+    compare(Role::Init.name(), &watched(artifact, Role::Init)?, calls, &mut make)
+}
+
+/// The values of `encode` over sentences.
+pub fn of_encoder(
+    artifact: &Artifact,
+    tokenizer: &Tokenizer,
+    sentences: Sentences<'_>,
+    progress: &dyn Progress,
+) -> Result<Precisions, EvalError> {
+    let both = Both::load(artifact)?;
+    let layout = both.declared.encoder()?;
+    let prepare = |(i, s): (usize, &Sentence)| s.prepare(i, tokenizer, layout);
+    let prepared = sentences.iter().enumerate().map(prepare).collect::<Result<Vec<_>, _>>()?;
+    let mut make = |precision, taps: &[&str], each: &mut dyn FnMut(Values)| {
+        progress.begin(pass(precision), Some(prepared.len() as u64), Unit::Items);
+        for sentence in &prepared {
+            each(encode(both.of(precision), sentence, taps)?);
+            progress.advance(1);
+        }
+        progress.end();
+        Ok(())
+    };
+    compare(Role::Encode.name(), &watched(artifact, Role::Encode)?, prepared.len(), &mut make)
+}
+
+/// The values of one call of any function; each function comes with the states it begins with.
+pub fn of_function(
+    watched: &[Watched],
+    declared: (&Function, &State),
+    f32: (&Function, &State),
+    inputs: &[(&str, Tensor)],
+) -> Result<Precisions, EvalError> {
+    let mut make = |precision, taps: &[&str], each: &mut dyn FnMut(Values)| {
+        let (function, state) = match precision {
+            Precision::Declared => declared,
+            Precision::F32 => f32,
+        };
+        let outputs = function.run(inputs, &mut state.clone(), taps);
+        let outputs = outputs.map_err(|e| RuntimeError::of(&e))?;
+        let value = |(name, tensor): (&str, &Tensor)| -> (String, Value) {
+            (name.to_owned(), Arc::new(tensor.clone()))
+        };
+        each(outputs.iter().map(value).collect::<BTreeMap<_, _>>());
+        Ok(())
+    };
+    let make: &mut MakeCalls<'_> = &mut make;
+    compare(declared.0.name(), watched, 1, make)
+}
+
+fn pass(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Declared => "as declared",
+        Precision::F32 => "in f32",
+    }
+}
