@@ -50,12 +50,16 @@ class State:
 
 
 class Model:
-    """Stands in for `_MLModelProxy`. The class keeps what one case does: how many predictions it asks for, which
-    operations the asked models have, which packages it makes."""
+    """Stands in for `_MLModelProxy`. The class keeps what one case does: how many predictions it asks for and with which
+    outputs, which operations the asked models have, which packages it makes."""
 
     predicted = 0
     kinds: set = set()
     packages: list = []
+    outputs: dict = {}
+    # Of the comparison that ended the case: whether fp16 has the numbers to pass it, and how far it failed by.
+    unmeetable = False
+    steps = 0.0
 
     def __init__(self, path, compute_units, function, hints, asset):
         self.path, self.function = path, function
@@ -68,6 +72,7 @@ class Model:
             if Path(path).is_relative_to(tempfile.gettempdir()):
                 shutil.rmtree(path, ignore_errors=True)
         cls.predicted, cls.kinds, cls.packages = 0, set(), []
+        cls.outputs, cls.unmeetable, cls.steps = {}, False, 0.0
 
     @staticmethod
     def maximum_supported_specification_version() -> int:
@@ -77,7 +82,8 @@ class Model:
         Model.predicted += 1
         Model.kinds |= operations(self.path)
         try:
-            return run(self.path, self.function, data, state)
+            Model.outputs = run(self.path, self.function, data, state)
+            return Model.outputs
         except Failed as failed:
             if REFUSED.match(str(failed)):
                 # The framework's words, which some cases ask for.

@@ -215,11 +215,9 @@ mod tests {
             .ints("shape", &[0, 3, -1])
             .gives(&[2, 3, 1], &all);
         // From iOS17 on a zero counts from the end, and stands for 1 where there is nothing to count.
-        check("reshape")
-            .input("x", x())
-            .ints("shape", &[0, -1, 0, 0])
-            .gives(&[1, 2, 1, 3], &all);
-        let failed = check("reshape").opset("CoreML6").input("x", x()).ints("shape", &[0, -1, 0, 0]);
+        check("reshape").input("x", x()).ints("shape", &[0, -1, 0, 0]).gives(&[1, 2, 1, 3], &all);
+        let failed =
+            check("reshape").opset("CoreML6").input("x", x()).ints("shape", &[0, -1, 0, 0]);
         assert_eq!(
             failed.fails(),
             "operation `out` (`reshape`) failed: shape [2, 1, 3] does not become [0, -1, 0, 0]"
