@@ -128,6 +128,13 @@ impl Check {
         self
     }
 
+    /// Several results whose ranks are left open.
+    pub(super) fn untyped(mut self, dtypes: &[DType]) -> Self {
+        self.outs = dtypes.to_vec();
+        self.any_shape = true;
+        self
+    }
+
     /// Several fp32 results whose ranks are left open.
     pub(super) fn results(mut self, n: usize) -> Self {
         self.outs = vec![DType::F32; n];

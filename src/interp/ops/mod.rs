@@ -8,14 +8,20 @@ mod classify;
 mod compression;
 mod control_flow;
 mod conv;
+mod conv_transpose;
 mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
 mod gather;
+mod image_resizing;
+mod image_sampling;
 mod linear;
+mod non_maximum_suppression;
 mod normalization;
+mod pool;
 mod quantization_ops;
 mod random;
+mod rearrangement;
 mod recurrent;
 mod reduction;
 mod scatter;
@@ -25,6 +31,7 @@ mod tensor_operation;
 mod tensor_sorting;
 mod tensor_transformation;
 mod transformers;
+mod window;
 
 use rayon::prelude::*;
 
@@ -78,12 +85,15 @@ const TABLE: &[Entry] = &[
     op("abs", IOS15, IOS18, elementwise_unary::abs),
     op("acos", IOS15, IOS18, elementwise_unary::acos),
     op("add", IOS15, IOS18, elementwise_binary::add),
+    op("affine", IOS15, IOS18, image_sampling::affine),
     op("argsort", IOS15, IOS18, tensor_sorting::argsort),
     op("asin", IOS15, IOS18, elementwise_unary::asin),
     op("atan", IOS15, IOS18, elementwise_unary::atan),
     op("atanh", IOS15, IOS18, elementwise_unary::atanh),
+    op("avg_pool", IOS15, IOS18, pool::average),
     op("band_part", IOS15, IOS18, tensor_operation::band_part),
     op("batch_norm", IOS15, IOS18, normalization::batch_norm),
+    op("batch_to_space", IOS15, IOS18, rearrangement::batch_to_space),
     op("cast", IOS15, IOS18, elementwise_unary::cast),
     op("ceil", IOS15, IOS18, elementwise_unary::ceil),
     op("clamped_relu", IOS15, IOS18, activation::clamped_relu),
@@ -106,10 +116,17 @@ const TABLE: &[Entry] = &[
     op("constexpr_sparse_to_dense", IOS16, IOS17, compression::sparse_to_dense_ios16),
     op("constexpr_sparse_to_dense", IOS18, IOS18, compression::sparse_to_dense),
     op("conv", IOS15, IOS18, conv::conv),
+    op("conv_quantized", IOS15, IOS18, conv::quantized),
+    op("conv_transpose", IOS15, IOS18, conv_transpose::conv_transpose),
     op("coreml_update_state", IOS18, IOS18, states::update),
     op("cos", IOS15, IOS18, elementwise_unary::cos),
     op("cosh", IOS15, IOS18, elementwise_unary::cosh),
+    op("crop", IOS15, IOS18, image_resizing::crop),
+    op("crop_resize", IOS15, IOS15, image_sampling::crop_resize_ios15),
+    op("crop_resize", IOS16, IOS16, image_sampling::crop_resize_ios16),
+    op("crop_resize", IOS17, IOS18, image_sampling::crop_resize_ios17),
     op("cumsum", IOS15, IOS18, tensor_operation::cumsum),
+    op("depth_to_space", IOS15, IOS18, rearrangement::depth_to_space),
     op("dequantize", IOS17, IOS18, quantization_ops::dequantize),
     op("einsum", IOS15, IOS18, einsum::einsum),
     op("elu", IOS15, IOS18, activation::elu),
@@ -135,8 +152,10 @@ const TABLE: &[Entry] = &[
     op("gru", IOS15, IOS17, recurrent::gru),
     op("gru", IOS18, IOS18, recurrent::gru_ios18),
     op("identity", IOS15, IOS18, tensor_operation::identity),
+    op("instance_norm", IOS15, IOS18, normalization::instance_norm),
     op("inverse", IOS15, IOS18, elementwise_unary::inverse),
     op("l2_norm", IOS15, IOS18, normalization::l2_norm),
+    op("l2_pool", IOS15, IOS18, pool::l2),
     op("layer_norm", IOS15, IOS18, normalization::layer_norm),
     op("leaky_relu", IOS15, IOS18, activation::leaky_relu),
     op("less", IOS15, IOS18, elementwise_binary::less),
@@ -148,6 +167,7 @@ const TABLE: &[Entry] = &[
     op("list_read", IOS15, IOS18, control_flow::list_read),
     op("list_scatter", IOS15, IOS18, control_flow::list_scatter),
     op("list_write", IOS15, IOS18, control_flow::list_write),
+    op("local_response_norm", IOS15, IOS18, normalization::local_response_norm),
     op("log", IOS15, IOS18, elementwise_unary::log),
     op("logical_and", IOS15, IOS18, elementwise_binary::logical_and),
     op("logical_not", IOS15, IOS18, elementwise_unary::logical_not),
@@ -156,14 +176,19 @@ const TABLE: &[Entry] = &[
     op("lstm", IOS15, IOS18, recurrent::lstm),
     op("make_list", IOS15, IOS18, control_flow::make_list),
     op("matmul", IOS15, IOS18, linear::matmul),
+    op("max_pool", IOS15, IOS18, pool::max),
     op("maximum", IOS15, IOS18, elementwise_binary::maximum),
     op("minimum", IOS15, IOS18, elementwise_binary::minimum),
     op("mod", IOS15, IOS18, elementwise_binary::modulo),
     op("mul", IOS15, IOS18, elementwise_binary::mul),
+    op("non_maximum_suppression", IOS15, IOS16, non_maximum_suppression::ios15),
+    op("non_maximum_suppression", IOS17, IOS18, non_maximum_suppression::ios17),
     op("non_zero", IOS15, IOS18, tensor_operation::non_zero),
     op("not_equal", IOS15, IOS18, elementwise_binary::not_equal),
     op("one_hot", IOS15, IOS18, tensor_operation::one_hot),
     op("pad", IOS15, IOS18, tensor_operation::pad),
+    op("pixel_shuffle", IOS15, IOS18, rearrangement::pixel_shuffle),
+    op("pixel_unshuffle", IOS16, IOS18, rearrangement::pixel_unshuffle),
     op("pow", IOS15, IOS18, elementwise_binary::pow),
     op("prelu", IOS15, IOS18, activation::prelu),
     op("quantize", IOS17, IOS18, quantization_ops::quantize),
@@ -188,9 +213,13 @@ const TABLE: &[Entry] = &[
     op("reduce_sum_square", IOS15, IOS18, reduction::sum_square),
     op("relu", IOS15, IOS18, activation::relu),
     op("relu6", IOS15, IOS18, activation::relu6),
+    op("resample", IOS15, IOS18, image_sampling::resample),
     op("reshape", IOS15, IOS16, tensor_transformation::reshape_ios15),
     op("reshape", IOS17, IOS18, tensor_transformation::reshape_ios17),
     op("reshape_like", IOS16, IOS18, tensor_transformation::reshape_like),
+    op("resize", IOS17, IOS18, image_resizing::resize),
+    op("resize_bilinear", IOS15, IOS18, image_resizing::bilinear),
+    op("resize_nearest_neighbor", IOS15, IOS18, image_resizing::nearest),
     op("reverse", IOS15, IOS18, tensor_transformation::reverse),
     op("reverse_sequence", IOS15, IOS18, tensor_transformation::reverse_sequence),
     op("rnn", IOS15, IOS18, recurrent::rnn),
@@ -215,10 +244,13 @@ const TABLE: &[Entry] = &[
     op("slice_by_index", IOS15, IOS18, slicing::slice_by_index),
     op("slice_by_size", IOS15, IOS18, slicing::slice_by_size),
     op("slice_update", IOS18, IOS18, slicing::slice_update),
+    op("sliding_windows", IOS15, IOS18, rearrangement::sliding_windows),
     op("softmax", IOS15, IOS18, activation::softmax),
     op("softplus", IOS15, IOS18, activation::softplus),
     op("softplus_parametric", IOS15, IOS18, activation::softplus_parametric),
     op("softsign", IOS15, IOS18, activation::softsign),
+    op("space_to_batch", IOS15, IOS18, rearrangement::space_to_batch),
+    op("space_to_depth", IOS15, IOS18, rearrangement::space_to_depth),
     op("split", IOS15, IOS18, tensor_operation::split),
     op("sqrt", IOS15, IOS18, elementwise_unary::sqrt),
     op("square", IOS15, IOS18, elementwise_unary::square),
@@ -233,6 +265,9 @@ const TABLE: &[Entry] = &[
     op("topk", IOS15, IOS15, tensor_sorting::topk_ios15),
     op("topk", IOS16, IOS18, tensor_sorting::topk_ios16),
     op("transpose", IOS15, IOS18, tensor_transformation::transpose),
+    op("upsample_bilinear", IOS15, IOS15, image_resizing::upsample_bilinear_ios15),
+    op("upsample_bilinear", IOS16, IOS18, image_resizing::upsample_bilinear_ios16),
+    op("upsample_nearest_neighbor", IOS15, IOS18, image_resizing::upsample_nearest),
     op("while_loop", IOS15, IOS18, control_flow::while_loop),
     op("write_state", IOS18, IOS18, states::write),
 ];
@@ -276,6 +311,16 @@ fn extents(from: &[i32]) -> Result<Vec<usize>, OpError> {
         usize::try_from(n).map_err(|_| OpError::invalid(format!("an extent of {n} in {from:?}")))
     };
     from.iter().map(extent).collect()
+}
+
+/// The number of elements of a shape, where a tensor of it could stand in memory.
+fn count(shape: &[usize]) -> Result<usize, OpError> {
+    /// 16 GiB of f32.
+    const MOST: usize = 1 << 32;
+    let n = shape.iter().try_fold(1_usize, |n, &extent| n.checked_mul(extent));
+    n.filter(|&n| n <= MOST).ok_or_else(|| {
+        OpError::invalid(format!("shape {shape:?}: there are more elements than fit"))
+    })
 }
 
 /// Floats of one shape computed from another tensor's floats one by one, in place where possible.
