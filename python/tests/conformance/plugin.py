@@ -107,6 +107,7 @@ def pytest_addoption(parser):
     group.addoption("--conformance-results", help="append one JSON line for each case to this file")
     group.addoption("--conformance-only", help="run only the cases that this file lists, one on each line")
     group.addoption("--conformance-part", default="0/1", help="run one part of several, such as 0/2")
+    group.addoption("--conformance-list", help="write the names of all cases to this file and run none")
     group.addoption("--conformance-resume", action="store_true", help="leave out the cases that the results hold")
 
 
@@ -130,6 +131,9 @@ def case(nodeid: str) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
+    if listed := config.getoption("--conformance-list"):
+        Path(listed).write_text("".join(f"{case(item.nodeid)}\n" for item in items), "utf-8")
+        items.clear()
     part, parts = map(int, config.getoption("--conformance-part").split("/"))
     only, done = None, set()
     if listed := config.getoption("--conformance-only"):
