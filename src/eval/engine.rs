@@ -27,7 +27,11 @@ impl Engine {
         let start = clock.elapsed();
         let load = |package: &crate::package::Package| {
             let (program, blobs) = (package.program(), package.blobs());
-            runtime.load(&Source { program, blobs, package: Some(package.path()) })
+            let rules = package
+                .model()
+                .rules()
+                .map_err(|e| RuntimeError { message: e.to_string(), advice: None })?;
+            runtime.load(&Source { program, blobs, rules, package: Some(package.path()) })
         };
         let loaded = artifact.packages().iter().map(load).collect::<Result<_, _>>()?;
         let load_time = clock.elapsed().saturating_sub(start);

@@ -8,6 +8,7 @@ use super::error::EvalError;
 use super::head::{FUNCTION, Head, TAP};
 use super::layout::Role;
 use super::runtime::{Loaded, Runtime, Source, Values};
+use crate::mil::Rules;
 
 /// The most positions that the head is applied to at once, which bounds the memory that logits take.
 const ROWS: usize = 64;
@@ -33,7 +34,12 @@ impl<'a> Scorer<'a> {
         let (package, init) =
             artifact.function(Role::Init).ok_or(EvalError::NoRole { missing: "init" })?;
         let head = Head::of(init, rows)?;
-        let source = Source { program: &head.program, blobs: package.blobs(), package: None };
+        let source = Source {
+            program: &head.program,
+            blobs: package.blobs(),
+            rules: Rules::new(),
+            package: None,
+        };
         let loaded = runtime.load(&source)?;
         Ok(Self { engine, head, loaded })
     }

@@ -10,7 +10,11 @@ use crate::mil::{Blobs, ConstError, DType, Data, TensorData, Value, constant_byt
 pub(crate) fn shape(value: &Value) -> Result<Vec<usize>, OpError> {
     let fixed = value.ty.as_tensor().and_then(crate::mil::TensorType::fixed_shape);
     fixed
-        .and_then(|dims| dims.into_iter().map(|d| usize::try_from(d).ok()).collect())
+        .and_then(|dims| {
+            dims.into_iter().map(|d| usize::try_from(d).ok()).collect::<Option<Vec<_>>>()
+        })
+        // Zeros count as ones: strides of an empty tensor must not overflow either.
+        .filter(|dims| dims.iter().try_fold(1_usize, |n, &d| n.checked_mul(d.max(1))).is_some())
         .ok_or_else(|| OpError::Const(ConstError::NotTensor { ty: value.ty.to_string() }))
 }
 
@@ -32,7 +36,13 @@ pub(crate) fn packed(value: &Value, blobs: &dyn Blobs) -> Result<Packed, OpError
 /// A constant as a tensor: fp16 and fp32 in a blob stay mapped, everything else is read.
 pub(crate) fn tensor(value: &Value, blobs: &dyn Blobs) -> Result<Tensor, OpError> {
     if let Data::Tensor(TensorData::Strings(texts)) = &value.data {
-        return Ok(Tensor::strings(&shape(value)?, texts.clone()));
+        let shape = shape(value)?;
+        let (n, declared) = (texts.len(), shape.iter().product::<usize>());
+        if n != declared {
+            let fact = format!("{declared} strings are declared and {n} are there");
+            return Err(OpError::invalid(fact));
+        }
+        return Ok(Tensor::strings(&shape, texts.clone()));
     }
     let packed = packed(value, blobs)?;
     let (dtype, shape) = (packed.dtype(), packed.shape().to_vec());
@@ -43,6 +53,9 @@ pub(crate) fn tensor(value: &Value, blobs: &dyn Blobs) -> Result<Tensor, OpError
         return Ok(Tensor::mapped(dtype, shape, blob.clone()));
     }
     let n = packed.len();
+    if dtype.is_int() && dtype.bits() >= 32 && dtype != DType::I32 {
+        narrow(&packed)?;
+    }
     Ok(if dtype.is_float() {
         let mut out = vec![0.0; n];
         packed.fill(0, &mut out);
@@ -56,6 +69,22 @@ pub(crate) fn tensor(value: &Value, blobs: &dyn Blobs) -> Result<Tensor, OpError
             Tensor::i32(&shape, out).tagged(dtype)
         }
     })
+}
+
+/// Whole numbers are carried in int32: what does not fit is refused rather than cut off.
+fn narrow(packed: &Packed) -> Result<(), OpError> {
+    let dtype = packed.dtype();
+    let wide = |n: i128| Err(OpError::Unsupported(format!("{n} of type {dtype} beyond int32")));
+    let fits = |n: i128| if i32::try_from(n).is_ok() { Ok(()) } else { wide(n) };
+    let (words, _) = packed.bytes().as_chunks::<8>();
+    match dtype {
+        DType::I64 => words.iter().try_for_each(|w| fits(i64::from_le_bytes(*w).into())),
+        DType::U64 => words.iter().try_for_each(|w| fits(u64::from_le_bytes(*w).into())),
+        _ => {
+            let (words, _) = packed.bytes().as_chunks::<4>();
+            words.iter().try_for_each(|w| fits(u32::from_le_bytes(*w).into()))
+        }
+    }
 }
 
 fn aligned(dtype: DType, blob: &Blob) -> bool {

@@ -36,13 +36,11 @@ pub enum OpError {
     /// A constant without usable elements.
     #[error(transparent)]
     Const(#[from] ConstError),
-    /// An operation of a nested block.
-    #[error("operation `{op}` (`{kind}`) failed: {source}")]
+    /// An operation or an input of a nested block.
+    #[error("{place} failed: {source}")]
     Within {
-        /// The operation's name.
-        op: String,
-        /// Its kind.
-        kind: String,
+        /// The operation.
+        place: String,
         /// Why.
         source: Box<OpError>,
     },
@@ -58,6 +56,11 @@ impl OpError {
     /// Values that do not go together, said in one phrase.
     pub(crate) fn invalid(fact: impl Into<String>) -> Self {
         Self::Invalid(fact.into())
+    }
+
+    /// What is wrong with an input of a nested block.
+    pub(crate) fn within(self, input: &str) -> Self {
+        Self::Within { place: format!("block input `{input}`"), source: Box::new(self) }
     }
 
     /// Whether the operation, or one within it, was asked to stop.
@@ -130,6 +133,16 @@ pub enum LoadError {
         op: String,
         /// The bound.
         limit: usize,
+    },
+    /// A declared shape of more elements than any tensor here has.
+    #[error("function `{function}`: `{name}` has type {ty}, too large to be held")]
+    Huge {
+        /// The function.
+        function: String,
+        /// The name.
+        name: String,
+        /// Its type.
+        ty: String,
     },
     /// A name that two operations define.
     #[error("function `{function}`: `{name}` is defined twice")]

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::error::{LoadError, RunError};
+use super::error::{LoadError, OpError, RunError};
 use super::plan;
 use super::pool::Pool;
 use super::run::{In, Out, OutType, Run, Step, declare, show};
 use super::state::State;
-use super::tensor::Tensor;
+use super::tensor::{self, Tensor};
 use super::value::Value;
-use crate::mil::{Blobs, DType, NamedType, Program};
+use crate::mil::{Blobs, DType, NamedType, Program, Rule, Rules};
 
 /// What results are rounded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub struct Options {
     pub precision: Precision,
 }
 
-/// An input, output or state: its name and declared type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An input or state: its name, declared type, and what the model's description asks besides.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Port {
     /// The name.
     pub name: String,
@@ -39,11 +39,17 @@ pub struct Port {
     pub dtype: DType,
     /// The extents; nothing where an extent is known only when run.
     pub shape: Vec<Option<usize>>,
+    /// The shapes that are allowed, and what stands in where nothing is given.
+    pub rule: Rule,
 }
 
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.dtype, show(&self.shape))
+        write!(f, "{}{}", self.dtype, show(&self.shape))?;
+        match &self.rule.allowed {
+            Some(allowed) => write!(f, " of shape {allowed}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -51,6 +57,20 @@ impl Port {
     fn holds(&self, tensor: &Tensor) -> bool {
         self.shape.len() == tensor.rank()
             && self.shape.iter().zip(tensor.shape()).all(|(d, &n)| d.is_none_or(|d| d == n))
+            && self.rule.allowed.as_ref().is_none_or(|allowed| allowed.holds(tensor.shape()))
+    }
+
+    /// What stands in for the input where none is given.
+    fn default(&self) -> Option<Result<Tensor, OpError>> {
+        let fill = self.rule.default.as_ref()?;
+        let full = |n| {
+            if self.dtype.is_float() {
+                Tensor::f32(&fill.shape, vec![fill.value as f32; n])
+            } else {
+                Tensor::i32(&fill.shape, vec![fill.value as i32; n])
+            }
+        };
+        Some(tensor::elements(&fill.shape).map(full))
     }
 }
 
@@ -77,6 +97,20 @@ impl Model {
             }
         }
         Ok(Self { functions })
+    }
+
+    /// The same model with what its description asks of inputs.
+    #[must_use]
+    pub fn with_rules(mut self, rules: &Rules) -> Self {
+        for (name, rules) in rules {
+            let ports = self.functions.get_mut(name).into_iter().flat_map(|f| &mut f.inputs);
+            for port in ports {
+                if let Some(rule) = rules.get(&port.name) {
+                    port.rule = rule.clone();
+                }
+            }
+        }
+        self
     }
 
     /// The functions by name.
@@ -196,8 +230,9 @@ impl Function {
                 name: out.name.clone(),
                 dtype: *dtype,
                 shape: shape.clone().unwrap_or_else(|| vec![None]),
+                rule: Rule::default(),
             }),
-            OutType::List(_) | OutType::Dictionary => None,
+            OutType::List(_) | OutType::Dictionary | OutType::Label(_) => None,
         };
         let of = move |step: &Step| step.outs.iter().filter_map(port).collect::<Vec<_>>();
         self.steps
@@ -308,10 +343,17 @@ impl Function {
         }
         for (port, &slot) in self.inputs.iter().zip(&self.input_slots) {
             let given = inputs.iter().find(|(name, _)| *name == port.name);
-            let Some((_, tensor)) = given else {
-                let expected = port.to_string();
-                return Err(RunError::NoInput { name: port.name.clone(), expected });
+            let tensor = match (given, port.default()) {
+                (Some((_, tensor)), _) => tensor.clone(),
+                (None, Some(Ok(default))) => default,
+                (None, _) => {
+                    let expected = port.to_string();
+                    return Err(RunError::NoInput { name: port.name.clone(), expected });
+                }
             };
+            // Applications give a scalar as one element of rank 1.
+            let scalar = port.shape.is_empty() && tensor.len() == 1;
+            let tensor = &if scalar { tensor.reshaped(Vec::new()) } else { tensor };
             let wrong = || RunError::Input {
                 name: port.name.clone(),
                 expected: port.to_string(),
@@ -353,19 +395,22 @@ impl fmt::Debug for Function {
     }
 }
 
-/// The elements in the carrier of `dtype`; floats to whole numbers only where nothing is lost.
+/// The elements in the carrier of `dtype`; nothing where something would be lost.
 fn cast_input(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
     let from = tensor.dtype();
-    let same =
-        from == dtype || (from.is_float() && dtype.is_float()) || (from.is_int() && dtype.is_int());
-    if same {
+    if from == dtype || (from.is_float() && dtype.is_float()) {
         return Some(tensor.clone());
+    }
+    let range = dtype.range();
+    let fits = |i: i64| range.is_none_or(|(low, high)| (low..=high).contains(&i128::from(i)));
+    if let (true, Some(ints)) = (dtype.is_int(), tensor.as_i32()) {
+        return ints.iter().all(|&i| fits(i64::from(i))).then(|| tensor.clone());
     }
     let values = tensor.to_f32()?;
     if dtype.is_float() {
         return Some(Tensor::f32(tensor.shape(), values));
     }
-    if values.iter().any(|v| v.fract() != 0.0 || v.abs() > 16_777_216.0) {
+    if values.iter().any(|v| v.fract() != 0.0 || v.abs() > 16_777_216.0 || !fits(*v as i64)) {
         return None;
     }
     match dtype {

@@ -9,7 +9,7 @@ use super::list::List;
 use super::model::Precision;
 use super::pool::Pool;
 use super::state::State;
-use super::tensor::Tensor;
+use super::tensor::{Tensor, wrap};
 use super::value::{Label, Value};
 use crate::mil::DType;
 
@@ -78,6 +78,8 @@ pub(crate) enum OutType {
     /// A list of tensors of this type; its length is known only when run.
     List(DType),
     Dictionary,
+    /// The class that a classifier chose, which no operation takes.
+    Label(DType),
 }
 
 /// One operation with everything decided that can be before it runs.
@@ -89,7 +91,7 @@ pub(crate) struct Step {
     pub(crate) reads: Vec<usize>,
     /// Slots that nobody reads after this step.
     pub(crate) frees: Vec<usize>,
-    /// Those of `frees` that this step reads once, so that it may change them in place.
+    /// Those of `frees` that this step reads once, so that it may change them in place; in rising order.
     pub(crate) takes: Vec<usize>,
     /// The nested blocks of `cond` and `while_loop`.
     pub(crate) bodies: Vec<Body>,
@@ -97,7 +99,7 @@ pub(crate) struct Step {
 
 /// A planned nested block: its values have slots of their own beside those of the function.
 pub(crate) struct Body {
-    pub(crate) inputs: Vec<usize>,
+    pub(crate) inputs: Vec<Out>,
     pub(crate) steps: Vec<Step>,
     pub(crate) outputs: Vec<BodyOut>,
 }
@@ -171,7 +173,8 @@ impl Run<'_> {
             In::Const(tensor) => Value::Tensor(tensor.clone()),
             In::Slot(slot) => {
                 let value = &mut self.slots[*slot];
-                let value = if self.takes.contains(slot) { value.take() } else { value.clone() };
+                let last = self.takes.binary_search(slot).is_ok();
+                let value = if last { value.take() } else { value.clone() };
                 value.expect("values live until their last use")
             }
         }
@@ -179,7 +182,7 @@ impl Run<'_> {
 
     /// Whether [`Self::take`] would hand the argument over.
     pub(crate) fn owns(&self, from: &In) -> bool {
-        matches!(from, In::Slot(slot) if self.takes.contains(slot))
+        matches!(from, In::Slot(slot) if self.takes.binary_search(slot).is_ok())
     }
 
     /// An empty vector with room for `n` elements, used before where possible.
@@ -190,8 +193,9 @@ impl Run<'_> {
     /// Runs a nested block on its inputs and gives its results.
     pub(crate) fn body(&mut self, i: usize, inputs: Vec<Value>) -> Result<Vec<Value>, OpError> {
         let body = &self.bodies[i];
-        for (&slot, value) in body.inputs.iter().zip(inputs) {
-            self.slots[slot] = Some(value);
+        for (input, value) in body.inputs.iter().zip(inputs) {
+            let value = input.declare(value, self.precision).map_err(|e| e.within(&input.name))?;
+            self.slots[input.slot] = Some(value);
         }
         for step in &body.steps {
             let mut inner = Run {
@@ -204,8 +208,7 @@ impl Run<'_> {
                 draws: self.draws,
             };
             step.run(&mut inner).map_err(|source| OpError::Within {
-                op: step.name().to_owned(),
-                kind: step.kind.clone(),
+                place: format!("operation `{}` (`{}`)", step.name(), step.kind),
                 source: Box::new(source),
             })?;
         }
@@ -218,8 +221,8 @@ impl Run<'_> {
             }
         });
         let results = results.collect();
-        for &slot in &body.inputs {
-            self.slots[slot] = None;
+        for input in &body.inputs {
+            self.slots[input.slot] = None;
         }
         Ok(results)
     }
@@ -295,7 +298,7 @@ impl Out {
     fn declare(&self, result: Value, precision: Precision) -> Result<Value, OpError> {
         let fits = match (&result, &self.ty) {
             (Value::List(list), OutType::List(dtype)) => list.dtype() == *dtype,
-            (Value::Label(label), OutType::Tensor { dtype, .. }) => {
+            (Value::Label(label), OutType::Label(dtype)) => {
                 *dtype == if matches!(label, Label::Text(_)) { DType::Str } else { DType::I64 }
             }
             (Value::Tensor(_), _) | (Value::Dictionary(_), OutType::Dictionary) => true,
@@ -332,6 +335,7 @@ impl Out {
             }
             OutType::List(dtype) => format!("a list of {dtype}"),
             OutType::Dictionary => "a dictionary".to_owned(),
+            OutType::Label(dtype) => format!("{dtype}[]"),
         };
         OpError::invalid(format!("the result is {result}, declared is {declared}"))
     }
@@ -363,7 +367,11 @@ pub(crate) fn declare(
         return Ok(Tensor::f32(&shape, values).tagged(dtype));
     }
     if from.is_int() && dtype.is_int() {
-        return Ok(result.tagged(dtype));
+        if result.i32s()?.iter().all(|&n| wrap(n, dtype) == n) {
+            return Ok(result.tagged(dtype));
+        }
+        let wrapped = result.i32s()?.iter().map(|&n| wrap(n, dtype)).collect();
+        return Ok(Tensor::i32(result.shape(), wrapped).tagged(dtype));
     }
     Err(OpError::invalid(format!("the result is {}, declared is {dtype}", result.describe())))
 }

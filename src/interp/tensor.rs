@@ -77,6 +77,17 @@ pub(crate) fn elements(shape: &[usize]) -> Result<usize, OpError> {
         })
 }
 
+/// A whole number in a type of 8 or 16 bits, wrapped around where it does not fit; other types hold it as it is.
+pub(crate) fn wrap(n: i32, dtype: DType) -> i32 {
+    match dtype {
+        DType::I8 => i32::from(n as i8),
+        DType::U8 => i32::from(n as u8),
+        DType::I16 => i32::from(n as i16),
+        DType::U16 => i32::from(n as u16),
+        _ => n,
+    }
+}
+
 /// A tensor: cheap to clone, elements in row-major order.
 #[derive(Clone)]
 pub struct Tensor {

@@ -128,6 +128,12 @@ impl Check {
         self
     }
 
+    /// The rank of the result, where it is not that of the first input.
+    pub(super) fn rank(mut self, rank: usize) -> Self {
+        self.rank = Some(rank);
+        self
+    }
+
     /// Several results whose ranks are left open.
     pub(super) fn untyped(mut self, dtypes: &[DType]) -> Self {
         self.outs = dtypes.to_vec();

@@ -68,6 +68,21 @@ impl Value {
     }
 }
 
+impl Dictionary {
+    /// The classes with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (Label, f64)> {
+        self.values.iter().enumerate().filter_map(|(i, &v)| Some((self.keys.get(i)?, v)))
+    }
+
+    /// The `n` classes of the greatest values, greatest first.
+    pub fn greatest(&self, n: usize) -> Vec<(Label, f64)> {
+        let mut all: Vec<_> = self.iter().collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(n);
+        all
+    }
+}
+
 impl From<Tensor> for Value {
     fn from(tensor: Tensor) -> Self {
         Self::Tensor(tensor)

@@ -109,6 +109,16 @@ impl DType {
         !self.is_float() && !matches!(self, Self::Bool | Self::Str)
     }
 
+    /// The least and the greatest whole number of the type; nothing for other types.
+    pub fn range(self) -> Option<(i128, i128)> {
+        let bits = self.bits();
+        match self {
+            _ if !self.is_int() => None,
+            _ if self.is_unsigned() => Some((0, (1 << bits) - 1)),
+            _ => Some((-(1 << (bits - 1)), (1 << (bits - 1)) - 1)),
+        }
+    }
+
     /// Whether values are whole numbers without a sign.
     pub fn is_unsigned(self) -> bool {
         use DType::{U1, U2, U3, U4, U6, U8, U16, U32, U64};

@@ -8,12 +8,14 @@ mod dtype;
 pub mod edit;
 pub mod print;
 pub mod read;
+mod rules;
 mod types;
 pub mod verify;
 pub mod write;
 
 pub use blobs::{Blobs, ConstError, constant_bytes};
 pub use dtype::DType;
+pub use rules::{Allowed, Fill, Rule, Rules};
 pub use types::{
     Arg, BlobRef, Block, Data, Dim, Function, NamedType, Op, Program, TensorData, TensorType, Type,
     Value,

@@ -33,7 +33,10 @@ fn block(out: &mut String, block_: &Block, depth: usize) {
         }
         line(out, depth, &format!("{} = {}({})", results.join(", "), op.kind, args.join(", ")));
         for nested in &op.blocks {
-            block(out, nested, depth + 1);
+            let inputs: Vec<_> =
+                nested.inputs.iter().map(|i| format!("%{}: {}", i.name, i.ty)).collect();
+            line(out, depth + 1, &format!("block({})", inputs.join(", ")));
+            block(out, nested, depth + 2);
         }
     }
     let outputs: Vec<_> = block_.outputs.iter().map(|name| format!("%{name}")).collect();

@@ -50,18 +50,19 @@ pub fn program(program: &Program) -> Result<(), VerifyError> {
         for input in &function.inputs {
             define(name, &input.name, &mut known)?;
         }
-        block(name, &function.block, known)?;
+        block(name, &function.block, &mut known)?;
     }
     Ok(())
 }
 
+/// Checks a block; the names that it defines are known in it alone.
 fn block<'a>(
     function: &str,
     block_: &'a Block,
-    mut known: BTreeSet<&'a str>,
+    known: &mut BTreeSet<&'a str>,
 ) -> Result<(), VerifyError> {
     for input in &block_.inputs {
-        define(function, &input.name, &mut known)?;
+        define(function, &input.name, known)?;
     }
     for op in &block_.ops {
         for (parameter, args) in &op.inputs {
@@ -80,10 +81,10 @@ fn block<'a>(
             }
         }
         for nested in &op.blocks {
-            block(function, nested, known.clone())?;
+            block(function, nested, known)?;
         }
         for output in &op.outputs {
-            define(function, &output.name, &mut known)?;
+            define(function, &output.name, known)?;
         }
     }
     for name in &block_.outputs {
@@ -93,6 +94,10 @@ fn block<'a>(
                 name: name.clone(),
             });
         }
+    }
+    let inner = block_.inputs.iter().chain(block_.ops.iter().flat_map(|op| &op.outputs));
+    for named in inner {
+        known.remove(named.name.as_str());
     }
     Ok(())
 }

@@ -4,11 +4,13 @@
 //! `Data/com.apple.CoreML/weights/weight.bin` holds the blobs.
 
 mod draft;
+mod edge;
 mod items;
 mod model;
 mod open;
 
 pub use draft::{Draft, DraftError, FileRecord};
+pub use edge::{DescriptionError, Feature};
 pub use items::WEIGHT_FILE;
 pub use model::Model;
 pub use open::{Package, PackageError};

@@ -81,6 +81,30 @@ fn packages_are_inspected() {
 }
 
 #[test]
+fn images_classes_and_flexible_shapes_stand_at_the_edge() {
+    let sandbox = Sandbox::bare();
+    for name in ["ranged", "classifier", "control"] {
+        let package = format!("{name}.mlpackage");
+        copy(&root("tests/fixtures/edge").join(&package), &sandbox.path().join(&package));
+    }
+    let image: Vec<f32> = (0..192).map(|i| (i * 7 % 256) as f32).collect();
+    sandbox.write("image.safetensors", safetensors(&[("image", &[1, 3, 8, 8], &image)]));
+    sandbox.write("wide.safetensors", safetensors(&[("image", &[1, 3, 8, 9], &[0.0; 216])]));
+    sandbox.write("x.safetensors", safetensors(&[("x", &[1, 4], &[1.0, 2.0, 3.0, 4.0])]));
+    sandbox.write("long.safetensors", safetensors(&[("x", &[1, 9], &[1.0; 9])]));
+    assert_snapshot!(sandbox.session(&[
+        "inspect ranged.mlpackage",
+        "inspect classifier.mlpackage",
+        "inspect control.mlpackage --program",
+        "predict ranged.mlpackage -i x.safetensors -o y.safetensors",
+        "predict ranged.mlpackage -i long.safetensors -o y.safetensors",
+        "predict classifier.mlpackage -i image.safetensors -o y.safetensors",
+        "predict classifier.mlpackage -i image.safetensors -o y.safetensors --format json",
+        "predict classifier.mlpackage -i wide.safetensors -o y.safetensors",
+    ]));
+}
+
+#[test]
 fn a_package_is_compressed_or_nothing_is_written() {
     let sandbox = packages();
     let before = sandbox.entries("");

@@ -28,11 +28,18 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
         let outputs = &function.block.outputs;
         writeln!(text, "{name}({}) -> {}", inputs.join(", "), outputs.join(", "))
             .expect("writing to a string");
+        let (taken, given) = package.model().features(name)?;
+        let notable = taken.iter().chain(&given).filter(|f| f.notable);
+        let features: Vec<_> = notable.map(ToString::to_string).collect();
+        for feature in &features {
+            writeln!(text, "  {feature}").expect("writing to a string");
+        }
         functions.push(json!({
             "name": name,
             "opset": function.opset,
             "inputs": inputs,
             "outputs": outputs,
+            "features": features,
             "operations": function.block.ops.len(),
         }));
     }

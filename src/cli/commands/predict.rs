@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use half::f16;
+use half::{bf16, f16};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -13,9 +13,12 @@ use super::{HOLDS, Outcome};
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
 use crate::cli::failure::Failure;
-use crate::interp::{Model, Options, Precision, Tensor};
+use crate::interp::{Label, Model, Options, Precision, Tensor, Value};
 use crate::mil::DType;
 use crate::package::Package;
+
+/// As many of a classifier's classes are shown.
+const SHOWN: usize = 5;
 
 pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     let package = Package::open(&args.package)?;
@@ -23,7 +26,8 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
         PrecisionArg::Declared => Precision::Declared,
         PrecisionArg::F32 => Precision::F32,
     };
-    let model = Model::load(package.program(), &package.blobs(), Options { precision })?;
+    let model = Model::load(package.program(), &package.blobs(), Options { precision })?
+        .with_rules(&package.model().rules()?);
     let name = match &args.function {
         Some(name) => name.clone(),
         None => default_function(&package)?,
@@ -40,17 +44,38 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
         inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
     let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
     let outputs = function.run(&named, &mut state, &taps)?;
-    let results: BTreeMap<String, Tensor> =
-        outputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
-    write(&args.outputs, &results)?;
+    write(&args.outputs, outputs.values())?;
     if let Some(path) = &args.state {
-        let states =
-            state.names().filter_map(|name| Some((name.to_owned(), state.get(name)?.clone())));
-        write(path, &states.collect())?;
+        let states: Vec<(&str, Value)> = state
+            .names()
+            .filter_map(|name| Some((name, state.get(name)?.clone().into())))
+            .collect();
+        write(path, states.iter().map(|(name, value)| (*name, value)))?;
     }
-    let described: BTreeMap<_, _> = results.iter().map(|(name, t)| (name, t.describe())).collect();
-    let lines: Vec<_> = described.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
-    let answer = json!({"function": name, "outputs": described, "file": args.outputs});
+    let described: BTreeMap<_, _> = outputs.values().map(|(n, v)| (n, v.describe())).collect();
+    let mut answer = json!({"function": name, "outputs": described, "file": args.outputs});
+    let mut lines = Vec::new();
+    for (name, value) in outputs.values() {
+        match value {
+            Value::Label(label) => {
+                lines.push(format!("{name}: {label}"));
+                answer["classes"][name] = match label {
+                    Label::Text(text) => json!(text),
+                    Label::Int(n) => json!(n),
+                };
+            }
+            Value::Dictionary(dictionary) => {
+                let likely = dictionary.greatest(SHOWN);
+                let likely: Vec<_> = likely.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
+                lines.push(format!("{name}: {}", likely.join(", ")));
+                let all = dictionary.iter().map(|(key, v)| (key.to_string(), json!(v)));
+                answer["classes"][name] = all.collect::<serde_json::Map<_, _>>().into();
+            }
+            Value::Tensor(_) | Value::List(_) => {
+                lines.push(format!("{name}: {}", value.describe()));
+            }
+        }
+    }
     context.printer.answer(&answer, &lines.join("\n"))?;
     Ok(HOLDS)
 }
@@ -89,6 +114,7 @@ fn tensor(view: &TensorView<'_>) -> Option<Tensor> {
         bytes.as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
     }
     let (shape, bytes) = (view.shape(), view.data());
+    let ints = |dtype, values| Tensor::i32(shape, values).tagged(dtype);
     Some(match view.dtype() {
         Dtype::F32 => Tensor::f32(shape, elements(bytes, f32::from_le_bytes)),
         Dtype::F16 => Tensor::f16(shape, elements(bytes, f16::from_le_bytes)),
@@ -101,19 +127,39 @@ fn tensor(view: &TensorView<'_>) -> Option<Tensor> {
                 wide.into_iter().map(|n| i32::try_from(n).ok()).collect::<Option<_>>()?,
             )
         }
+        Dtype::U8 => ints(DType::U8, bytes.iter().map(|&b| i32::from(b)).collect()),
+        Dtype::I8 => ints(DType::I8, elements(bytes, |b| i32::from(i8::from_le_bytes(b)))),
+        Dtype::U16 => ints(DType::U16, elements(bytes, |b| i32::from(u16::from_le_bytes(b)))),
+        Dtype::I16 => ints(DType::I16, elements(bytes, |b| i32::from(i16::from_le_bytes(b)))),
+        Dtype::BF16 => Tensor::f32(shape, elements(bytes, |b| bf16::from_le_bytes(b).to_f32())),
         Dtype::BOOL => Tensor::bool(shape, bytes.iter().map(|&b| b != 0).collect()),
         _ => return None,
     })
 }
 
-fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), Failure> {
+fn write<'a>(
+    path: &Path,
+    values: impl Iterator<Item = (&'a str, &'a Value)>,
+) -> Result<(), Failure> {
     let wrong = |name: &str, what: &str| Failure::input(format!("output `{name}` {what}"));
     let mut stored = Vec::new();
-    for (name, tensor) in tensors {
+    for (name, value) in values {
+        let tensor = match value {
+            Value::Tensor(tensor) => tensor,
+            Value::Dictionary(dictionary) => {
+                let bytes = dictionary.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                stored.push((name, Dtype::F64, vec![dictionary.values.len()], bytes));
+                continue;
+            }
+            // A class has no place among tensors; it is printed.
+            Value::Label(_) => continue,
+            Value::List(_) => return Err(wrong(name, "is a list")),
+        };
         let dtype = match tensor.dtype() {
             DType::F16 => Dtype::F16,
             DType::F32 => Dtype::F32,
             DType::I32 => Dtype::I32,
+            DType::U32 => Dtype::U32,
             DType::I16 => Dtype::I16,
             DType::U16 => Dtype::U16,
             DType::I8 => Dtype::I8,
@@ -122,7 +168,7 @@ fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), Failure>
             _ => return Err(wrong(name, "has a type that safetensors files do not hold")),
         };
         let bytes = tensor.to_bytes().ok_or_else(|| wrong(name, "has no bytes"))?;
-        stored.push((name.as_str(), dtype, tensor.shape().to_vec(), bytes));
+        stored.push((name, dtype, tensor.shape().to_vec(), bytes));
     }
     let mut views = Vec::new();
     for (name, dtype, shape, bytes) in &stored {

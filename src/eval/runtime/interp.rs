@@ -22,7 +22,7 @@ impl Runtime for Interp {
         let options = Options { precision: self.precision };
         let model = Model::load(source.program, &source.blobs, options)
             .map_err(|e| RuntimeError::of(&e))?;
-        Ok(Box::new(model))
+        Ok(Box::new(model.with_rules(&source.rules)))
     }
 }
 

@@ -13,7 +13,7 @@ use thiserror::Error;
 pub use interp::Interp;
 
 use crate::base::error::Hint;
-use crate::mil::{Blobs, Program};
+use crate::mil::{Blobs, Program, Rules};
 
 /// Something that runs ML programs.
 pub trait Runtime: Send + Sync {
@@ -30,6 +30,8 @@ pub struct Source<'a> {
     pub program: &'a Program,
     /// What its constants refer to.
     pub blobs: Arc<dyn Blobs>,
+    /// What the model's description asks of inputs.
+    pub rules: Rules,
     /// The package that holds both as they are, for a runtime that opens packages itself.
     pub package: Option<&'a Path>,
 }

@@ -1,12 +1,13 @@
 //! Elementwise work on two tensors whose shapes stretch to one another.
 
 use crate::interp::error::OpError;
+use crate::interp::tensor::elements;
 
 /// The shape that both stretch to.
 pub(crate) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, OpError> {
     let rank = a.len().max(b.len());
     let at = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
-    (0..rank)
+    let shape = (0..rank)
         .map(|i| match (at(a, i), at(b, i)) {
             (m, n) if m == n => Ok(m),
             (1, n) => Ok(n),
@@ -15,7 +16,9 @@ pub(crate) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, OpError> {
                 "shapes {a:?} and {b:?} do not stretch to one another"
             ))),
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    elements(&shape)?;
+    Ok(shape)
 }
 
 /// Steps of a tensor of shape `from` along the dimensions of `to`: 0 where it is stretched.

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::count;
 use super::window::{Dim, Windows, three};
 use crate::interp::error::OpError;
 use crate::interp::kernel::product::{self, Columns};
@@ -12,7 +11,7 @@ use crate::interp::pool::Pool;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::{Shared, Stored, of_tensor};
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 use crate::mil::DType;
 
 type Built = Result<Kernel, OpError>;
@@ -163,7 +162,7 @@ fn convolve(
     let dims = windows.dims(size, kernel)?;
     let places = dims.iter().map(|d| d.places);
     let shape: Vec<usize> = [*batch, *n].into_iter().chain(places).collect();
-    let total = count(&shape)?;
+    let total = elements(&shape)?;
     let mut out = run.buffer(total);
     out.resize(total, 0.0);
     if total > 0 {

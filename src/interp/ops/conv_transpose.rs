@@ -7,14 +7,14 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::conv::{Weight, groups};
+use super::extents;
 use super::window::{Dim, Windows, three};
-use super::{count, extents};
 use crate::interp::error::OpError;
 use crate::interp::kernel::gemm::{Matrix, multiply};
 use crate::interp::run::{Kernel, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::Stored;
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -66,7 +66,7 @@ fn spread(
     }
     let dims = windows.transposed(size, kernel, out)?;
     let shape: Vec<usize> = [*batch, all].into_iter().chain(dims.iter().map(|d| d.size)).collect();
-    let total = count(&shape)?;
+    let total = elements(&shape)?;
     let mut out = run.buffer(total);
     out.resize(total, 0.0);
     if total > 0 {
@@ -294,7 +294,7 @@ mod tests {
             ),
             (
                 c(&[2, 4, 1]).ints("strides", &[most]),
-                "failed: shape [1, 4, 2147483648]: there are more elements than fit",
+                "failed: shape [1, 4, 2147483648] has more than 2147483648 elements",
             ),
             (c(&[2, 1, 1]).ints("strides", &[0]), "cannot be planned: strides [0]"),
             (c(&[2, 1, 1]).int("groups", -1), "cannot be planned: groups of -1, below 1"),

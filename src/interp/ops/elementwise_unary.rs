@@ -7,7 +7,7 @@ use crate::interp::error::OpError;
 use crate::interp::kernel::simd;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
-use crate::interp::tensor::{Slice, Tensor};
+use crate::interp::tensor::{Slice, Tensor, wrap};
 use crate::mil::DType;
 
 type Built = Result<Kernel, OpError>;
@@ -197,8 +197,8 @@ pub(super) fn cast(site: &Site<'_, '_>) -> Built {
 
 fn cast_to(t: &Tensor, to: DType) -> Tensor {
     let shape = t.shape();
-    let (low, high) = range(to);
-    let whole = |v: f64| v.clamp(low, high) as i32;
+    // Towards zero; what int32 does not hold saturates, what a narrower type does not hold wraps around.
+    let whole = |v: f64| wrap(v as i32, to);
     match (t.carrier(), to) {
         (_, to) if t.dtype() == to => t.clone(),
         (Slice::F32(_) | Slice::F16(_), float) if float.is_float() => {
@@ -220,7 +220,7 @@ fn cast_to(t: &Tensor, to: DType) -> Tensor {
             Tensor::f32(shape, v.iter().map(|&v| v as f32).collect())
         }
         (Slice::I32(v), _) => {
-            Tensor::i32(shape, v.iter().map(|&v| whole(f64::from(v))).collect()).tagged(to)
+            Tensor::i32(shape, v.iter().map(|&v| wrap(v, to)).collect()).tagged(to)
         }
         (Slice::Bool(v), float) if float.is_float() => {
             Tensor::f32(shape, v.iter().map(|&v| f32::from(u8::from(v))).collect())
@@ -229,19 +229,6 @@ fn cast_to(t: &Tensor, to: DType) -> Tensor {
             Tensor::i32(shape, v.iter().map(|&v| i32::from(v)).collect()).tagged(to)
         }
         (Slice::Str(_), _) => t.clone(),
-    }
-}
-
-/// The least and greatest whole number of a type, as far as the carrier holds them.
-fn range(dtype: DType) -> (f64, f64) {
-    let bits = dtype.bits().min(32).saturating_sub(u32::from(dtype.bits() >= 32));
-    if dtype.bits() >= 32 {
-        (f64::from(if dtype.is_unsigned() { 0 } else { i32::MIN }), f64::from(i32::MAX))
-    } else if dtype.is_unsigned() {
-        (0.0, 2_f64.powi(bits.cast_signed()) - 1.0)
-    } else {
-        let half = 2_f64.powi(bits.cast_signed() - 1);
-        (-half, half - 1.0)
     }
 }
 
@@ -294,8 +281,8 @@ mod tests {
     fn casts() {
         let cases: &[(&str, DType, &[f32], &[f32])] = &[
             ("int32", DType::I32, &[1.9, -1.9, 1e12], &[1.0, -1.0, 2_147_483_647.0]),
-            ("int8", DType::I8, &[200.0, -200.0], &[127.0, -128.0]),
-            ("uint8", DType::U8, &[300.0, -1.0], &[255.0, 0.0]),
+            ("int8", DType::I8, &[200.0, -200.0], &[-56.0, 56.0]),
+            ("uint8", DType::U8, &[300.0, -1.0], &[44.0, 255.0]),
             ("bool", DType::Bool, &[0.0, 0.5, -1.0], &[0.0, 1.0, 1.0]),
             ("fp16", DType::F16, &[2049.0, 70_000.0], &[2048.0, f32::INFINITY]),
         ];
@@ -312,7 +299,7 @@ mod tests {
             .input("x", ints)
             .text("dtype", "uint16")
             .out(DType::U16)
-            .gives(&[2], &[0.0, 3.0]);
+            .gives(&[2], &[65535.0, 3.0]);
         let bools = Tensor::bool(&[2], vec![true, false]);
         check("cast")
             .input("x", bools)

@@ -9,7 +9,7 @@ use crate::interp::kernel::strided::{around, pick, pick_runs};
 use crate::interp::run::{In, Kernel};
 use crate::interp::site::Site;
 use crate::interp::stored::Shared;
-use crate::interp::tensor::{Tensor, map_carrier};
+use crate::interp::tensor::{Tensor, elements, map_carrier};
 
 type Built = Result<Kernel, OpError>;
 
@@ -54,6 +54,7 @@ fn gather(site: &Site<'_, '_>, validate: bool) -> Built {
         let (before, n, after) = around(&x.shape()[batch_dims..], along - batch_dims);
         let own = &indices.shape()[batch_dims..];
         let shape = [&x.shape()[..along], own, &x.shape()[along + 1..]].concat();
+        elements(&shape)?;
         let places = resolve(indices.i32s()?, n, validate)?;
         let per_batch: usize = own.iter().product();
         Ok(map_carrier!(x, shape, |src| {
@@ -77,7 +78,7 @@ fn rows(table: &Shared, indices: &Tensor, validate: bool) -> Result<Tensor, OpEr
     let width: usize = tail.iter().product();
     let places = resolve(indices.i32s()?, n, validate)?;
     let shape = [indices.shape(), tail].concat();
-    let mut out = vec![0.0; places.len() * width];
+    let mut out = vec![0.0; elements(&shape)?];
     for (&i, out) in places.iter().zip(out.chunks_mut(width.max(1))) {
         table.fill(i * width, out);
     }
@@ -160,7 +161,8 @@ fn nd(site: &Site<'_, '_>, validate: bool) -> Built {
             ))
         };
         let (&depth, outer) = indices.shape().split_last().ok_or_else(unfit)?;
-        if batch_dims + depth > x.rank()
+        if depth == 0
+            || batch_dims + depth > x.rank()
             || outer.len() < batch_dims
             || x.shape()[..batch_dims] != outer[..batch_dims]
         {
@@ -179,7 +181,9 @@ fn nd(site: &Site<'_, '_>, validate: bool) -> Built {
             }
             places.push((i / (n / batch.max(1)).max(1) * size + at) * run_length);
         }
-        Ok(map_carrier!(x, [outer, tail].concat(), |src| pick_runs(src, &places, run_length)))
+        let shape = [outer, tail].concat();
+        elements(&shape)?;
+        Ok(map_carrier!(x, shape, |src| pick_runs(src, &places, run_length)))
     }))
 }
 

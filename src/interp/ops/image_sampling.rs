@@ -2,12 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::count;
 use super::image_resizing::Mode;
 use crate::interp::error::OpError;
 use crate::interp::run::{In, Kernel};
 use crate::interp::site::Site;
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -171,7 +170,7 @@ fn read(
 ) -> Result<Tensor, OpError> {
     let [batch, channels, height, width] = images(x)?;
     let shape = [batch, channels, to_height, to_width];
-    let n = count(&shape)?;
+    let n = elements(&shape)?;
     let mut out = vec![0.0; n];
     if n > 0 {
         if height == 0 || width == 0 {
@@ -333,7 +332,7 @@ impl Crop {
     ) -> Result<(Vec<usize>, Vec<f32>), OpError> {
         let [batch, channels, height, width] = images(x)?;
         let shape = vec![parts.len(), channels, self.height, self.width];
-        let n = count(&shape)?;
+        let n = elements(&shape)?;
         if let Some((image, _)) = parts.iter().find(|p| p.0 >= batch) {
             return Err(OpError::invalid(format!("image {image} of {batch}")));
         }
@@ -406,7 +405,7 @@ fn crop_roi(site: &Site<'_, '_>, outside: f32) -> Built {
         };
         let numbers = roi.f32s()?;
         let of_each = if size == 4 { batch } else { 1 };
-        count(&[n, of_each])?;
+        elements(&[n, of_each])?;
         let mut parts = Vec::with_capacity(n * of_each);
         for numbers in numbers.chunks(size) {
             if let &[a, b, c, d] = numbers {
@@ -649,7 +648,7 @@ mod tests {
             (flat, "failed: shape [4] is no batch of images"),
             (
                 crop(most, most, false).input("boxes", boxes(1)),
-                "failed: shape [1, 1, 2147483647, 2147483647]: there are more elements than fit",
+                "failed: shape [1, 1, 2147483647, 2147483647] has more than 2147483648 elements",
             ),
             (crop(-1, 1, false).input("boxes", boxes(1)), "cannot be planned: target_height of -1"),
             (resample(&[1, 1, 1, 3]), "failed: points of shape [1, 1, 1, 3] for 1 images"),
@@ -657,7 +656,7 @@ mod tests {
             (affine(&[2, 6], 1), "failed: matrices of shape [2, 6] for 1 images"),
             (
                 affine(&[1, 6], most),
-                "failed: shape [1, 1, 2147483647, 2147483647]: there are more elements than fit",
+                "failed: shape [1, 1, 2147483647, 2147483647] has more than 2147483648 elements",
             ),
         ];
         for (check, want) in cases {

@@ -11,7 +11,7 @@ use crate::interp::kernel::product::{self, Columns};
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::{Shared, Stored, of_tensor};
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -187,6 +187,7 @@ fn batched(run: &Run<'_>, x: (&In, bool), y: (&In, bool)) -> Result<Tensor, OpEr
     let mut shape = batch.clone();
     shape.extend((a.rank() > 1).then_some(m));
     shape.extend((b.rank() > 1).then_some(n));
+    elements(&shape)?;
     let (size_a, size_b) = (m * k, k * n);
     let offsets = |side: &Side, size: usize| -> Vec<usize> {
         let count = side.batch.iter().product::<usize>();

@@ -313,16 +313,6 @@ fn extents(from: &[i32]) -> Result<Vec<usize>, OpError> {
     from.iter().map(extent).collect()
 }
 
-/// The number of elements of a shape, where a tensor of it could stand in memory.
-fn count(shape: &[usize]) -> Result<usize, OpError> {
-    /// 16 GiB of f32.
-    const MOST: usize = 1 << 32;
-    let n = shape.iter().try_fold(1_usize, |n, &extent| n.checked_mul(extent));
-    n.filter(|&n| n <= MOST).ok_or_else(|| {
-        OpError::invalid(format!("shape {shape:?}: there are more elements than fit"))
-    })
-}
-
 /// Floats of one shape computed from another tensor's floats one by one, in place where possible.
 fn map_f32(
     run: &mut Run<'_>,
@@ -347,6 +337,9 @@ fn map_f32(
     }
     Ok(Tensor::f32(&shape, values))
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 mod tests {

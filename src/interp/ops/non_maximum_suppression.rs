@@ -3,11 +3,10 @@
 //! What is left over in the results is 0, and −1 among the indices. Where no box reaches the threshold, the one of
 //! highest score is chosen all the same, as coremltools' reference of the operation has it.
 
-use super::count;
 use crate::interp::error::OpError;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -73,8 +72,8 @@ impl Suppression {
             if self.boxes_last { [batch, width, self.most] } else { [batch, self.most, width] }
         };
         let (box_shape, score_shape) = (shape(4), shape(classes));
-        let mut out_boxes = vec![0.0; count(&box_shape)?];
-        let mut out_scores = vec![0.0; count(&score_shape)?];
+        let mut out_boxes = vec![0.0; elements(&box_shape)?];
+        let mut out_scores = vec![0.0; elements(&score_shape)?];
         let mut indices = vec![-1; batch * self.most];
         let mut counts = vec![0; batch];
         let (box_values, score_values) = (boxes.f32s()?, scores.f32s()?);
@@ -288,7 +287,7 @@ mod tests {
         };
         let cases = [
             (c(-1), "cannot be planned: max_boxes of -1"),
-            (c(i32::MAX), "failed: shape [1, 2147483647, 4]: there are more elements than fit"),
+            (c(i32::MAX), "failed: shape [1, 2147483647, 4] has more than 2147483648 elements"),
             (shapes(&[1, 4, 3], &[3]), "failed: boxes of shape [1, 4, 3] with scores of shape [3]"),
             (
                 shapes(&[1, 4, 3], &[1, 2, 4]),

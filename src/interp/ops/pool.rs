@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::extents;
 use super::window::{Dim, Windows, three};
-use super::{count, extents};
 use crate::interp::error::OpError;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -50,7 +50,7 @@ fn pool(site: &Site<'_, '_>, kind: Kind) -> Built {
         let dims = windows.dims(size, &kernel)?;
         let places = dims.iter().map(|d| d.places);
         let shape: Vec<usize> = [*batch, *channels].into_iter().chain(places).collect();
-        let n = count(&shape)?;
+        let n = elements(&shape)?;
         let values = t.f32s()?;
         let mut out = run.buffer(n);
         out.resize(n, 0.0);
@@ -269,7 +269,7 @@ mod tests {
                 c().ints("kernel_sizes", &[1])
                     .text("pad_type", "custom")
                     .ints("pad", &[i32::MAX, i32::MAX]),
-                "shape [1, 1, 4294967301]: there are more elements than fit",
+                "shape [1, 1, 4294967301] has more than 2147483648 elements",
             ),
         ];
         for (check, want) in cases {

@@ -1,12 +1,12 @@
 //! Elements moved between channels, batch and space: `depth_to_space`, `pixel_shuffle`, `space_to_batch` and their
 //! inverses; `sliding_windows`.
 
-use super::{axis, count, extents};
+use super::{axis, extents};
 use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{gather, scatter, steps, transpose};
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
-use crate::interp::tensor::{Tensor, map_carrier};
+use crate::interp::tensor::{Tensor, elements, map_carrier};
 
 type Built = Result<Kernel, OpError>;
 
@@ -17,7 +17,7 @@ fn moved(
     order: &[usize],
     shape: Vec<usize>,
 ) -> Result<Tensor, OpError> {
-    count(&shape)?;
+    elements(&shape)?;
     Ok(map_carrier!(x, shape, |src| transpose(src, split, order)))
 }
 
@@ -121,7 +121,7 @@ pub(super) fn space_to_batch(site: &Site<'_, '_>) -> Built {
         let padded = [n, c, height + top + bottom, width + left + right];
         let (h, w) = (parts(padded[2], a, x)?, parts(padded[3], b, x)?);
         let shape = vec![times(n, times(a, b)?)?, c, h, w];
-        count(&padded)?;
+        elements(&padded)?;
         let x = if padded == x.shape() {
             x.clone()
         } else {
@@ -185,7 +185,7 @@ pub(super) fn sliding_windows(site: &Site<'_, '_>) -> Built {
         shape[along] = room / stride + 1;
         shape.insert(along + 1, size);
         step.insert(along, step[along].saturating_mul(stride));
-        count(&shape)?;
+        elements(&shape)?;
         let step: Vec<isize> = step.iter().map(|s| s.cast_signed()).collect();
         Ok(map_carrier!(x, shape.clone(), |src| gather(src, 0, &shape, &step)))
     }))
@@ -288,7 +288,7 @@ mod tests {
             ),
             (
                 blocks("space_to_batch", "paddings", &[1, 1], &[most, most, most, most]),
-                "failed: shape [1, 4, 4294967297, 4294967296]: there are more elements than fit",
+                "failed: shape [1, 4, 4294967297, 4294967296] has more than 2147483648 elements",
             ),
             (
                 blocks("space_to_batch", "paddings", &[2, 0], &[0; 4]),

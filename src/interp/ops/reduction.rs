@@ -56,7 +56,7 @@ fn total(v: &[f32], f: impl Fn(f64) -> f64) -> f64 {
 }
 
 fn total_i(v: &[i32], f: impl Fn(i64) -> i64) -> i64 {
-    v.iter().map(|&x| f(i64::from(x))).sum()
+    v.iter().map(|&x| f(i64::from(x))).fold(0, i64::wrapping_add)
 }
 
 /// The larger, NaN when either is.

@@ -9,7 +9,7 @@ use crate::interp::error::OpError;
 use crate::interp::kernel::strided::around;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -80,6 +80,15 @@ impl Scatter {
         Ok(Self { data, indices, updates, mode: Mode::of(site)?, bounds })
     }
 
+    /// The number of places, which has to be that of the updates.
+    fn fits(&self, run: &Run<'_>, places: &[usize]) -> Result<usize, OpError> {
+        let (n, updates) = (elements(places)?, run.get(&self.updates));
+        if n != updates.len() {
+            return Err(OpError::invalid(format!("{n} places for updates {}", updates.describe())));
+        }
+        Ok(n)
+    }
+
     /// Joins each update with the element at its place; one without a place is dropped.
     fn apply(&self, run: &mut Run<'_>, places: &[Option<usize>]) -> Result<Tensor, OpError> {
         let data = run.take(&self.data);
@@ -148,7 +157,7 @@ fn scatter(site: &Site<'_, '_>, bounds: Bounds) -> Built {
         let (before, n, after) = around(data.shape(), axis(along, data.rank())?);
         let rows = indices.i32s()?.iter().map(|&i| s.bounds.place(i, n));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        let mut places = Vec::with_capacity(before * rows.len() * after);
+        let mut places = Vec::with_capacity(s.fits(run, &[before, rows.len(), after])?);
         for outer in 0..before {
             for &row in &rows {
                 let at = |inner| Some((outer * n + row?) * after + inner);
@@ -216,13 +225,13 @@ fn nd(site: &Site<'_, '_>, bounds: Bounds) -> Built {
             ))
         };
         let (&depth, outer) = indices.shape().split_last().ok_or_else(unfit)?;
-        if depth > data.rank() {
+        if depth == 0 || depth > data.rank() {
             return Err(unfit());
         }
         let (picked, tail) = data.shape().split_at(depth);
         let length: usize = tail.iter().product();
         let n = outer.iter().product();
-        let mut places = Vec::with_capacity(n * length);
+        let mut places = Vec::with_capacity(s.fits(run, &[n, length])?);
         for coordinates in indices.i32s()?.chunks(depth.max(1)).take(n) {
             let mut at = Some(0);
             for (&c, &extent) in coordinates.iter().zip(picked) {

@@ -76,7 +76,8 @@ fn part(shape: &[usize], dims: &[(usize, usize, isize, bool)]) -> Part {
     for (&(first, n, stride, squeeze), &step) in dims.iter().zip(&own) {
         out.start += (first * step).cast_signed();
         out.extents.push(n);
-        out.step.push(stride * step.cast_signed());
+        // A stride that leaves one place is never taken, however far it goes.
+        out.step.push(stride.wrapping_mul(step.cast_signed()));
         if !squeeze {
             out.shape.push(n);
         }

@@ -8,7 +8,8 @@ use crate::mil::Op;
 /// The state as it is now; handed over without a copy when the function writes it again next.
 pub(super) fn read(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
     let name = site.state("input")?;
-    let hand_over = site.later.iter().find_map(|op| next_use(op, &name)) == Some(Use::Write);
+    let hand_over =
+        site.later.iter().take(FAR).find_map(|op| next_use(op, &name)) == Some(Use::Write);
     Ok(Kernel::one(move |run| {
         let tensor = if hand_over { run.state.take(&name) } else { run.state.get(&name).cloned() };
         tensor.ok_or_else(|| {
@@ -17,13 +18,16 @@ pub(super) fn read(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
     }))
 }
 
+/// Operations further down than this are not asked: the state is copied then.
+const FAR: usize = 1 << 12;
+
 #[derive(Debug, PartialEq, Eq)]
 enum Use {
     Read,
     Write,
 }
 
-/// How an operation uses a state; one with nested blocks may do either, and is said to read it.
+/// How an operation uses a state; one with nested blocks may do either, and is said to read any.
 fn next_use(op: &Op, state: &str) -> Option<Use> {
     let named = |parameter| op.input_name(parameter) == Some(state);
     match op.kind.as_str() {
@@ -31,12 +35,8 @@ fn next_use(op: &Op, state: &str) -> Option<Use> {
             Some(Use::Write)
         }
         "read_state" if named("input") => Some(Use::Read),
-        _ => op
-            .blocks
-            .iter()
-            .flat_map(|b| &b.ops)
-            .find_map(|op| next_use(op, state))
-            .map(|_| Use::Read),
+        _ if !op.blocks.is_empty() => Some(Use::Read),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{around, gather, mask, repeat, steps, transpose};
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::{Slice, Tensor, map_carrier};
+use crate::interp::tensor::{Slice, Tensor, elements, map_carrier};
 
 type Built = Result<Kernel, OpError>;
 
@@ -32,7 +32,7 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
     Ok(Kernel::one(move |run| {
         let parts = same_carrier(arguments(&values, run))?;
         let first = parts.first().ok_or_else(|| OpError::invalid("nothing to join"))?;
-        if first.rank() == 0 {
+        if parts.iter().all(|p| p.rank() == 0) {
             return join(&parts, &[parts.len()], 0);
         }
         let along = axis(along, first.rank())?;
@@ -48,9 +48,15 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
                 shapes.join(", ")
             )));
         }
+        let n = shape[along];
         shape[along] = parts.iter().map(|p| p.shape()[along]).sum();
+        elements(&shape)?;
         if !interleave {
             return join(&parts, &shape, along);
+        }
+        if parts.iter().any(|p| p.shape()[along] != n) {
+            let fact = format!("parts of {n} elements and of others do not interleave");
+            return Err(OpError::invalid(fact));
         }
         // [.., parts, n, ..] to [.., n, parts, ..].
         let joined = join(&parts, &shape, along)?;
@@ -72,7 +78,9 @@ pub(super) fn stack(site: &Site<'_, '_>) -> Built {
         if parts.iter().any(|p| p.shape() != shape) {
             return Err(OpError::invalid("tensors of different shapes do not stack"));
         }
-        shape.insert(along, 1);
+        shape.insert(along, parts.len());
+        elements(&shape)?;
+        shape[along] = 1;
         let parts: Vec<_> = parts.iter().map(|p| p.clone().reshaped(shape.clone())).collect();
         shape[along] = parts.len();
         join(&parts, &shape, along)
@@ -175,6 +183,8 @@ pub(super) fn tile(site: &Site<'_, '_>) -> Built {
             return Err(OpError::invalid(format!("reps {reps:?} for shape {:?}", t.shape())));
         }
         // [n, ..] as [1, n, ..] read `reps` times with a step of 0.
+        let repeated = t.shape().iter().zip(&reps).map(|(&n, &r)| n.saturating_mul(r));
+        elements(&repeated.collect::<Vec<_>>())?;
         let own = steps(t.shape());
         let (mut read, mut step, mut shape) = (vec![], vec![], vec![]);
         for ((&n, &r), &s) in t.shape().iter().zip(&reps).zip(&own) {
@@ -202,6 +212,11 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
         let free =
             t.rank().checked_sub(pairs.len()).filter(|_| rest.is_empty()).ok_or_else(unfit)?;
         let mut shape = t.shape().to_vec();
+        let padded = shape.iter().enumerate().map(|(i, n)| {
+            let [before, after] = i.checked_sub(free).map_or([0, 0], |i| pairs[i]);
+            n + before + after
+        });
+        elements(&padded.collect::<Vec<_>>())?;
         // For each place of each axis, the place it is read from; nothing for the constant.
         let mut from: Vec<Vec<Option<usize>>> = Vec::new();
         for (i, n) in shape.iter_mut().enumerate() {
@@ -214,7 +229,7 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
                 match mode.as_str() {
                     _ if inside => Some(at),
                     "reflect" => Some(if at < 0 { -at } else { 2 * last - at }),
-                    "replicate" => Some(at.clamp(0, last)),
+                    "replicate" => Some(at.min(last).max(0)),
                     _ => None,
                 }
                 .filter(|a| (0..=last).contains(a))
@@ -265,7 +280,7 @@ fn filled(value: &Tensor, shape: Vec<usize>) -> Result<Tensor, OpError> {
     if value.len() != 1 {
         return Err(OpError::invalid(format!("a value of {} elements", value.len())));
     }
-    let n = shape.iter().product();
+    let n = elements(&shape)?;
     Ok(map_carrier!(value, shape, |src| repeat(src, n)))
 }
 
@@ -283,9 +298,10 @@ pub(super) fn range_1d(site: &Site<'_, '_>) -> Built {
         };
         let (from, to, by) = (one(&start)?, one(&end)?, one(&step)?);
         let n = ((to - from) / by).ceil();
-        if !n.is_finite() || n > 2_f64.powi(31) {
+        if !n.is_finite() {
             return Err(OpError::invalid(format!("a range from {from} to {to} by {by}")));
         }
+        elements(&[n.max(0.0) as usize])?;
         let values = (0..n.max(0.0) as usize).map(|i| from + by * i as f64);
         Ok(if run.get(&start).as_i32().is_some() {
             let values: Vec<i32> = values.map(|v| v as i32).collect();
@@ -407,6 +423,7 @@ pub(super) fn one_hot(site: &Site<'_, '_>) -> Built {
         let mut shape = indices.shape().to_vec();
         let along = axis(along, shape.len() + 1)?;
         shape.insert(along, n);
+        elements(&shape)?;
         let (_, _, after) = around(&shape, along);
         let given = indices.i32s()?;
         let hot: Vec<bool> = (0..shape.iter().product())

@@ -5,7 +5,7 @@ use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{self, around, pick, steps};
 use crate::interp::run::Kernel;
 use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::map_carrier;
+use crate::interp::tensor::{elements, map_carrier};
 
 type Built = Result<Kernel, OpError>;
 
@@ -44,7 +44,7 @@ fn resolve(from: &[usize], to: &[i32], from_end: bool) -> Result<Vec<usize>, OpE
             n => usize::try_from(n).map_err(|_| unfit())?,
         });
     }
-    let known: usize = out.iter().product();
+    let known = elements(&out)?;
     if let Some(i) = open {
         if known == 0 || !total.is_multiple_of(known) {
             return Err(unfit());
@@ -87,8 +87,9 @@ pub(super) fn reshape_like(site: &Site<'_, '_>) -> Built {
             let begin = begins.get(i).map_or(0, |&b| at(b)).min(shape.len());
             to.extend_from_slice(&shape[begin..end.clamp(begin, shape.len())]);
         }
+        let n = elements(&to)?;
         let x = run.take(&x);
-        if to.iter().product::<usize>() != x.len() {
+        if n != x.len() {
             return Err(OpError::invalid(format!("shape {:?} does not become {to:?}", x.shape())));
         }
         Ok(x.reshaped(to))

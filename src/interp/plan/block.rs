@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::{Planner, extents};
+use super::Planner;
 use crate::interp::error::{LoadError, OpError};
 use crate::interp::ops::{self, Opset};
 use crate::interp::pool::Pool;
@@ -54,9 +54,16 @@ impl<'a> Planner<'a> {
     }
 
     /// Defines a value that is computed, in a slot of its own.
-    pub(super) fn define_slot(&mut self, named: &'a NamedType) -> Result<usize, LoadError> {
+    ///
+    /// A label is declared as a tensor and is none.
+    pub(super) fn define_slot(
+        &mut self,
+        named: &'a NamedType,
+        label: bool,
+    ) -> Result<usize, LoadError> {
         let slot = self.n_slots;
         let binding = match &named.ty {
+            Type::Tensor(_) if label => Binding::Other(slot, &named.ty),
             Type::Tensor(_) => Binding::Slot(slot),
             Type::List(..) | Type::Dictionary(..) => Binding::Other(slot, &named.ty),
             Type::Tuple(_) | Type::State(_) => return Err(self.unfit_type(named)),
@@ -74,10 +81,13 @@ impl<'a> Planner<'a> {
                 self.define(op.name(), Binding::Const(value))?;
                 continue;
             }
+            if op.kind == "const" {
+                return Err(self.failed(op, OpError::Missing("val".to_owned())));
+            }
             let Some(built) = self.build(op, &block.ops[i + 1..])? else {
                 // Reported with everything else that is missing; what follows only needs the names.
                 for out in &op.outputs {
-                    self.define_slot(out)?;
+                    self.define_slot(out, false)?;
                 }
                 continue;
             };
@@ -103,7 +113,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             for (out, named) in step.outs.iter_mut().zip(&op.outputs) {
-                out.slot = self.define_slot(named)?;
+                out.slot = self.define_slot(named, matches!(out.ty, OutType::Label(_)))?;
             }
             steps.push(step);
         }
@@ -145,7 +155,9 @@ impl<'a> Planner<'a> {
         let outside = self.names.defined.len();
         let mut inputs = Vec::new();
         for input in &block.inputs {
-            inputs.push(self.define_slot(input)?);
+            let ty = self.out_type(input, false)?;
+            let slot = self.define_slot(input, false)?;
+            inputs.push(Out { name: input.name.clone(), slot, ty });
         }
         let depth = self.depth;
         self.depth += 1;
@@ -195,23 +207,28 @@ impl<'a> Planner<'a> {
 
     /// The declared results, numbered from 0: their slots are given when it is known that they need some.
     fn outs(&self, op: &mil::Op) -> Result<Vec<Out>, LoadError> {
+        let label = op.kind == "classify";
         let out = |(slot, named): (usize, &NamedType)| {
-            let ty = match &named.ty {
-                Type::Tensor(tensor) => {
-                    let variadic = tensor.shape.contains(&Dim::Unknown { variadic: true });
-                    let shape = extents(tensor).map_err(|e| self.failed(op, e))?;
-                    OutType::Tensor { dtype: tensor.dtype, shape: (!variadic).then_some(shape) }
-                }
-                Type::List(element, _) => {
-                    let element = element.as_tensor().ok_or_else(|| self.unfit_type(named))?;
-                    OutType::List(element.dtype)
-                }
-                Type::Dictionary(..) => OutType::Dictionary,
-                Type::Tuple(_) | Type::State(_) => return Err(self.unfit_type(named)),
-            };
-            Ok(Out { name: named.name.clone(), slot, ty })
+            Ok(Out { name: named.name.clone(), slot, ty: self.out_type(named, label)? })
         };
         op.outputs.iter().enumerate().map(out).collect()
+    }
+
+    fn out_type(&self, named: &NamedType, label: bool) -> Result<OutType, LoadError> {
+        Ok(match &named.ty {
+            Type::Tensor(tensor) if label => OutType::Label(tensor.dtype),
+            Type::Tensor(tensor) => {
+                let variadic = tensor.shape.contains(&Dim::Unknown { variadic: true });
+                let shape = self.extents(named, tensor)?;
+                OutType::Tensor { dtype: tensor.dtype, shape: (!variadic).then_some(shape) }
+            }
+            Type::List(element, _) => {
+                let element = element.as_tensor().ok_or_else(|| self.unfit_type(named))?;
+                OutType::List(element.dtype)
+            }
+            Type::Dictionary(..) => OutType::Dictionary,
+            Type::Tuple(_) | Type::State(_) => return Err(self.unfit_type(named)),
+        })
     }
 }
 

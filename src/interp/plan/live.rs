@@ -18,16 +18,17 @@ fn block(steps: &mut [Step], mut needed: BTreeSet<usize>) {
     for step in steps.iter_mut().rev() {
         // A loop reads what it reads again in its next turn; the branches of a `cond` run once.
         let again = step.kind != "cond";
-        let reads = std::mem::take(&mut step.reads);
+        let mut reads = std::mem::take(&mut step.reads);
+        reads.sort_unstable();
         for body in &mut step.bodies {
             let after = reads.iter().copied().filter(|slot| again || needed.contains(slot));
             nested(body, after.collect());
         }
-        for &slot in &reads {
-            if needed.insert(slot) {
-                step.frees.push(slot);
-                if reads.iter().filter(|&&r| r == slot).count() == 1 {
-                    step.takes.push(slot);
+        for same in reads.chunk_by(|a, b| a == b) {
+            if needed.insert(same[0]) {
+                step.frees.push(same[0]);
+                if same.len() == 1 {
+                    step.takes.push(same[0]);
                 }
             }
         }

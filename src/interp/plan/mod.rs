@@ -16,7 +16,7 @@ use super::run::In;
 use super::site::Binding;
 use super::stored;
 use super::tensor;
-use crate::mil::{self, Blobs, Dim, NamedType, Program, TensorType, edit};
+use crate::mil::{self, Blobs, Dim, NamedType, Program, Rule, TensorType, edit};
 
 /// Deeper nesting of blocks than any converter writes; planning and running go down one call for each level.
 const MAX_NESTING: usize = 32;
@@ -54,7 +54,7 @@ pub(super) fn program(
         };
         functions.insert(name.clone(), planner.function()?);
     }
-    if missing.0.is_empty() { Ok(functions) } else { Err(LoadError::Unsupported(missing.0)) }
+    if missing.list.is_empty() { Ok(functions) } else { Err(LoadError::Unsupported(missing.list)) }
 }
 
 fn check_nesting(function: &str, block: &mil::Block, depth: usize) -> Result<(), LoadError> {
@@ -75,21 +75,27 @@ fn check_nesting(function: &str, block: &mil::Block, depth: usize) -> Result<(),
 
 /// What this runtime does not have, in the order in which it occurs.
 #[derive(Default)]
-struct Missing(Vec<Unsupported>);
+struct Missing {
+    list: Vec<Unsupported>,
+    /// Places in the list by kind, opset and form.
+    places: BTreeMap<(String, String, Option<String>), usize>,
+}
 
 impl Missing {
     fn add(&mut self, function: &str, op: &mil::Op, opset: &str, form: Option<String>) {
-        let same = |u: &&mut Unsupported| u.kind == op.kind && u.opset == opset && u.form == form;
-        match self.0.iter_mut().find(same) {
-            Some(known) => known.count += 1,
-            None => self.0.push(Unsupported {
-                kind: op.kind.clone(),
-                opset: opset.to_owned(),
-                form,
-                count: 1,
-                first: format!("{function}/{}", op.name()),
-            }),
+        let key = (op.kind.clone(), opset.to_owned(), form.clone());
+        let place = *self.places.entry(key).or_insert(self.list.len());
+        if let Some(known) = self.list.get_mut(place) {
+            known.count += 1;
+            return;
         }
+        self.list.push(Unsupported {
+            kind: op.kind.clone(),
+            opset: opset.to_owned(),
+            form,
+            count: 1,
+            first: format!("{function}/{}", op.name()),
+        });
     }
 }
 
@@ -117,7 +123,7 @@ impl Planner<'_> {
                 self.define(&input.name, Binding::State(input.name.clone()))?;
                 states.push(port);
             } else {
-                input_slots.push(self.define_slot(input)?);
+                input_slots.push(self.define_slot(input, false)?);
                 inputs.push(port);
             }
         }
@@ -188,13 +194,29 @@ impl Planner<'_> {
 
     fn port(&self, named: &NamedType) -> Result<Port, LoadError> {
         let tensor = named.ty.as_tensor().ok_or_else(|| self.unfit_type(named))?;
-        let shape = extents(tensor).map_err(|source| LoadError::Op {
+        let shape = self.extents(named, tensor)?;
+        Ok(Port { name: named.name.clone(), dtype: tensor.dtype, shape, rule: Rule::default() })
+    }
+
+    /// The extents of a declared type, nothing for those known only when run; refused where no tensor could have them.
+    fn extents(
+        &self,
+        named: &NamedType,
+        tensor: &TensorType,
+    ) -> Result<Vec<Option<usize>>, LoadError> {
+        let huge = || LoadError::Huge {
             function: self.name.to_owned(),
-            op: named.name.clone(),
-            kind: "input".to_owned(),
-            source,
-        })?;
-        Ok(Port { name: named.name.clone(), dtype: tensor.dtype, shape })
+            name: named.name.clone(),
+            ty: named.ty.to_string(),
+        };
+        let extent = |dim: &Dim| match dim {
+            Dim::Fixed(n) => usize::try_from(*n).map(Some).map_err(|_| huge()),
+            Dim::Unknown { .. } => Ok(None),
+        };
+        let shape = tensor.shape.iter().map(extent).collect::<Result<Vec<_>, _>>()?;
+        let known: Vec<usize> = shape.iter().flatten().copied().collect();
+        tensor::elements(&known).map_err(|_| huge())?;
+        Ok(shape)
     }
 
     fn unfit_type(&self, named: &NamedType) -> LoadError {
@@ -204,18 +226,4 @@ impl Planner<'_> {
             ty: named.ty.to_string(),
         }
     }
-}
-
-/// The extents of a declared type, nothing for those known only when run; refused where no tensor could have them.
-fn extents(tensor: &TensorType) -> Result<Vec<Option<usize>>, OpError> {
-    let extent = |dim: &Dim| match dim {
-        Dim::Fixed(n) => usize::try_from(*n)
-            .map(Some)
-            .map_err(|_| OpError::invalid(format!("{tensor} has an extent of {n}"))),
-        Dim::Unknown { .. } => Ok(None),
-    };
-    let shape = tensor.shape.iter().map(extent).collect::<Result<Vec<_>, _>>()?;
-    let known: Vec<usize> = shape.iter().flatten().copied().collect();
-    tensor::elements(&known)?;
-    Ok(shape)
 }

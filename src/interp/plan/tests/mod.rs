@@ -1,5 +1,6 @@
 //! Programs made by hand: what is folded, what stays in place, what is refused.
 
+mod bounds;
 mod nested;
 
 use std::sync::Arc;

@@ -375,6 +375,26 @@ fn what_goes_wrong_in_blocks_and_lists() {
             "operation `y` (`cond`) failed: the condition is fp32[2], not one boolean",
         ),
         (
+            vec![op("const", &[], Some(row("c"))), op("relu", &[("x", name("c"))], Some(row("y")))],
+            "function `main`: operation `c` (`const`) cannot be planned: parameter `val` is missing",
+        ),
+        (
+            // The loop's block says that its list is a tensor.
+            vec![make_list(&[], "ls"), {
+                let mut looped = op("while_loop", &[], None);
+                looped.inputs.insert("loop_vars".to_owned(), vec![name("ls")]);
+                let on = || floats(&[1.0, 2.0]);
+                let go_on = binary("less", name("v"), on(), named("on", DType::Bool, &[2]));
+                let blocks = vec![
+                    block(vec![row("v")], vec![go_on], &["on"]),
+                    block(vec![row("v")], vec![], &["v"]),
+                ];
+                with_blocks(looped, blocks, vec![row("y")])
+            }],
+            "operation `y` (`while_loop`) failed: block input `v` failed: \
+             the result is list<fp32[2], 1>, declared is fp32[2]",
+        ),
+        (
             vec![choose(name("a"), vec![same()])],
             "function `main`: operation `y` (`cond`) cannot be planned: it has 1 nested blocks for 2",
         ),
@@ -430,18 +450,25 @@ fn what_goes_wrong_in_blocks_and_lists() {
 
 #[test]
 fn nesting_is_bounded() {
-    let mut inner = block(vec![], vec![], &["a"]);
-    for i in 0..40 {
-        let choose = op("cond", &[("pred", Arg::Value(Value::bool(true)))], None);
-        let out = format!("y{i}");
-        let other = block(vec![], vec![], &["a"]);
-        let op = with_blocks(choose, vec![inner, other], vec![row(&out)]);
-        inner = block(vec![], vec![op], &[&out]);
-    }
-    let mut program = program_of(vec![row("a")], vec![], &["y39"]);
-    program.functions.get_mut("main").unwrap().block = inner;
-    let failed = load(&program).unwrap_err().to_string();
+    let deep = |levels: usize| {
+        let mut inner = block(vec![], vec![], &["a"]);
+        for i in 0..levels {
+            let choose = op("cond", &[("pred", Arg::Value(Value::bool(true)))], None);
+            let out = format!("y{i}");
+            let other = block(vec![], vec![], &["a"]);
+            let op = with_blocks(choose, vec![inner, other], vec![row(&out)]);
+            inner = block(vec![], vec![op], &[&out]);
+        }
+        let mut program = program_of(vec![row("a")], vec![], &[]);
+        program.functions.get_mut("main").unwrap().block = inner;
+        load(&program)
+    };
+    let failed = deep(40).unwrap_err().to_string();
     assert_eq!(failed, "function `main`: operation `y7` is nested deeper than 32 blocks");
+    let model = deep(32).unwrap();
+    let given = [("a", Tensor::f32(&[2], vec![1.0, 2.0]))];
+    let got = model.function("main").unwrap().run(&given, &mut model.state(), &[]).unwrap();
+    assert_eq!(got.get("y31").unwrap().to_f32().unwrap(), [1.0, 2.0]);
 }
 
 #[test]
@@ -481,6 +508,17 @@ fn classify_gives_a_label_and_a_dictionary() {
         let (key, value) = (Type::tensor(key, &[]), Type::tensor(DType::F64, &[]));
         NamedType { name: "probs".to_owned(), ty: Type::Dictionary(Box::new(key), Box::new(value)) }
     };
+    let wrong = |kind: &str| {
+        let mut classify = op("classify", &[("probabilities", name("x"))], None);
+        classify.inputs.insert("classes".to_owned(), vec![texts(&["a", "b"])]);
+        classify.outputs = vec![named("label", DType::Str, &[]), dict(DType::Str)];
+        let used = op(kind, &[("x", name("label"))], Some(named("y", DType::Str, &[])));
+        load(&program_of(vec![row("x")], vec![classify, used], &["y"])).unwrap_err().to_string()
+    };
+    assert_eq!(
+        wrong("identity"),
+        "function `main`: operation `y` (`identity`) cannot be planned: parameter `x` has type string[]"
+    );
     let run = |classes: Arg, key: DType, x: [f32; 3]| {
         let mut classify =
             op("classify", &[("probabilities", name("x")), ("classes", classes)], None);
