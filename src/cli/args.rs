@@ -344,9 +344,9 @@ pub struct GateArgs {
 /// `predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// The package.
-    #[arg(value_name = "PKG")]
-    pub package: PathBuf,
+    /// The package; several run as one chain, outputs of one feeding the inputs of that name of the next.
+    #[arg(value_name = "PKG", required = true)]
+    pub packages: Vec<PathBuf>,
     /// The function [default: the package's default].
     #[arg(long, short, value_name = "NAME")]
     pub function: Option<String>,
@@ -425,9 +425,12 @@ pub struct InspectArgs {
     /// The package.
     #[arg(value_name = "PKG")]
     pub package: PathBuf,
-    /// Print the program as text.
+    /// Print the program as text, long constants cut short.
     #[arg(long)]
     pub program: bool,
+    /// Print the program whole, in the form of a compiled model's `model.mil`.
+    #[arg(long, conflicts_with = "program")]
+    pub mil: bool,
 }
 
 /// `manifest`.

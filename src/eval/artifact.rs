@@ -1,4 +1,4 @@
-//! An artifact on disk: one package with several functions, or one package for each function.
+//! An artifact on disk: one package with several functions, one package for each function, or a bundle of parts.
 //!
 //! Targets before iOS18 know no multifunction packages. Their artifact `X` stands as `X.init.mlpackage`,
 //! `X.decode.mlpackage` and `X.encode.mlpackage` beside each other, and is opened by the path `X.mlpackage`, at which
@@ -7,12 +7,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::bundle::Wiring;
 use super::error::EvalError;
 use super::layout::{CacheForm, Layout, LayoutError, Role};
 use crate::mil;
-use crate::package::Package;
+use crate::package::{Bundle, Package};
 
 const EXTENSION: &str = "mlpackage";
+
+/// The extension of compiled models.
+const COMPILED: &str = "mlmodelc";
 
 /// An open artifact.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Artifact {
     packages: Vec<Package>,
     places: BTreeMap<Role, Place>,
     layout: Layout,
+    wiring: Option<Wiring>,
+    tokenizer: PathBuf,
 }
 
 /// Where a function stands.
@@ -33,8 +39,11 @@ pub struct Place {
 }
 
 impl Artifact {
-    /// Opens the artifact at `path`, given with or without `.mlpackage`.
+    /// Opens the artifact at `path`, given with or without `.mlpackage`; or the bundle whose folder it is.
     pub fn open(path: &Path) -> Result<Self, EvalError> {
+        if Bundle::is_at(path) {
+            return Self::of_bundle(Bundle::open(path)?);
+        }
         let path = if path.exists() || has_extension(path) {
             path.to_owned()
         } else {
@@ -85,7 +94,29 @@ impl Artifact {
         if stateful && apart(Role::Init, Role::Decode) {
             return Err(EvalError::StateApart { path });
         }
-        Ok(Self { path, packages, places, layout })
+        let tokenizer = path.with_file_name(format!("{}.tokenizer", stem(&path)));
+        Ok(Self { path, packages, places, layout, wiring: None, tokenizer })
+    }
+
+    /// The parts of a bundle, joined into one program of `init` and `decode` once they are loaded.
+    fn of_bundle(bundle: Bundle) -> Result<Self, EvalError> {
+        let wiring = Wiring::of(&bundle);
+        let path = bundle.path.clone();
+        let wiring = wiring.map_err(|source| EvalError::Wiring { path: path.clone(), source })?;
+        let place = |role: Role| (role, Place { package: 0, function: role.name().to_owned() });
+        Ok(Self {
+            tokenizer: bundle.tokenizer_folder(),
+            packages: bundle.parts.into_iter().map(|(_, package)| package).collect(),
+            places: [Role::Init, Role::Decode].map(place).into(),
+            layout: Layout { decoder: Some(wiring.layout()), encoder: None },
+            wiring: Some(wiring),
+            path,
+        })
+    }
+
+    /// How its parts are joined, where it is a bundle.
+    pub fn wiring(&self) -> Option<&Wiring> {
+        self.wiring.as_ref()
     }
 
     /// Where it stands, or would if its functions were in one package.
@@ -93,7 +124,7 @@ impl Artifact {
         &self.path
     }
 
-    /// Its name: the path's last part without `.mlpackage`.
+    /// Its name: the path's last part without its extension.
     pub fn name(&self) -> String {
         stem(&self.path)
     }
@@ -120,9 +151,9 @@ impl Artifact {
         Some((package, package.program().functions.get(&place.function)?))
     }
 
-    /// The folder beside it that holds its tokenizer, `X.tokenizer`.
+    /// The folder that holds its tokenizer: `X.tokenizer` beside it, or the bundle's own.
     pub fn tokenizer_folder(&self) -> PathBuf {
-        self.path.with_file_name(format!("{}.tokenizer", self.name()))
+        self.tokenizer.clone()
     }
 }
 
@@ -149,9 +180,10 @@ fn parts(path: &Path) -> Vec<(Role, PathBuf)> {
 
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.strip_suffix(&format!(".{EXTENSION}")).map_or_else(|| name.to_string(), str::to_owned)
+    let bare = [EXTENSION, COMPILED].iter().find_map(|e| name.strip_suffix(e)?.strip_suffix('.'));
+    bare.unwrap_or(&name).to_owned()
 }
 
 fn has_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == EXTENSION)
+    path.extension().is_some_and(|extension| extension == EXTENSION || extension == COMPILED)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::artifact::{Artifact, Place};
+use super::bundle::Joined;
 use super::error::EvalError;
 use super::layout::{DecoderLayout, EncoderLayout, Layout, Role};
 use super::runtime::{Loaded, Runtime, RuntimeError, Source, State, Value, Values};
@@ -33,7 +34,11 @@ impl Engine {
                 .map_err(|e| RuntimeError { message: e.to_string(), advice: None })?;
             runtime.load(&Source { program, blobs, rules, package: Some(package.path()) })
         };
-        let loaded = artifact.packages().iter().map(load).collect::<Result<_, _>>()?;
+        let loaded = artifact.packages().iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let loaded: Vec<Box<dyn Loaded>> = match artifact.wiring() {
+            Some(wiring) => vec![Box::new(Joined::new(wiring.clone(), loaded))],
+            None => loaded,
+        };
         let load_time = clock.elapsed().saturating_sub(start);
         Ok(Self { load_time, ..Self::new(artifact.layout(), artifact.places().clone(), loaded) })
     }

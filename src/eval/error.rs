@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::bundle::WiringError;
 use super::head::HeadError;
 use super::layout::LayoutError;
 use super::reference::ReferenceError;
@@ -12,7 +13,7 @@ use super::runtime::RuntimeError;
 use super::tokenizer::TokenizerError;
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
-use crate::package::PackageError;
+use crate::package::{BundleError, PackageError};
 
 /// Why a measurement was not made.
 #[derive(Debug, Error)]
@@ -20,6 +21,23 @@ pub enum EvalError {
     /// The package.
     #[error(transparent)]
     Package(#[from] PackageError),
+    /// A bundle of parts.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A bundle whose parts do not fit together.
+    #[error("`{}`: {source}", path.display())]
+    Wiring {
+        /// The bundle.
+        path: PathBuf,
+        /// How they do not.
+        source: WiringError,
+    },
+    /// A head that gives tokens and no logits.
+    #[error("the head of `{}` gives the likeliest tokens, not their logits", path.display())]
+    NoLogits {
+        /// The bundle.
+        path: PathBuf,
+    },
     /// A package with other functions than the ones this crate writes.
     #[error("`{}`: {source}", path.display())]
     NotOurs {
@@ -155,6 +173,10 @@ impl Hint for EvalError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Package(e) => e.hint(),
+            Self::Bundle(e) => e.hint(),
+            Self::NoLogits { .. } => Some(
+                "perplexity needs logits: convert without the argmax in the model".to_owned(),
+            ),
             Self::Runtime(e) => e.hint(),
             Self::Tokenizer(e) => e.hint(),
             Self::Reference(e) => e.hint(),
@@ -190,6 +212,7 @@ impl Hint for EvalError {
     fn blame(&self) -> Blame {
         match self {
             Self::Package(e) => e.blame(),
+            Self::Bundle(e) => e.blame(),
             Self::Runtime(e) => e.blame(),
             Self::Tokenizer(e) => e.blame(),
             Self::Reference(e) => e.blame(),

@@ -4,6 +4,7 @@
 //! [`generate`] and [`embed`] use it, [`evaluate`] measures it against a [`Reference`].
 
 mod artifact;
+mod bundle;
 mod chunks;
 mod decoder;
 mod divergence;
@@ -34,6 +35,7 @@ mod tokenizer;
 mod transcripts;
 
 pub use artifact::{Artifact, Place};
+pub use bundle::{Wiring, WiringError};
 pub use chunks::Chunk;
 pub use decoder::{CacheUsage, Decoder, EachChunk};
 pub use divergence::Expected;

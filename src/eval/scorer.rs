@@ -1,4 +1,4 @@
-//! Logits at every position of a window, from `init` and the package's own head.
+//! Logits at every position of a window: from `init` and the package's own head, or token by token.
 
 use super::artifact::Artifact;
 use super::chunks::Chunk;
@@ -13,11 +13,10 @@ use crate::mil::Rules;
 /// The most positions that the head is applied to at once, which bounds the memory that logits take.
 const ROWS: usize = 64;
 
-/// A loaded artifact with its head.
+/// A loaded artifact with its head; a bundle, whose `prefill` gives nothing to put a head on, has none.
 pub struct Scorer<'a> {
     engine: &'a Engine,
-    head: Head,
-    loaded: Box<dyn Loaded>,
+    head: Option<(Head, Box<dyn Loaded>)>,
 }
 
 /// Called with each position and the logits after the token there.
@@ -30,6 +29,14 @@ impl<'a> Scorer<'a> {
         engine: &'a Engine,
         runtime: &dyn Runtime,
     ) -> Result<Self, EvalError> {
+        if let Some(wiring) = artifact.wiring() {
+            let path = artifact.path().to_owned();
+            return if wiring.has_logits() {
+                Ok(Self { engine, head: None })
+            } else {
+                Err(EvalError::NoLogits { path })
+            };
+        }
         let rows = engine.decoder()?.chunk.min(ROWS);
         let (package, init) =
             artifact.function(Role::Init).ok_or(EvalError::NoRole { missing: "init" })?;
@@ -41,45 +48,59 @@ impl<'a> Scorer<'a> {
             package: None,
         };
         let loaded = runtime.load(&source)?;
-        Ok(Self { engine, head, loaded })
+        Ok(Self::with_head(engine, head, loaded))
     }
 
     /// A head that is loaded already.
     pub fn with_head(engine: &'a Engine, head: Head, loaded: Box<dyn Loaded>) -> Self {
-        Self { engine, head, loaded }
+        Self { engine, head: Some((head, loaded)) }
     }
 
     /// Gives the logits at every position of `tokens` but the last, in order, each position once.
     pub fn score(&self, tokens: &[u32], each: &mut EachRow<'_>) -> Result<CacheUsage, EvalError> {
         let mut decoder = Decoder::new(self.engine)?;
         let end = tokens.len().saturating_sub(1);
+        let Some((head, loaded)) = &self.head else {
+            for (position, &token) in tokens[..end].iter().enumerate() {
+                let logits =
+                    if position == 0 { decoder.prefill(&[token])? } else { decoder.feed(token)? };
+                each(position, &logits)?;
+            }
+            return Ok(decoder.usage());
+        };
         decoder.prefill_with(&tokens[..end], &[TAP], &mut |chunk, values| {
             let hidden = take(values, TAP)?.to_f32();
-            self.apply(chunk, &hidden, each)
+            apply(head, loaded.as_ref(), chunk, &hidden, each)
         })?;
         Ok(decoder.usage())
     }
+}
 
-    /// Applies the head to the positions of a chunk that no earlier chunk had.
-    fn apply(&self, chunk: Chunk, hidden: &[f32], each: &mut EachRow<'_>) -> Result<(), EvalError> {
-        let Head { rows, width, .. } = self.head;
-        let new = &hidden[chunk.again * width..chunk.length * width];
-        let mut position = chunk.position + chunk.again;
-        for part in new.chunks(rows * width) {
-            let n = part.len() / width;
-            let mut padded = part.to_vec();
-            padded.resize(rows * width, 0.0);
-            let input = self.loaded.floats(&[1, rows, width], padded);
-            let inputs = Values::from([(TAP.to_owned(), input)]);
-            let mut values = self.loaded.run(FUNCTION, inputs, &mut self.loaded.state(), &[])?;
-            let logits = take(&mut values, &self.head.output)?.to_f32();
-            for row in logits.chunks(logits.len() / rows).take(n) {
-                each(position, row)?;
-                position += 1;
-            }
+/// Applies the head to the positions of a chunk that no earlier chunk had.
+fn apply(
+    head: &Head,
+    loaded: &dyn Loaded,
+    chunk: Chunk,
+    hidden: &[f32],
+    each: &mut EachRow<'_>,
+) -> Result<(), EvalError> {
+    let Head { rows, width, .. } = *head;
+    let new = &hidden[chunk.again * width..chunk.length * width];
+    let mut position = chunk.position + chunk.again;
+    for part in new.chunks(rows * width) {
+        let n = part.len() / width;
+        let mut padded = part.to_vec();
+        padded.resize(rows * width, 0.0);
+        let input = loaded.floats(&[1, rows, width], padded);
+        let inputs = Values::from([(TAP.to_owned(), input)]);
+        let mut values = loaded.run(FUNCTION, inputs, &mut loaded.state(), &[])?;
+        let logits = take(&mut values, &head.output)?.to_f32();
+        for row in logits.chunks(logits.len() / rows).take(n) {
+            each(position, row)?;
+            position += 1;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 #![expect(clippy::float_cmp, reason = "exact values are what this module is about")]
 
+mod chain;
 mod constant;
 mod error;
 mod kernel;
@@ -23,6 +24,7 @@ mod tensor;
 mod testing;
 mod value;
 
+pub use chain::Chain;
 pub use error::{LoadError, OpError, RunError, Unsupported};
 pub use list::List;
 pub use model::{Function, Model, Options, Outputs, Port, Precision};

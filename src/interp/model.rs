@@ -167,6 +167,16 @@ impl Outputs {
         self.values().filter_map(|(name, value)| Some((name, value.as_tensor()?)))
     }
 
+    /// Takes all results of `other`, in place of those of the same name.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.values.extend(other.values);
+    }
+
+    /// Keeps the results that `keep` says.
+    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.values.retain(|name, _| keep(name));
+    }
+
     /// All results in the order of their names.
     pub fn values(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
@@ -214,6 +224,13 @@ impl Function {
     /// The states that the function reads or writes.
     pub fn states(&self) -> &[Port] {
         &self.states
+    }
+
+    /// Whether `name` is a value that a run computes or is given, so that it can be tapped.
+    pub fn computes(&self, name: &str) -> bool {
+        self.steps.iter().flat_map(|step| &step.outs).any(|out| out.name == name)
+            || self.inputs.iter().any(|port| port.name == name)
+            || self.outputs.iter().any(|output| output.name == name)
     }
 
     /// The number of operations that run, after constants are folded.
@@ -269,6 +286,7 @@ impl Function {
                 slots: &mut room.slots,
                 takes: &step.takes,
                 bodies: &step.bodies,
+                outs: &step.outs,
                 precision: self.precision,
                 state: &mut *state,
                 pool: &room.pool,

@@ -116,6 +116,8 @@ pub(crate) struct Run<'a> {
     pub(crate) slots: &'a mut [Option<Value>],
     pub(crate) takes: &'a [usize],
     pub(crate) bodies: &'a [Body],
+    /// The results of the step that runs.
+    pub(crate) outs: &'a [Out],
     pub(crate) precision: Precision,
     pub(crate) state: &'a mut State,
     pub(crate) pool: &'a RefCell<Pool>,
@@ -185,6 +187,19 @@ impl Run<'_> {
         matches!(from, In::Slot(slot) if self.takes.binary_search(slot).is_ok())
     }
 
+    /// Whether the step's one result is rounded to fp16: a kernel that does so itself saves a pass over it, and hands
+    /// it over through [`Self::result`].
+    pub(crate) fn halves(&self) -> bool {
+        self.precision == Precision::Declared
+            && matches!(self.outs, [Out { ty: OutType::Tensor { dtype: DType::F16, .. }, .. }])
+    }
+
+    /// The step's one result, rounded to fp16 already where [`Self::halves`] says so.
+    pub(crate) fn result(&self, shape: &[usize], values: Vec<f32>) -> Tensor {
+        let dtype = if self.halves() { DType::F16 } else { DType::F32 };
+        Tensor::f32(shape, values).tagged(dtype)
+    }
+
     /// An empty vector with room for `n` elements, used before where possible.
     pub(crate) fn buffer(&self, n: usize) -> Vec<f32> {
         self.pool.borrow_mut().take(n)
@@ -202,6 +217,7 @@ impl Run<'_> {
                 slots: &mut *self.slots,
                 takes: &step.takes,
                 bodies: &step.bodies,
+                outs: &step.outs,
                 precision: self.precision,
                 state: &mut *self.state,
                 pool: self.pool,

@@ -54,6 +54,13 @@ impl State {
         Ok(())
     }
 
+    /// Takes over the states of `other` that are not here yet.
+    pub fn adopt(&mut self, other: Self) {
+        for (name, tensor) in other.tensors {
+            self.tensors.entry(name).or_insert(tensor);
+        }
+    }
+
     /// Bytes that the states take.
     pub fn bytes(&self) -> usize {
         let bytes = |t: &Tensor| t.len() * t.dtype().bits() as usize / 8;

@@ -9,6 +9,7 @@ pub mod edit;
 pub mod print;
 pub mod read;
 mod rules;
+pub mod text;
 mod types;
 pub mod verify;
 pub mod write;

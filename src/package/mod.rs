@@ -1,14 +1,20 @@
-//! `.mlpackage` folders: opened with everything checked, written whole or not at all.
+//! `.mlpackage` folders: opened with everything checked, written whole or not at all; `.mlmodelc` folders: opened.
 //!
 //! Layout: `Manifest.json` names the items; `Data/com.apple.CoreML/model.mlmodel` is the protobuf `Model`;
 //! `Data/com.apple.CoreML/weights/weight.bin` holds the blobs.
 
+mod bundle;
+mod compiled;
+mod describe;
 mod draft;
 mod edge;
+mod inside;
 mod items;
+mod metadata;
 mod model;
 mod open;
 
+pub use bundle::{Bundle, BundleError, Part, Settings};
 pub use draft::{Draft, DraftError, FileRecord};
 pub use edge::{DescriptionError, Feature};
 pub use items::WEIGHT_FILE;

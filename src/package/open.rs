@@ -1,17 +1,21 @@
-//! Opening a package: the manifest, the model, and its blob files on demand.
+//! Opening a package, or a compiled model: the manifest, the model, and its blob files on demand.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use thiserror::Error;
 
+use super::compiled;
+use super::inside::{file_inside, inner_path};
 use super::items::{AUTHOR, DATA, Items, MANIFEST};
 use super::model::Model;
 use crate::base::error::{Blame, Hint};
 use crate::blob::{Blob, Reader};
-use crate::mil::{BlobRef, Blobs, ConstError, Program, read::ReadError, verify::VerifyError};
+use crate::mil::{
+    BlobRef, Blobs, ConstError, Program, read::ReadError, text::TextError, verify::VerifyError,
+};
 
 /// A model file larger than this is refused: the weights are in blobs, and protobuf itself ends at 2 GiB.
 const MAX_MODEL_BYTES: u64 = 2 << 30;
@@ -28,6 +32,44 @@ pub enum PackageError {
         /// The path.
         path: PathBuf,
     },
+    /// A compiled model that holds no ML program.
+    #[error("`{}` is {kind}, no ML program", path.display())]
+    Compiled {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A compiled model without its program.
+    #[error("`{}` is no compiled model: it has no model.mil", path.display())]
+    NoProgram {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The program's text does not read.
+    #[error("`{}`:{source}", path.display())]
+    Text {
+        /// The text's path.
+        path: PathBuf,
+        /// Where and why.
+        source: TextError,
+    },
+    /// The program's text is no text.
+    #[error("`{}` is no UTF-8 from byte {at} on", path.display())]
+    NotText {
+        /// The text's path.
+        path: PathBuf,
+        /// Offset of the first byte that is none.
+        at: u64,
+    },
+    /// A file that is a link out of the package.
+    #[error("file `{name}` of `{}` leads out of the package", path.display())]
+    Outside {
+        /// The package.
+        path: PathBuf,
+        /// The file.
+        name: String,
+    },
     /// The manifest is not what it should be.
     #[error("`{}`: {what}", path.display())]
     Manifest {
@@ -37,10 +79,12 @@ pub enum PackageError {
         what: String,
     },
     /// The model file is too large to be one.
-    #[error("model file of {size} bytes is larger than {MAX_MODEL_BYTES}")]
+    #[error("model file of {size} bytes is larger than {most}")]
     TooLarge {
         /// Its size.
         size: u64,
+        /// The largest that is read.
+        most: u64,
     },
     /// The model file is no protobuf of a model.
     #[error("model file is damaged: {0}")]
@@ -59,10 +103,13 @@ pub enum PackageError {
 impl Hint for PackageError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NotPackage { path } if !path.exists() => {
+            Self::NotPackage { path } | Self::NoProgram { path } if !path.exists() => {
                 Some("the path does not exist".to_owned())
             }
-            Self::NotProgram => Some(
+            Self::NotPackage { path } if path.extension().is_some_and(|e| e == "zip") => {
+                Some("unpack the archive and name the folder".to_owned())
+            }
+            Self::NotProgram | Self::Compiled { .. } => Some(
                 "neural networks, trees and pipelines are other formats; convert the source model"
                     .to_owned(),
             ),
@@ -87,24 +134,39 @@ pub struct Package {
 }
 
 impl Package {
-    /// Opens the package at `path` and reads its program; blobs are mapped when asked for.
+    /// Opens the package or the compiled model at `path` and reads its program; blobs are mapped when asked for.
     pub fn open(path: &Path) -> Result<Self, PackageError> {
         let manifest = path.join(MANIFEST);
-        if !manifest.is_file() {
-            return Err(PackageError::NotPackage { path: path.to_owned() });
+        if manifest.is_file() {
+            return Self::open_package(path, &manifest);
         }
+        let folder = path.to_owned();
+        if path.join(compiled::PROGRAM).is_file() {
+            let model = compiled::read(path)?;
+            let files = Arc::new(BlobFiles { folder: folder.clone(), open: Mutex::default() });
+            return Ok(Self { path: folder, model, files });
+        }
+        Err(match compiled::other_kind(path) {
+            Some(kind) => PackageError::Compiled { path: folder, kind },
+            None if is_compiled(path) => PackageError::NoProgram { path: folder },
+            None => PackageError::NotPackage { path: folder },
+        })
+    }
+
+    fn open_package(path: &Path, manifest: &Path) -> Result<Self, PackageError> {
+        let manifest = manifest.to_owned();
         let wrong = |what: String| PackageError::Manifest { path: manifest.clone(), what };
         let items: Items =
             serde_json::from_slice(&fs_err::read(&manifest)?).map_err(|e| wrong(e.to_string()))?;
         let root = items.item_info_entries.get(&items.root_model_identifier).ok_or_else(|| {
             wrong(format!("root model `{}` is not among the items", items.root_model_identifier))
         })?;
-        let inside = inner_path(&root.path)
-            .ok_or_else(|| wrong(format!("item path `{}` leads out of the package", root.path)))?;
-        let file = path.join(DATA).join(inside);
+        let leads_out = || wrong(format!("item path `{}` leads out of the package", root.path));
+        inner_path(&root.path).ok_or_else(leads_out)?;
+        let file = file_inside(path, &format!("{DATA}/{}", root.path)).ok_or_else(leads_out)?;
         let size = fs_err::metadata(&file)?.len();
         if size > MAX_MODEL_BYTES {
-            return Err(PackageError::TooLarge { size });
+            return Err(PackageError::TooLarge { size, most: MAX_MODEL_BYTES });
         }
         let model = Model::from_bytes(&fs_err::read(&file)?)?;
         let folder = file.parent().map_or_else(|| path.join(DATA).join(AUTHOR), Path::to_owned);
@@ -149,17 +211,16 @@ impl Blobs for BlobFiles {
         let inside = at
             .file
             .strip_prefix("@model_path/")
-            .and_then(inner_path)
+            .and_then(|inner| file_inside(&self.folder, inner))
             .ok_or_else(|| ConstError::Outside { name: at.file.clone() })?;
-        let reader = Reader::open(&self.folder.join(inside))?;
+        let reader = Reader::open(&inside)?;
         let blob = reader.blob(at.offset)?;
         open.insert(at.file.clone(), reader);
         Ok(blob)
     }
 }
 
-/// `path` if it is relative and stays below where it starts.
-fn inner_path(path: &str) -> Option<&Path> {
-    let path = Path::new(path);
-    path.components().all(|c| matches!(c, Component::Normal(_))).then_some(path)
+/// Whether a path is named as compiled models are.
+fn is_compiled(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "mlmodelc")
 }

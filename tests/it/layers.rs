@@ -47,6 +47,7 @@ const SOLE_USERS: &[(&str, &[&str])] = &[
     ("rayon", &["interp", "quant", "source"]),
     ("safetensors", &["cli", "eval", "source"]),
     ("semver", &["cli", "manifest"]),
+    ("serde_saphyr", &["package"]),
     ("sha2", &["base"]),
     ("tempfile", &["base", "cli", "convert", "eval", "python"]),
     ("tokenizers", &["eval"]),

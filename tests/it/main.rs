@@ -6,6 +6,7 @@ mod bigram;
 mod cli;
 mod compress;
 mod evaluate;
+mod formats;
 mod interp;
 mod layers;
 #[cfg(feature = "python")]

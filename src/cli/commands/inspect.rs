@@ -1,25 +1,70 @@
-//! `inspect`: what a package holds.
+//! `inspect`: what a package holds, or each part of a bundle.
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::{HOLDS, Outcome};
 use crate::base::fmt;
 use crate::cli::args::InspectArgs;
+use crate::cli::failure::Failure;
 use crate::cli::tables;
 use crate::compress;
 use crate::mil;
-use crate::package::Package;
+use crate::package::{Bundle, Package};
 
 pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
+    if Bundle::is_at(&args.package) {
+        return bundle(args, context);
+    }
     let package = Package::open(&args.package)?;
-    if args.program {
-        context.printer.data(&mil::print::program(package.program()))?;
+    if let Some(text) = program(args, &package) {
+        context.printer.data(&text)?;
         return Ok(HOLDS);
     }
-    let audit = compress::audit(&package)?;
+    let (mut answer, text) = describe(&package, context)?;
+    answer["package"] = json!(args.package);
+    context.printer.answer(&answer, &text)?;
+    Ok(HOLDS)
+}
+
+/// The parts one after the other.
+fn bundle(args: &InspectArgs, context: &Context) -> Outcome {
+    let bundle = Bundle::open(&args.package)?;
+    let name = |package: &Package| {
+        package.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    };
+    let (mut answers, mut texts) = (Vec::new(), Vec::new());
+    for (part, package) in &bundle.parts {
+        if let Some(text) = program(args, package) {
+            context.printer.data(&format!("// {}\n{text}", name(package)))?;
+            continue;
+        }
+        let (mut answer, text) = describe(package, context)?;
+        answer["package"] = json!(name(package));
+        answer["part"] = json!(part);
+        answers.push(answer);
+        texts.push(format!("{}\n{text}", name(package)));
+    }
+    if !answers.is_empty() {
+        let answer = json!({"bundle": args.package, "settings": bundle.settings, "parts": answers});
+        context.printer.answer(&answer, &texts.join("\n\n"))?;
+    }
+    Ok(HOLDS)
+}
+
+/// The program as text, if it was asked for.
+fn program(args: &InspectArgs, package: &Package) -> Option<String> {
+    if args.mil {
+        Some(mil::text::write(package.program()))
+    } else {
+        args.program.then(|| mil::print::program(package.program()))
+    }
+}
+
+fn describe(package: &Package, context: &Context) -> Result<(Value, String), Failure> {
+    let audit = compress::audit(package)?;
     let mut functions = Vec::new();
     let mut text = String::new();
     for (name, function) in &package.program().functions {
@@ -44,7 +89,7 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
         }));
     }
     let answer = json!({
-        "package": args.package,
+        "package": null,
         "specification_version": package.model().specification_version,
         "functions": functions,
         "weights": audit,
@@ -59,6 +104,5 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
         audit.bits_per_weight,
     )
     .expect("writing to a string");
-    context.printer.answer(&answer, &text)?;
-    Ok(HOLDS)
+    Ok((answer, text))
 }

@@ -1,4 +1,4 @@
-//! `predict`: one function on named tensors.
+//! `predict`: one function on named tensors, of one package or of several in a chain.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::{HOLDS, Outcome};
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
 use crate::cli::failure::Failure;
-use crate::interp::{Label, Model, Options, Precision, Tensor, Value};
+use crate::interp::{Chain, Label, Model, Options, Precision, Tensor, Value};
 use crate::mil::DType;
 use crate::package::Package;
 
@@ -21,20 +21,20 @@ use crate::package::Package;
 const SHOWN: usize = 5;
 
 pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
-    let package = Package::open(&args.package)?;
     let precision = match args.precision {
         PrecisionArg::Declared => Precision::Declared,
         PrecisionArg::F32 => Precision::F32,
     };
-    let model = Model::load(package.program(), &package.blobs(), Options { precision })?
-        .with_rules(&package.model().rules()?);
-    let name = match &args.function {
-        Some(name) => name.clone(),
-        None => default_function(&package)?,
-    };
-    let function = model.function(&name)?;
+    let (mut models, mut functions) = (Vec::new(), Vec::new());
+    for path in &args.packages {
+        let package = Package::open(path)?;
+        let model = Model::load(package.program(), &package.blobs(), Options { precision })?;
+        models.push(model.with_rules(&package.model().rules()?));
+        functions.push(function(&package, args.function.as_deref(), args.packages.len() > 1)?);
+    }
+    let chain = Chain::new(models)?;
     let inputs = read(&args.inputs)?;
-    let mut state = model.state();
+    let mut state = chain.state();
     if let Some(path) = args.state.as_deref().filter(|path| path.exists()) {
         for (name, tensor) in read(path)? {
             state.set(&name, tensor)?;
@@ -43,7 +43,8 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     let named: Vec<(&str, Tensor)> =
         inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
     let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
-    let outputs = function.run(&named, &mut state, &taps)?;
+    let names: Vec<&str> = functions.iter().map(String::as_str).collect();
+    let outputs = chain.run(&names, &named, &mut state, &taps)?;
     write(&args.outputs, outputs.values())?;
     if let Some(path) = &args.state {
         let states: Vec<(&str, Value)> = state
@@ -52,6 +53,7 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
             .collect();
         write(path, states.iter().map(|(name, value)| (*name, value)))?;
     }
+    let name = functions.join(", ");
     let described: BTreeMap<_, _> = outputs.values().map(|(n, v)| (n, v.describe())).collect();
     let mut answer = json!({"function": name, "outputs": described, "file": args.outputs});
     let mut lines = Vec::new();
@@ -78,6 +80,16 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     }
     context.printer.answer(&answer, &lines.join("\n"))?;
     Ok(HOLDS)
+}
+
+/// The function asked for, or the default; of a chain, not every part needs to have the one asked for.
+fn function(package: &Package, asked: Option<&str>, in_chain: bool) -> Result<String, Failure> {
+    match asked {
+        Some(name) if !in_chain || package.program().functions.contains_key(name) => {
+            Ok(name.to_owned())
+        }
+        _ => default_function(package),
+    }
 }
 
 fn default_function(package: &Package) -> Result<String, Failure> {
@@ -179,4 +191,37 @@ fn write<'a>(
     let bytes = safetensors::serialize(views, None)
         .map_err(|e| Failure::input(format!("outputs cannot be stored: {e}")))?;
     Ok(write_atomic(path, &bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Type in the file, bytes, type and value in the function.
+    type Case<'a> = (Dtype, &'a [u8], Option<(DType, f32)>);
+
+    #[test]
+    fn tensors_of_every_type_that_a_function_takes() {
+        let wide = [1_u8, 0, 0, 0, 0, 0, 0, 0];
+        let cases: &[Case<'_>] = &[
+            (Dtype::F32, &1.5_f32.to_le_bytes(), Some((DType::F32, 1.5))),
+            (Dtype::F64, &1.5_f64.to_le_bytes(), Some((DType::F32, 1.5))),
+            (Dtype::F16, &[0x00, 0x3e], Some((DType::F16, 1.5))),
+            (Dtype::BF16, &[0xc0, 0x3f], Some((DType::F32, 1.5))),
+            (Dtype::U8, &[200], Some((DType::U8, 200.0))),
+            (Dtype::I8, &[200], Some((DType::I8, -56.0))),
+            (Dtype::U16, &[0xff, 0xff], Some((DType::U16, 65535.0))),
+            (Dtype::I16, &[0xff, 0xff], Some((DType::I16, -1.0))),
+            (Dtype::I32, &(-7_i32).to_le_bytes(), Some((DType::I32, -7.0))),
+            (Dtype::I64, &wide, Some((DType::I32, 1.0))),
+            (Dtype::I64, &i64::MAX.to_le_bytes(), None),
+            (Dtype::BOOL, &[1], Some((DType::Bool, 1.0))),
+            (Dtype::U64, &wide, None),
+        ];
+        for (dtype, bytes, want) in cases {
+            let view = TensorView::new(*dtype, vec![1], bytes).unwrap();
+            let got = tensor(&view).map(|t| (t.dtype(), t.to_f32().unwrap()[0]));
+            assert_eq!(got, *want, "{dtype:?}");
+        }
+    }
 }

@@ -13,8 +13,8 @@ use crate::base::fs::files_below;
 use crate::cli::args::VerifyArgs;
 use crate::cli::failure::Failure;
 use crate::compress;
+use crate::eval::Artifact;
 use crate::gate::{self, Subject, Verdict};
-use crate::package::Package;
 
 pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let plan = plan(&args.measure)?;
@@ -53,7 +53,10 @@ fn fewest_bits(package: &Path) -> Result<u32, Failure> {
     if !package.is_dir() {
         return Ok(16);
     }
-    let audit = compress::audit(&Package::open(package)?)?;
-    let fewest = audit.tensors.iter().map(|t| t.bits_per_weight).fold(16.0, f64::min);
+    let mut fewest = 16.0_f64;
+    for part in Artifact::open(package)?.packages() {
+        let audit = compress::audit(part)?;
+        fewest = audit.tensors.iter().map(|t| t.bits_per_weight).fold(fewest, f64::min);
+    }
     Ok(fewest.floor().max(1.0) as u32)
 }

@@ -31,6 +31,12 @@ impl Loaded for Model {
         State::new(Self::state(self))
     }
 
+    fn adopt(&self, state: &mut State) {
+        if let Some(state) = state.get_mut::<interp::State>() {
+            state.adopt(Self::state(self));
+        }
+    }
+
     fn ints(&self, shape: &[usize], elements: Vec<i32>) -> Value {
         Arc::new(Tensor::i32(shape, elements))
     }

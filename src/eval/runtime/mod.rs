@@ -40,6 +40,9 @@ pub struct Source<'a> {
 pub trait Loaded: Send + Sync {
     /// States as they are before the first call.
     fn state(&self) -> State;
+    /// Adds to `state`, made by another program of the same runtime, the states that only this one has. A runtime whose
+    /// states fit every program that declares them has nothing to do.
+    fn adopt(&self, _state: &mut State) {}
     /// An int32 tensor.
     fn ints(&self, shape: &[usize], elements: Vec<i32>) -> Value;
     /// A tensor of floats; the runtime casts it to the type of the input that it is given to.

@@ -3,17 +3,18 @@
 //! Tiles are of fixed size and every element is summed by one thread, so results do not depend on the thread count.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::dot::{dot, dot_f16};
+use super::dot::dot;
+use super::fp16;
 use super::gemm::{Matrix, multiply};
+use super::panels::{self, Block};
 use crate::interp::stored::Stored;
 
 /// Up to this many vectors, each row of the weight is used as soon as it is read.
 const FEW: usize = 4;
-/// Elements of the weight in a tile when there are many vectors: their f32 form stays in the second-level cache.
-const TILE: usize = 3 << 16;
 /// Rows of the weight in a tile when the weight stands as `[k, n]`.
 const ROWS: usize = 64;
 /// Elements of the weight in a task when there are few vectors.
@@ -25,6 +26,27 @@ thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What happens to sums before they are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finish<'a> {
+    /// Added, one for each row of the weight.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// Whether to round to fp16.
+    pub(crate) halves: bool,
+}
+
+impl Finish<'_> {
+    /// Finishes the sums of the rows from `first` on with one vector.
+    fn apply(&self, first: usize, sums: &mut [f32]) {
+        if let Some(bias) = self.bias {
+            sums.iter_mut().zip(&bias[first..]).for_each(|(s, &b)| *s += b);
+        }
+        if self.halves {
+            fp16::round(sums);
+        }
+    }
+}
+
 /// `w · x` for `w` of `[n, k]` and `x` of `[k, t]`: `[n, t]`, row-major.
 pub(crate) fn rows(w: &dyn Stored, (n, k): (usize, usize), x: &Columns<'_>, out: &mut [f32]) {
     let t = x.t;
@@ -33,55 +55,116 @@ pub(crate) fn rows(w: &dyn Stored, (n, k): (usize, usize), x: &Columns<'_>, out:
         return;
     }
     if t <= FEW {
-        let vectors = x.vectors(k);
-        let per_task = (TASK / k).clamp(1, n.max(1));
-        let task = |(i, out): (usize, &mut [f32])| few_rows(w, i * per_task, k, &vectors, out);
-        if n <= per_task {
-            task((0, out));
-        } else {
-            out.par_chunks_mut(per_task * t).enumerate().for_each(task);
-        }
+        few(w, (n, k), &x.vectors(k), out);
     } else {
-        let tile_rows = (TILE / k).next_multiple_of(16).clamp(16, 512);
-        out.par_chunks_mut(tile_rows * t).enumerate().for_each(|(i, out)| {
-            let (first, m) = (i * tile_rows, out.len() / t);
-            let b = Matrix::new(x.data, x.k_stride, x.t_stride);
-            if let Some(w) = w.as_f32() {
-                multiply((m, t, k), Matrix::new(&w[first * k..], k, 1), b, out, t, false);
-            } else {
-                with_scratch(m * k, |tile| {
-                    w.fill(first * k, tile);
-                    multiply((m, t, k), Matrix::new(tile, k, 1), b, out, t, false);
-                });
+        let strips = Strips::new(out, t);
+        panels::products(w, 0, (n, k), x, &|block| {
+            for i in 0..block.rows {
+                strips.write(block.row + i, block.vector, block.row(i));
             }
         });
     }
 }
 
-fn few_rows(w: &dyn Stored, first: usize, k: usize, vectors: &[f32], out: &mut [f32]) {
-    let t = vectors.len() / k;
-    let each = |out: &mut [f32], product: &dyn Fn(&[f32]) -> f32| {
-        for (o, x) in out.iter_mut().zip(vectors.chunks(k)) {
-            *o = product(x);
-        }
-    };
-    if let Some(halves) = w.as_f16() {
-        for (i, out) in out.chunks_mut(t).enumerate() {
-            let row = &halves[(first + i) * k..][..k];
-            each(out, &|x| dot_f16(row, x));
-        }
-    } else if let Some(floats) = w.as_f32() {
-        for (i, out) in out.chunks_mut(t).enumerate() {
-            let row = &floats[(first + i) * k..][..k];
-            each(out, &|x| dot(row, x));
+/// `x · wᵀ` for `x` of `[t, k]` and `w` of `[n, k]`, finished: `[t, n]`, row-major.
+pub(crate) fn linear(
+    w: &dyn Stored,
+    (n, k): (usize, usize),
+    x: &[f32],
+    finish: Finish<'_>,
+    out: &mut [f32],
+) {
+    if n == 0 {
+        return;
+    }
+    let t = out.len() / n;
+    if k == 0 || t == 0 {
+        out.fill(0.0);
+        out.chunks_mut(n).for_each(|sums| finish.apply(0, sums));
+    } else if t == 1 {
+        few(w, (n, k), x, out);
+        finish.apply(0, out);
+    } else if t <= FEW {
+        let mut sums = vec![0.0; n * t];
+        few(w, (n, k), x, &mut sums);
+        for (i, out) in out.chunks_mut(n).enumerate() {
+            out.iter_mut().zip(sums[i..].iter().step_by(t)).for_each(|(o, &s)| *o = s);
+            finish.apply(0, out);
         }
     } else {
-        with_scratch(k, |row| {
-            for (i, out) in out.chunks_mut(t).enumerate() {
-                w.fill((first + i) * k, row);
-                each(out, &|x| dot(row, x));
+        let strips = Strips::new(out, n);
+        let columns = Columns { data: x, t, k_stride: 1, t_stride: k };
+        panels::products(w, 0, (n, k), &columns, &|block: &Block<'_>| {
+            let mut sums = [0.0; panels::TASK];
+            let sums = &mut sums[..block.rows];
+            for lane in 0..block.vectors {
+                block.vector(lane, sums);
+                finish.apply(block.row, sums);
+                strips.write(block.vector + lane, block.row, sums);
             }
         });
+    }
+}
+
+/// A row-major matrix that several threads write, each place by one of them.
+struct Strips<'a> {
+    to: *mut f32,
+    rows: usize,
+    width: usize,
+    matrix: PhantomData<&'a mut [f32]>,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "columns of a row-major matrix cannot be lent as slices to several threads"
+)]
+// SAFETY: the pointer is used in `write` alone, whose callers write every place once.
+unsafe impl Sync for Strips<'_> {}
+
+impl<'a> Strips<'a> {
+    fn new(matrix: &'a mut [f32], width: usize) -> Self {
+        let rows = matrix.len() / width;
+        Self { to: matrix.as_mut_ptr(), rows, width, matrix: PhantomData }
+    }
+
+    /// Writes a part of a row. Blocks of [`panels::products`] do not overlap, so no two calls write the same place.
+    fn write(&self, row: usize, column: usize, values: &[f32]) {
+        assert!(row < self.rows && column + values.len() <= self.width, "inside the matrix");
+        #[expect(unsafe_code, reason = "see the type")]
+        // SAFETY: the part lies inside the matrix, which is borrowed for writing as long as `self` lives; `values`
+        // lies in a task's own memory; no other thread writes this part.
+        unsafe {
+            let to = self.to.add(row * self.width + column);
+            std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
+        }
+    }
+}
+
+/// `w · x` for few vectors that stand one after another: `[n, t]`.
+fn few(w: &dyn Stored, (n, k): (usize, usize), vectors: &[f32], out: &mut [f32]) {
+    let t = vectors.len() / k;
+    let per_task = (TASK / k).clamp(1, n.max(1));
+    let task = |(i, out): (usize, &mut [f32])| few_rows(w, i * per_task, k, vectors, out);
+    if n <= per_task {
+        task((0, out));
+    } else {
+        out.par_chunks_mut(per_task * t).enumerate().for_each(task);
+    }
+}
+
+fn few_rows(w: &dyn Stored, first: usize, k: usize, vectors: &[f32], out: &mut [f32]) {
+    let t = vectors.len() / k;
+    for (i, out) in out.chunks_mut(t).enumerate() {
+        let at = (first + i) * k;
+        match w.run(at, k) {
+            Some(row) => row.dots(vectors, out),
+            None => with_scratch(k, |row| {
+                w.fill(at, row);
+                for (o, x) in out.iter_mut().zip(vectors.chunks(k)) {
+                    *o = dot(row, x);
+                }
+            }),
+        }
     }
 }
 
@@ -122,24 +205,6 @@ pub(crate) fn columns(
             out[first..first + width].copy_from_slice(part);
         }
     }
-}
-
-/// `[n, t]` to `[t, n]`, with a bias for each of the `n`.
-pub(crate) fn turn(from: &[f32], t: usize, bias: Option<&[f32]>, out: &mut [f32]) {
-    /// Rows turned together, so that what is read of a cache line is used.
-    const BAND: usize = 16;
-    let n = from.len().checked_div(t).unwrap_or(0);
-    if n == 0 {
-        return;
-    }
-    out.par_chunks_mut(BAND * n).enumerate().for_each(|(band, out)| {
-        for (j, from) in from.chunks(t).enumerate() {
-            let shift = bias.map_or(0.0, |b| b[j]);
-            for (i, &v) in from[band * BAND..].iter().take(out.len() / n).enumerate() {
-                out[i * n + j] = v + shift;
-            }
-        }
-    });
 }
 
 /// Vectors as the columns of a matrix `[k, t]`: element `(k, t)` at `k * k_stride + t * t_stride`.
@@ -221,11 +286,18 @@ mod tests {
                 let bound = 2.0 * (k * k) as f64 * f64::from(f32::EPSILON);
                 let mut got = vec![0.0; n * t];
                 rows(&*w, (n, k), &Columns { data: &x, t, k_stride: 1, t_stride: k }, &mut got);
-                let mut turned = vec![0.0; n * t];
-                turn(&got, t, None, &mut turned);
-                for (i, &v) in turned.iter().enumerate() {
-                    prop_assert!((f64::from(v) - dense(i / n, i % n)).abs() <= bound);
+                for (i, &v) in got.iter().enumerate() {
+                    prop_assert!((f64::from(v) - dense(i % t, i / t)).abs() <= bound);
                 }
+                let bias: Vec<f32> = (0..n).map(|i| i as f32 / 8.0).collect();
+                let mut turned = vec![0.0; n * t];
+                linear(&*w, (n, k), &x, Finish { bias: Some(&bias), halves: false }, &mut turned);
+                for (i, &v) in turned.iter().enumerate() {
+                    prop_assert!((f64::from(v) - dense(i / n, i % n) - f64::from(bias[i % n])).abs() <= bound + 1e-5);
+                }
+                let mut halves = vec![0.0; n * t];
+                linear(&*w, (n, k), &x, Finish { bias: Some(&bias), halves: true }, &mut halves);
+                prop_assert!(halves.iter().zip(&turned).all(|(&h, &v)| h == f16::from_f32(v).to_f32()));
                 // The same elements read as `[k', n']` with the sides swapped.
                 let x: Vec<f32> = x.iter().cycle().take(t * n).copied().collect();
                 let mut got = vec![0.0; t * k];

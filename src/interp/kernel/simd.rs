@@ -55,6 +55,30 @@ fn map_avx2(values: &mut [f32], f: impl Fn(f32) -> f32) {
     }
 }
 
+/// Replaces every value `a` by `f(a, b)`.
+pub(crate) fn zip(values: &mut [f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        #[expect(unsafe_code, reason = "a function that needs processor features")]
+        // SAFETY: the feature was found on this processor.
+        unsafe {
+            zip_avx2(values, b, f);
+        }
+        return;
+    }
+    for (a, &b) in values.iter_mut().zip(b) {
+        *a = f(*a, b);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn zip_avx2(values: &mut [f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
+    for (a, &b) in values.iter_mut().zip(b) {
+        *a = f(*a, b);
+    }
+}
+
 /// eˣ within 2 units in the last place: 2ⁿ · p(r) with |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
@@ -127,6 +151,10 @@ mod tests {
         let mut quick = x.clone();
         map(&mut quick, exp);
         let plain: Vec<f32> = x.iter().map(|&v| exp(v)).collect();
+        assert_eq!(quick, plain);
+        let mut quick = x.clone();
+        zip(&mut quick, &plain, |a, b| a * b + a);
+        let plain: Vec<f32> = x.iter().zip(&plain).map(|(&a, &b)| a * b + a).collect();
         assert_eq!(quick, plain);
     }
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::window::{Dim, Windows, three};
 use crate::interp::error::OpError;
 use crate::interp::kernel::product::{self, Columns};
+use crate::interp::kernel::row::Row;
 use crate::interp::pool::Pool;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
@@ -205,12 +206,8 @@ impl Stored for Rows<'_> {
         self.whole.fill(self.at + at, out);
     }
 
-    fn as_f16(&self) -> Option<&[half::f16]> {
-        self.whole.as_f16().map(|v| &v[self.at..][..self.len()])
-    }
-
-    fn as_f32(&self) -> Option<&[f32]> {
-        self.whole.as_f32().map(|v| &v[self.at..][..self.len()])
+    fn run(&self, at: usize, n: usize) -> Option<Row<'_>> {
+        self.whole.run(self.at + at, n)
     }
 }
 

@@ -11,6 +11,7 @@ use super::extents;
 use super::window::{Dim, Windows, three};
 use crate::interp::error::OpError;
 use crate::interp::kernel::gemm::{Matrix, multiply};
+use crate::interp::kernel::row::Row;
 use crate::interp::run::{Kernel, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::Stored;
@@ -71,14 +72,13 @@ fn spread(
     out.resize(total, 0.0);
     if total > 0 {
         let values = x.f32s()?;
-        let weight = weight.as_f32().map_or_else(
-            || {
-                let mut all = vec![0.0; weight.len()];
-                weight.fill(0, &mut all);
-                Cow::Owned(all)
-            },
-            Cow::Borrowed,
-        );
+        let weight = if let Some(Row::F32(all)) = weight.run(0, weight.len()) {
+            Cow::Borrowed(all)
+        } else {
+            let mut all = vec![0.0; weight.len()];
+            weight.fill(0, &mut all);
+            Cow::Owned(all)
+        };
         let form =
             Form { weight: &weight, groups, n: *n, depth: channels / groups, dims: three(&dims) };
         form.by_products(&values, &mut out);

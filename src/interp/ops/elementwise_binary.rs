@@ -1,10 +1,11 @@
 //! Elementwise functions of two tensors whose shapes stretch to one another, and `select`.
 
 use crate::interp::error::OpError;
-use crate::interp::kernel::broadcast::{self, zip};
+use crate::interp::kernel::broadcast::{self, Left, zip, zip_floats};
+use crate::interp::kernel::fp16;
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
-use crate::interp::tensor::{Slice, Tensor};
+use crate::interp::tensor::{Slice, Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
@@ -31,33 +32,30 @@ fn floats(
     run: &mut Run<'_>,
     x: &In,
     y: &In,
-    f: impl Fn(f32, f32) -> f32 + Copy,
+    f: impl Fn(f32, f32) -> f32 + Copy + Sync,
 ) -> Result<Tensor, OpError> {
     let shape = broadcast::shape(run.get(x).shape(), run.get(y).shape())?;
+    let halves = run.halves();
+    let finish = |piece: &mut [f32]| {
+        if halves {
+            fp16::round(piece);
+        }
+    };
     // The result takes the place of `x` when it has its shape and nobody else needs `x`.
     if run.get(x).shape() == shape && run.owns(x) {
-        let a = run.take(x);
-        let mut a = a.into_f32s()?;
+        let mut out = run.take(x).into_f32s()?;
         let b = run.get(y);
-        let values = b.f32s()?;
-        if values.len() == a.len() {
-            a.iter_mut().zip(values.iter()).for_each(|(a, &b)| *a = f(*a, b));
-        } else if let [b] = *values {
-            for a in &mut a {
-                *a = f(*a, b);
-            }
-        } else {
-            let mut out = run.buffer(a.len());
-            zip((&a, &shape), (&values, b.shape()), &shape, &mut out, f);
-            return Ok(Tensor::f32(&shape, out));
-        }
-        return Ok(Tensor::f32(&shape, a));
+        zip_floats(Left::Result, (&b.f32s()?, b.shape()), &shape, &mut out, f, finish);
+        return Ok(run.result(&shape, out));
     }
-    let mut out = run.buffer(shape.iter().product());
+    let n = elements(&shape)?;
+    let mut out = run.buffer(n);
+    out.resize(n, 0.0);
     let (a, b) = (run.get(x), run.get(y));
-    let (p, q) = (a.f32s()?, b.f32s()?);
-    zip((&p, a.shape()), (&q, b.shape()), &shape, &mut out, f);
-    Ok(Tensor::f32(&shape, out))
+    let left = a.f32s()?;
+    let left = Left::Other(&left, a.shape());
+    zip_floats(left, (&b.f32s()?, b.shape()), &shape, &mut out, f, finish);
+    Ok(run.result(&shape, out))
 }
 
 /// Numbers to booleans.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::interp::error::OpError;
 use crate::interp::kernel::broadcast;
 use crate::interp::kernel::gemm::{Matrix, multiply};
-use crate::interp::kernel::product::{self, Columns};
+use crate::interp::kernel::product::{self, Finish};
 use crate::interp::run::{In, Kernel, Run};
 use crate::interp::site::Site;
 use crate::interp::stored::{Shared, Stored, of_tensor};
@@ -41,13 +41,14 @@ pub(super) fn linear(site: &Site<'_, '_>) -> Built {
     let dynamic = if weight.is_none() { Some(site.input("weight")?) } else { None };
     let bias = site.optional("bias")?;
     Ok(Kernel::one(move |run| {
+        let halves = run.halves();
         let weight = match (&weight, &dynamic) {
             (Some(weight), _) => Shared::clone(weight),
             (None, Some(weight)) => of_tensor(run.get(weight).clone()),
             (None, None) => return Err(OpError::Missing("weight".to_owned())),
         };
         let bias = bias.as_ref().map(|b| numbers(run.get(b))).transpose()?;
-        times_rows(run, &x, &*weight, bias.as_deref())
+        times_rows(run, &x, &*weight, Finish { bias: bias.as_deref(), halves })
     }))
 }
 
@@ -56,34 +57,23 @@ fn times_rows(
     run: &Run<'_>,
     x: &In,
     weight: &dyn Stored,
-    bias: Option<&[f32]>,
+    finish: Finish<'_>,
 ) -> Result<Tensor, OpError> {
     let x = run.get(x);
     let (&[n, k], Some((&last, outer))) = (weight.shape(), x.shape().split_last()) else {
         return Err(unfit(x.shape(), weight.shape()));
     };
-    if last != k || bias.is_some_and(|b| b.len() != n) {
+    if last != k || finish.bias.is_some_and(|b| b.len() != n) {
         return Err(unfit(x.shape(), weight.shape()));
     }
     let values = x.f32s()?;
-    let t = outer.iter().product();
+    let t = outer.iter().product::<usize>();
     let mut shape = outer.to_vec();
     shape.push(n);
-    let mut product = run.buffer(n * t);
-    product.resize(n * t, 0.0);
-    let columns = Columns { data: &values, t, k_stride: 1, t_stride: k };
-    product::rows(weight, (n, k), &columns, &mut product);
-    if t == 1 {
-        if let Some(bias) = bias {
-            product.iter_mut().zip(bias).for_each(|(p, &b)| *p += b);
-        }
-        return Ok(Tensor::f32(&shape, product));
-    }
     let mut out = run.buffer(n * t);
     out.resize(n * t, 0.0);
-    product::turn(&product, t, bias, &mut out);
-    run.pool.borrow_mut().give(product);
-    Ok(Tensor::f32(&shape, out))
+    product::linear(weight, (n, k), &values, finish, &mut out);
+    Ok(run.result(&shape, out))
 }
 
 /// x · y over the last two dimensions, either side transposed, the others stretched.
@@ -98,8 +88,9 @@ pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
     {
         let x = site.input("x")?;
         return Ok(Kernel::one(move |run| {
+            let finish = Finish { bias: None, halves: run.halves() };
             if transpose_y {
-                times_rows(run, &x, &*weight, None)
+                times_rows(run, &x, &*weight, finish)
             } else {
                 times_columns(run, &x, &*weight)
             }

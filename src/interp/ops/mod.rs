@@ -9,6 +9,7 @@ mod compression;
 mod control_flow;
 mod conv;
 mod conv_transpose;
+mod crop_resize;
 mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
@@ -122,9 +123,9 @@ const TABLE: &[Entry] = &[
     op("cos", IOS15, IOS18, elementwise_unary::cos),
     op("cosh", IOS15, IOS18, elementwise_unary::cosh),
     op("crop", IOS15, IOS18, image_resizing::crop),
-    op("crop_resize", IOS15, IOS15, image_sampling::crop_resize_ios15),
-    op("crop_resize", IOS16, IOS16, image_sampling::crop_resize_ios16),
-    op("crop_resize", IOS17, IOS18, image_sampling::crop_resize_ios17),
+    op("crop_resize", IOS15, IOS15, crop_resize::ios15),
+    op("crop_resize", IOS16, IOS16, crop_resize::ios16),
+    op("crop_resize", IOS17, IOS18, crop_resize::ios17),
     op("cumsum", IOS15, IOS18, tensor_operation::cumsum),
     op("depth_to_space", IOS15, IOS18, rearrangement::depth_to_space),
     op("dequantize", IOS17, IOS18, quantization_ops::dequantize),
@@ -329,13 +330,19 @@ fn map_f32(
         copy.extend_from_slice(&run.get(x).f32s()?);
         copy
     };
-    let each = |piece: &mut [f32]| map(piece, &f);
+    let halves = run.halves();
+    let each = |piece: &mut [f32]| {
+        map(piece, &f);
+        if halves {
+            super::kernel::fp16::round(piece);
+        }
+    };
     if values.len() <= PIECE {
         each(&mut values);
     } else {
         values.par_chunks_mut(PIECE).for_each(each);
     }
-    Ok(Tensor::f32(&shape, values))
+    Ok(run.result(&shape, values))
 }
 
 #[cfg(test)]

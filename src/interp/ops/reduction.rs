@@ -1,5 +1,7 @@
 //! `reduce_*`: one number for all elements along some axes; sums in f64, one rounding at the end.
 
+use rayon::prelude::*;
+
 use super::{axes, axis};
 use crate::interp::error::OpError;
 use crate::interp::kernel::strided::{around, transpose};
@@ -8,6 +10,9 @@ use crate::interp::site::Site;
 use crate::interp::tensor::{Slice, Tensor};
 
 type Built = Result<Kernel, OpError>;
+
+/// Fewer elements than this are reduced before another thread has woken up.
+const ALONE: usize = 1 << 15;
 
 fn reduce(
     site: &Site<'_, '_>,
@@ -45,14 +50,43 @@ fn reduce(
         if n == 0 {
             out.resize(count, f(&[]));
         } else {
-            out.extend(v.chunks(n).map(&f));
+            out.resize(count, 0.0);
+            let each = |(o, v): (&mut f32, &[f32])| *o = f(v);
+            if v.len() < ALONE {
+                out.iter_mut().zip(v.chunks(n)).for_each(each);
+            } else {
+                out.par_iter_mut().zip(v.par_chunks(n)).with_min_len(16).for_each(each);
+            }
         }
         Ok(Tensor::f32(&shape, out))
     }))
 }
 
 fn total(v: &[f32], f: impl Fn(f64) -> f64) -> f64 {
-    v.iter().map(|&x| f(f64::from(x))).sum()
+    /// Independent sums, so that additions do not wait for each other.
+    const LANES: usize = 8;
+    let (runs, rest) = v.as_chunks::<LANES>();
+    let mut sums = [0.0_f64; LANES];
+    for run in runs {
+        for (sum, &x) in sums.iter_mut().zip(run) {
+            *sum += f(f64::from(x));
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&x| f(f64::from(x))).sum::<f64>()
+}
+
+/// The one value that `pick` leaves of all.
+fn choose(v: &[f32], start: f32, pick: impl Fn(f32, f32) -> f32) -> f32 {
+    /// Independent choices, so that comparisons do not wait for each other.
+    const LANES: usize = 16;
+    let (runs, rest) = v.as_chunks::<LANES>();
+    let mut chosen = [start; LANES];
+    for run in runs {
+        for (c, &x) in chosen.iter_mut().zip(run) {
+            *c = pick(*c, x);
+        }
+    }
+    chosen.iter().chain(rest).copied().fold(start, pick)
 }
 
 fn total_i(v: &[i32], f: impl Fn(i64) -> i64) -> i64 {
@@ -91,7 +125,7 @@ pub(super) fn log_sum(site: &Site<'_, '_>) -> Built {
 /// ln Σ eˣ, without overflow on the way.
 pub(super) fn log_sum_exp(site: &Site<'_, '_>) -> Built {
     let f = |v: &[f32]| {
-        let max = v.iter().copied().fold(f32::NEG_INFINITY, larger);
+        let max = choose(v, f32::NEG_INFINITY, larger);
         let from = if max.is_finite() { f64::from(max) } else { 0.0 };
         (total(v, |x| (x - from).exp()).ln() + from) as f32
     };
@@ -102,7 +136,7 @@ pub(super) fn log_sum_exp(site: &Site<'_, '_>) -> Built {
 pub(super) fn max(site: &Site<'_, '_>) -> Built {
     reduce(
         site,
-        |v| v.iter().copied().fold(f32::NEG_INFINITY, larger),
+        |v| choose(v, f32::NEG_INFINITY, larger),
         |v| v.iter().copied().max().unwrap_or(i32::MIN),
     )
 }
@@ -120,7 +154,7 @@ pub(super) fn mean(site: &Site<'_, '_>) -> Built {
 pub(super) fn min(site: &Site<'_, '_>) -> Built {
     reduce(
         site,
-        |v| v.iter().copied().fold(f32::INFINITY, smaller),
+        |v| choose(v, f32::INFINITY, smaller),
         |v| v.iter().copied().min().unwrap_or(i32::MAX),
     )
 }

@@ -189,6 +189,7 @@ impl<'a> Planner<'a> {
             slots: &mut slots,
             takes: &[],
             bodies: &[],
+            outs: &step.outs,
             precision: self.options.precision,
             state: &mut State::default(),
             pool: &RefCell::new(Pool::default()),

@@ -4,7 +4,9 @@
 
 use super::{Packed, Shared, Stored, by_row};
 use crate::interp::error::OpError;
+use crate::interp::kernel::nibbles::{Nibbles, Values};
 use crate::interp::kernel::round;
+use crate::interp::kernel::row::Row;
 use crate::interp::kernel::simd::quick;
 use crate::mil::DType;
 
@@ -18,6 +20,8 @@ pub(crate) struct Blockwise {
     /// Extents of one block.
     block: Vec<usize>,
     dtype: DType,
+    /// The number of each code, where 4-bit codes are scaled in runs of a multiple of 32 and rounded to fp16.
+    quick: Option<[f32; 16]>,
 }
 
 impl Blockwise {
@@ -39,12 +43,54 @@ impl Blockwise {
             let fact = format!("data {shape:?} and scale {:?} do not fit", scale.shape());
             return Err(OpError::invalid(fact));
         }
-        let block = shape.iter().zip(&grid).map(|(&n, &g)| n / g).collect();
-        Ok(Self { data, scale, offset, grid, block, dtype })
+        let block: Vec<usize> = shape.iter().zip(&grid).map(|(&n, &g)| n / g).collect();
+        let runs = block.last().is_some_and(|n| n.is_multiple_of(32)) && offset.is_none();
+        let quick = (runs && dtype == DType::F16)
+            .then(|| match data.dtype() {
+                DType::I4 => {
+                    Some(std::array::from_fn(|c| if c < 8 { c as f32 } else { c as f32 - 16.0 }))
+                }
+                DType::U4 => Some(std::array::from_fn(|c| c as f32)),
+                _ => None,
+            })
+            .flatten();
+        Ok(Self { data, scale, offset, grid, block, dtype, quick })
+    }
+}
+
+impl Blockwise {
+    /// The cell of the grid that the flat position `at` lies in.
+    fn cell_of(&self, mut at: usize) -> usize {
+        let (mut cell, mut step) = (0, 1);
+        for ((&n, &block), &cells) in
+            self.data.shape().iter().zip(&self.block).zip(&self.grid).rev()
+        {
+            cell += at % n / block * step;
+            at /= n;
+            step *= cells;
+        }
+        cell
     }
 }
 
 impl Stored for Blockwise {
+    fn run(&self, at: usize, n: usize) -> Option<Row<'_>> {
+        let numbers = self.quick.as_ref()?;
+        let (&row, &block) = (self.data.shape().last()?, self.block.last()?);
+        if row == 0 {
+            return None;
+        }
+        let inside = n.is_multiple_of(2) && at % row + n <= row && (at % row).is_multiple_of(block);
+        if !inside {
+            return None;
+        }
+        let codes = self.data.bytes().get(at / 2..)?.get(..n / 2)?;
+        let Row::F16(scales) = self.scale.run(self.cell_of(at), n.div_ceil(block))? else {
+            return None;
+        };
+        Some(Row::Nibbles(Nibbles { codes, values: Values::Scaled { numbers, scales, block } }))
+    }
+
     fn dtype(&self) -> DType {
         self.dtype
     }
@@ -150,6 +196,26 @@ mod tests {
                 let want = f16::from_f32(scale[cell].to_f32() * (f32::from(data[i]) - shift as f32));
                 prop_assert_eq!(got, want.to_f32());
             }
+        }
+
+        #[test]
+        fn a_run_of_codes_is_what_fill_says(
+            grid in prop::array::uniform2(1_usize..4), rows in 1_usize..4, width in 1_usize..4, signed: bool,
+            codes in prop::collection::vec(any::<u8>(), 2048), at in 0_usize..12, n in 1_usize..4,
+        ) {
+            let (shape, block) = ([grid[0] * rows, grid[1] * width * 32], width * 32);
+            let elements = shape[0] * shape[1];
+            let dtype = if signed { DType::I4 } else { DType::U4 };
+            let packed = Packed::owned(dtype, shape.to_vec(), codes[..elements / 2].to_vec());
+            let scale = (0..grid[0] * grid[1]).map(|i| f16::from_f32(i as f32 / 7.0 - 0.4)).collect();
+            let stored = Blockwise::new(packed, of_tensor(Tensor::f16(&grid, scale)), None, grid.to_vec(), DType::F16).unwrap();
+            let at = at % (elements / block) * block;
+            let n = (n * 32).min(shape[1] - at % shape[1]);
+            let run = stored.run(at, n);
+            let (mut got, mut want) = (vec![0.0; n], vec![0.0; n]);
+            run.unwrap().expand(&mut got);
+            stored.fill(at, &mut want);
+            prop_assert_eq!(got, want);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Stored;
 use crate::interp::kernel::fp16;
+use crate::interp::kernel::row::Row;
 use crate::interp::tensor::{Slice, Tensor};
 use crate::mil::DType;
 
@@ -29,11 +30,11 @@ impl Stored for Dense {
         }
     }
 
-    fn as_f16(&self) -> Option<&[half::f16]> {
-        if let Slice::F16(v) = self.0.carrier() { Some(v) } else { None }
-    }
-
-    fn as_f32(&self) -> Option<&[f32]> {
-        if let Slice::F32(v) = self.0.carrier() { Some(v) } else { None }
+    fn run(&self, at: usize, n: usize) -> Option<Row<'_>> {
+        match self.0.carrier() {
+            Slice::F32(v) => Some(Row::F32(&v[at..at + n])),
+            Slice::F16(v) => Some(Row::F16(&v[at..at + n])),
+            _ => None,
+        }
     }
 }

@@ -5,6 +5,8 @@
 use super::{Packed, Stored, by_row};
 use crate::interp::error::OpError;
 use crate::interp::kernel::lookup::by_16;
+use crate::interp::kernel::nibbles::{Nibbles, Table, Values};
+use crate::interp::kernel::row::Row;
 use crate::mil::DType;
 
 /// A palettized constant.
@@ -21,6 +23,8 @@ pub(crate) struct Lut {
     entries: usize,
     vector: usize,
     vector_axis: usize,
+    /// The tables once more as bytes, where codes of 4 bits stand for single fp16 values and rows lie in one group.
+    quick: Option<Vec<Table>>,
 }
 
 impl Lut {
@@ -56,7 +60,35 @@ impl Lut {
         shape[vector_axis] *= vector;
         let groups = groups.to_vec();
         let tables = table_values;
-        Ok(Self { dtype, shape, indices, tables, groups, block, entries, vector, vector_axis })
+        let quick = (indices.dtype().bits() == 4 && vector == 1 && groups.last() == Some(&1))
+            .then(|| {
+                let (tables, _) = tables.as_chunks::<16>();
+                tables.iter().map(Table::new).collect::<Option<Vec<_>>>()
+            })
+            .flatten();
+        Ok(Self {
+            dtype,
+            shape,
+            indices,
+            tables,
+            groups,
+            block,
+            entries,
+            vector,
+            vector_axis,
+            quick,
+        })
+    }
+
+    /// The group of the row that the flat position `at` lies in.
+    fn group_of(&self, at: usize) -> usize {
+        let (mut row, mut group, mut step) = (at / self.shape[self.shape.len() - 1], 0, 1);
+        for axis in (0..self.shape.len() - 1).rev() {
+            group += row % self.shape[axis] / self.block[axis] * step;
+            row /= self.shape[axis];
+            step *= self.groups[axis];
+        }
+        group
     }
 
     /// The table of the group at `group` (coordinates of the grid, flat).
@@ -82,6 +114,14 @@ impl Lut {
 }
 
 impl Stored for Lut {
+    fn run(&self, at: usize, n: usize) -> Option<Row<'_>> {
+        let row = *self.shape.last().filter(|&&n| n > 0)?;
+        let inside = n.is_multiple_of(2) && at.is_multiple_of(2) && at % row + n <= row;
+        let table = self.quick.as_ref().filter(|_| inside)?.get(self.group_of(at))?;
+        let codes = self.indices.bytes().get(at / 2..)?.get(..n / 2)?;
+        Some(Row::Nibbles(Nibbles { codes, values: Values::Table(table) }))
+    }
+
     fn dtype(&self) -> DType {
         self.dtype
     }
@@ -222,7 +262,13 @@ mod tests {
             let mut got = vec![0.0; lut.len() - start];
             lut.fill(start, &mut got);
             let want: Vec<f32> = (start..lut.len()).map(|i| { let mut c = [0; 2]; coordinates(i, lut.shape(), &mut c); lut.at(&c) }).collect();
-            prop_assert_eq!(got, want);
+            prop_assert_eq!(&got, &want);
+            let row = lut.shape()[1];
+            if let Some(run) = lut.run(start, (row - start % row).min(lut.len() - start)) {
+                let n = (row - start % row).min(lut.len() - start);
+                run.expand(&mut got[..n]);
+                prop_assert_eq!(&got[..n], &want[..n]);
+            }
         }
     }
 

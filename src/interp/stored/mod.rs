@@ -16,6 +16,7 @@ pub(crate) use lut::Lut;
 pub(crate) use packed::Packed;
 pub(crate) use sparse::{Mask, Sparse};
 
+use super::kernel::row::Row;
 use super::tensor::Tensor;
 use crate::mil::DType;
 
@@ -27,12 +28,8 @@ pub(crate) trait Stored: Send + Sync {
     fn shape(&self) -> &[usize];
     /// Writes the elements from the flat position `at` on.
     fn fill(&self, at: usize, out: &mut [f32]);
-    /// The elements as fp16 bits in memory, where they are stored so.
-    fn as_f16(&self) -> Option<&[half::f16]> {
-        None
-    }
-    /// The elements as f32 in memory, where they are stored so.
-    fn as_f32(&self) -> Option<&[f32]> {
+    /// `n` elements from the flat position `at` on as they lie in memory, where a kernel can use them so.
+    fn run(&self, _at: usize, _n: usize) -> Option<Row<'_>> {
         None
     }
     /// The number of elements.

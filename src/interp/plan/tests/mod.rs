@@ -1,6 +1,7 @@
 //! Programs made by hand: what is folded, what stays in place, what is refused.
 
 mod bounds;
+mod lists;
 mod nested;
 
 use std::sync::Arc;
