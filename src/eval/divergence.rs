@@ -1,6 +1,7 @@
 //! What one position's logits say: the next token's negative log-likelihood, and how far they are from a reference.
 
 use super::sampling::top;
+use crate::interp::sum_exp;
 
 /// What the reference says at one position: its first K tokens and one bin for the rest.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,35 +27,30 @@ pub(super) struct Observed {
 
 /// Compares logits with the reference. Nothing here is finite where the logits are not.
 pub(super) fn observe(logits: &[f32], next: u32, expected: &Expected<'_>) -> Observed {
-    let total = log_sum_exp(logits.iter().copied());
+    let best = top(logits);
+    let largest = logits[best];
+    // The tokens of the reference apart from all others, so that neither sum is a difference.
+    let mut others = logits.to_vec();
+    for &id in expected.ids {
+        others[id as usize] = f32::NEG_INFINITY;
+    }
+    let exp = |id: u32| f64::from((logits[id as usize] - largest).exp());
+    let rest = if largest == f32::NEG_INFINITY { 0.0 } else { sum_exp(&others, largest) };
+    let total =
+        f64::from(largest) + (rest + expected.ids.iter().map(|&id| exp(id)).sum::<f64>()).ln();
     let log_prob = |id: u32| f64::from(logits[id as usize]) - total;
     let mut divergence = 0.0;
     for (&id, &p) in expected.ids.iter().zip(expected.log_probs) {
         divergence += term(f64::from(p), log_prob(id));
     }
-    let mut first = expected.ids.to_vec();
-    first.sort_unstable();
-    let others =
-        logits.iter().enumerate().filter(|(i, _)| first.binary_search(&(*i as u32)).is_err());
-    let rest = log_sum_exp(others.map(|(_, &logit)| logit)) - total;
-    divergence += term(f64::from(expected.tail), rest);
-    let same_top = expected.ids.first().is_some_and(|&id| id as usize == top(logits));
+    divergence += term(f64::from(expected.tail), rest.ln() + f64::from(largest) - total);
+    let same_top = expected.ids.first().is_some_and(|&id| id as usize == best);
     Observed { nll: -log_prob(next), divergence, same_top }
 }
 
 /// p · ln(p/q) from the logarithms of both; nothing where p is 0.
 fn term(p: f64, q: f64) -> f64 {
     if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) }
-}
-
-/// ln Σ exp(x), the largest x taken out first. Exponentials are taken in f32 and added in f64.
-fn log_sum_exp(values: impl Iterator<Item = f32> + Clone) -> f64 {
-    // `f32::max` passes over NaN, which then comes back in the sum.
-    let Some(largest) = values.clone().reduce(f32::max) else { return f64::NEG_INFINITY };
-    if largest == f32::NEG_INFINITY {
-        return f64::NEG_INFINITY;
-    }
-    f64::from(largest) + values.map(|x| f64::from((x - largest).exp())).sum::<f64>().ln()
 }
 
 #[cfg(test)]

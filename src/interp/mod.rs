@@ -26,6 +26,7 @@ mod value;
 
 pub use chain::Chain;
 pub use error::{LoadError, OpError, RunError, Unsupported};
+pub use kernel::simd::sum_exp;
 pub use list::List;
 pub use model::{Function, Model, Options, Outputs, Port, Precision};
 pub use state::State;

@@ -265,6 +265,16 @@ impl Function {
         state: &mut State,
         taps: &[&str],
     ) -> Result<Outputs, RunError> {
+        // On one of the threads that the kernels' tasks run on: handing every step to them would wake one each time.
+        rayon::scope(|_| self.run_here(inputs, state, taps))
+    }
+
+    fn run_here(
+        &self,
+        inputs: &[(&str, Tensor)],
+        state: &mut State,
+        taps: &[&str],
+    ) -> Result<Outputs, RunError> {
         self.check_states(state)?;
         let mut room = self.room.try_lock().map_or_else(
             |locked| match locked {

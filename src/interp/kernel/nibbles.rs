@@ -193,6 +193,26 @@ mod x86 {
         }
     }
 
+    /// Up to eight scales as f32.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    fn eight(scales: &[f16]) -> [f32; 8] {
+        let mut halves = [f16::ZERO; 8];
+        halves[..scales.len()].copy_from_slice(scales);
+        let mut floats = [0.0; 8];
+        #[expect(
+            unsafe_code,
+            clippy::cast_ptr_alignment,
+            reason = "unaligned access takes pointers"
+        )]
+        // SAFETY: both arrays hold the eight elements that are read and written.
+        unsafe {
+            let halves = _mm_loadu_si128(halves.as_ptr().cast::<__m128i>());
+            _mm256_storeu_ps(floats.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+        floats
+    }
+
     /// The values of 64 codes in their order, eight in a register.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
@@ -235,9 +255,12 @@ mod x86 {
                     (_mm256_loadu_ps(numbers.as_ptr()), _mm256_loadu_ps(numbers.as_ptr().add(8)))
                 };
                 if block == 32 {
-                    let (pairs, _) = scales.as_chunks::<2>();
-                    for (i, (codes, scale)) in runs.iter().zip(pairs).enumerate() {
-                        f(i, look_up(codes, scaled(numbers, scale.map(f16::to_f32))));
+                    for (i, (codes, scales)) in runs.chunks(4).zip(scales.chunks(8)).enumerate() {
+                        let scales = eight(scales);
+                        let (pairs, _) = scales.as_chunks::<2>();
+                        for (j, (codes, &pair)) in codes.iter().zip(pairs).enumerate() {
+                            f(i * 4 + j, look_up(codes, scaled(numbers, pair)));
+                        }
                     }
                 } else {
                     for (i, codes) in runs.iter().enumerate() {

@@ -9,13 +9,27 @@ use crate::mil::DType;
 /// Elements handled by one thread at a time.
 const PIECE: usize = 1 << 14;
 
+/// What rounds to a type; nothing for a type that holds every f32.
+fn rounding(dtype: DType) -> Option<fn(&mut [f32])> {
+    match dtype {
+        DType::F16 => Some(fp16::round),
+        DType::Bf16 => {
+            Some(|piece| piece.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32()))
+        }
+        _ => None,
+    }
+}
+
+/// Rounds every element to the values that `dtype` has, on this thread.
+pub(crate) fn here(dtype: DType, values: &mut [f32]) {
+    if let Some(round) = rounding(dtype) {
+        round(values);
+    }
+}
+
 /// Rounds every element to the values that `dtype` has.
 pub(crate) fn to(dtype: DType, values: &mut [f32]) {
-    let round: fn(&mut [f32]) = match dtype {
-        DType::F16 => fp16::round,
-        DType::Bf16 => |piece| piece.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32()),
-        _ => return,
-    };
+    let Some(round) = rounding(dtype) else { return };
     if values.len() <= PIECE {
         round(values);
     } else {

@@ -1,5 +1,7 @@
 //! Loops compiled twice: for any processor, and for one with AVX2; and an `exp` that such loops can vectorise.
 
+use rayon::prelude::*;
+
 /// Defines a function whose body is compiled twice, and the form that fits this processor is run.
 ///
 /// Multiplications and additions are never fused, so that results are the same either way.
@@ -53,6 +55,28 @@ fn map_avx2(values: &mut [f32], f: impl Fn(f32) -> f32) {
     for v in values {
         *v = f(*v);
     }
+}
+
+/// Σ exp(x − shift) in f64 of exponentials in f32; the same whatever the number of threads.
+pub fn sum_exp(values: &[f32], shift: f32) -> f64 {
+    /// Elements summed by one thread at a time.
+    const PIECE: usize = 1 << 12;
+    let piece = |values: &[f32]| -> f64 {
+        let mut terms = [0.0; 256];
+        let part = |values: &[f32]| -> f64 {
+            let terms = &mut terms[..values.len()];
+            terms.copy_from_slice(values);
+            map(terms, |x| exp(x - shift));
+            terms.iter().map(|&t| f64::from(t)).sum()
+        };
+        values.chunks(256).map(part).sum()
+    };
+    let sums: Vec<f64> = if values.len() <= PIECE {
+        vec![piece(values)]
+    } else {
+        values.par_chunks(PIECE).map(piece).collect()
+    };
+    sums.iter().sum()
 }
 
 /// Replaces every value `a` by `f(a, b)`.
@@ -143,6 +167,16 @@ mod tests {
             assert_eq!(exp(x), want, "{x}");
         }
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn sums_of_exponentials() {
+        for n in [0_u16, 1, 255, 256, 257, 5000, 9000] {
+            let x: Vec<f32> = (0..n).map(|i| f32::from(i % 97) / 10.0).collect();
+            let want: f64 = x.iter().map(|&x| f64::from(x - 2.0).exp()).sum();
+            assert!((sum_exp(&x, 2.0) - want).abs() <= want * 1e-6, "{n}");
+        }
+        assert!(sum_exp(&[0.0, f32::NAN], 0.0).is_nan());
     }
 
     #[test]

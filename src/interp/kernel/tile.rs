@@ -46,11 +46,47 @@ fn plain(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps,
+        __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps,
     };
 
     use super::{LANES, ROWS, Sums};
+
+    /// Elements of the panel between two looks at the loop's end.
+    const UNROLLED: usize = 4;
+
+    /// Adds the next N products and gives where `w` goes on.
+    ///
+    /// # Safety
+    ///
+    /// `w` points to at least N elements of each of [`ROWS`] rows, which are `stride` apart.
+    #[expect(
+        unsafe_code,
+        reason = "loads take pointers, and checks inside the loop would cost half of it"
+    )]
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn steps<const N: usize>(
+        w: *const f32,
+        stride: usize,
+        panel: &[[f32; LANES]; N],
+        sums: &mut [[__m256; 2]; ROWS],
+    ) -> *const f32 {
+        for (p, x) in panel.iter().enumerate() {
+            let x = x.as_ptr();
+            // SAFETY: `x` points to LANES = 16 elements; for `w` see this function's contract.
+            unsafe {
+                let (first, second) = (_mm256_loadu_ps(x), _mm256_loadu_ps(x.add(8)));
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let w = _mm256_broadcast_ss(&*w.add(r * stride + p));
+                    sums[0] = _mm256_fmadd_ps(w, first, sums[0]);
+                    sums[1] = _mm256_fmadd_ps(w, second, sums[1]);
+                }
+            }
+        }
+        // SAFETY: at most one behind the last element of the first row.
+        unsafe { w.add(N) }
+    }
 
     /// # Safety
     ///
@@ -63,18 +99,15 @@ mod x86 {
     pub(super) unsafe fn add(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
         let mut own = [[_mm256_setzero_ps(); 2]; ROWS];
         let mut w = rows.as_ptr();
-        for x in panel {
-            let x = x.as_ptr();
-            // SAFETY: `x` points to LANES = 16 elements, and `w` after p steps is element p of the first row, so that
-            // element p of row r lies inside `rows` by this function's contract.
-            unsafe {
-                let (first, second) = (_mm256_loadu_ps(x), _mm256_loadu_ps(x.add(8)));
-                for (r, sums) in own.iter_mut().enumerate() {
-                    let w = _mm256_broadcast_ss(&*w.add(r * stride));
-                    sums[0] = _mm256_fmadd_ps(w, first, sums[0]);
-                    sums[1] = _mm256_fmadd_ps(w, second, sums[1]);
-                }
-                w = w.add(1);
+        let (runs, rest) = panel.as_chunks::<UNROLLED>();
+        // SAFETY: after p elements of the panel `w` is element p of the first row, so that elements p to p + N of row r
+        // lie inside `rows` by this function's contract.
+        unsafe {
+            for run in runs {
+                w = steps(w, stride, run, &mut own);
+            }
+            for one in rest {
+                w = steps(w, stride, std::array::from_ref(one), &mut own);
             }
         }
         for (sums, own) in sums.iter_mut().zip(own) {

@@ -123,13 +123,13 @@ impl Stored for Blockwise {
             let first = column % block;
             if fractional {
                 shift(out, &offsets, block, first);
-                round::to(self.dtype, out);
+                round::here(self.dtype, out);
             } else if self.offset.is_some() {
                 shift(out, &offsets, block, first);
             }
             scale_blocks(out, &scales, block, first);
         });
-        round::to(self.dtype, out);
+        round::here(self.dtype, out);
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) trait Stored: Send + Sync {
     fn dtype(&self) -> DType;
     /// Its extents.
     fn shape(&self) -> &[usize];
-    /// Writes the elements from the flat position `at` on.
+    /// Writes the elements from the flat position `at` on, on this thread: callers hold memory of their thread.
     fn fill(&self, at: usize, out: &mut [f32]);
     /// `n` elements from the flat position `at` on as they lie in memory, where a kernel can use them so.
     fn run(&self, _at: usize, _n: usize) -> Option<Row<'_>> {
