@@ -1,5 +1,7 @@
 //! `linear` and `matmul`: products, with constant weights used in the form they are stored in.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use crate::interp::error::OpError;
@@ -19,6 +21,22 @@ const BAND: usize = 64;
 /// x · weightᵀ + bias, with weight stored `[out, in]`.
 pub(super) fn linear(site: &Site<'_, '_>) -> Built {
     let x = site.input("x")?;
+    if site.out_dtype(0)?.is_int() {
+        let (weight, bias) = (site.input("weight")?, site.optional("bias")?);
+        return Ok(Kernel::one(move |run| {
+            let product = batched(run, (&x, false), (&weight, true))?;
+            let mut out = whole(&product)?.into_owned();
+            if let Some(bias) = &bias {
+                let bias = whole(run.get(bias))?;
+                if product.shape().last() != Some(&bias.len()) {
+                    return Err(unfit(product.shape(), run.get(&weight).shape()));
+                }
+                let bias = bias.iter().cycle();
+                out.iter_mut().zip(bias).for_each(|(o, &b)| *o = o.wrapping_add(b));
+            }
+            Ok(Tensor::i32(product.shape(), out))
+        }));
+    }
     let weight = site.stored("weight")?;
     let dynamic = if weight.is_none() { Some(site.input("weight")?) } else { None };
     let bias = site.optional("bias")?;
@@ -29,7 +47,7 @@ pub(super) fn linear(site: &Site<'_, '_>) -> Built {
             (None, Some(weight)) => of_tensor(run.get(weight).clone()),
             (None, None) => return Err(OpError::Missing("weight".to_owned())),
         };
-        let bias = bias.as_ref().map(|b| run.get(b).f32s()).transpose()?;
+        let bias = bias.as_ref().map(|b| numbers(run.get(b))).transpose()?;
         times_rows(run, &x, &*weight, Finish { bias: bias.as_deref(), halves })
     }))
 }
@@ -62,10 +80,11 @@ fn times_rows(
 pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
     let transpose_x = site.bool("transpose_x", false)?;
     let transpose_y = site.bool("transpose_y", false)?;
+    let ints = site.out_dtype(0)?.is_int();
     if let Some(weight) = site.stored("y")?
         && weight.shape().len() == 2
-        && weight.dtype().is_float()
         && !transpose_x
+        && !ints
     {
         let x = site.input("x")?;
         return Ok(Kernel::one(move |run| {
@@ -78,7 +97,26 @@ pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
         }));
     }
     let (x, y) = (site.input("x")?, site.input("y")?);
-    Ok(Kernel::one(move |run| batched(run, (&x, transpose_x), (&y, transpose_y))))
+    Ok(Kernel::one(move |run| {
+        let product = batched(run, (&x, transpose_x), (&y, transpose_y))?;
+        Ok(if ints { Tensor::i32(product.shape(), whole(&product)?.into_owned()) } else { product })
+    }))
+}
+
+/// Floats, or whole numbers as floats: from iOS17 on a constant side may have another type than the other one.
+fn numbers(tensor: &Tensor) -> Result<Cow<'_, [f32]>, OpError> {
+    match tensor.as_i32() {
+        Some(ints) => Ok(ints.iter().map(|&i| i as f32).collect()),
+        None => tensor.f32s(),
+    }
+}
+
+/// Whole numbers, or floats cut to them.
+fn whole(tensor: &Tensor) -> Result<Cow<'_, [i32]>, OpError> {
+    match tensor.as_i32() {
+        Some(ints) => Ok(Cow::Borrowed(ints)),
+        None => Ok(tensor.f32s()?.iter().map(|&v| v as i32).collect()),
+    }
 }
 
 /// `x` of `[.., k]` times a weight `[k, n]`.
@@ -163,7 +201,7 @@ fn batched(run: &Run<'_>, x: (&In, bool), y: (&In, bool)) -> Result<Tensor, OpEr
         }
         return Ok(Tensor::i32(&shape, out));
     }
-    let (p, q) = (a.f32s()?, b.f32s()?);
+    let (p, q) = (numbers(a)?, numbers(b)?);
     let mut out = run.buffer(shape.iter().product());
     out.resize(shape.iter().product(), 0.0);
     if !out.is_empty() {
@@ -217,6 +255,31 @@ mod tests {
             failed,
             "operation `out` (`linear`) failed: shapes [1, 8, 64] and [2, 32] do not multiply"
         );
+    }
+
+    #[test]
+    fn a_constant_side_of_another_type() {
+        let ints = |shape: &[usize], v: &[i32]| Tensor::i32(shape, v.to_vec());
+        let (x, w) = (|| floats(&[1, 2], &[1.5, 2.0]), || ints(&[1, 2], &[4, 5]));
+        check("linear")
+            .input("x", x())
+            .constant("weight", &w())
+            .constant("bias", &ints(&[1], &[7]))
+            .gives(&[1, 1], &[23.0]);
+        check("linear")
+            .input("x", w())
+            .constant("weight", &x())
+            .constant("bias", &floats(&[1], &[7.0]))
+            .out(DType::I32)
+            .gives(&[1, 1], &[23.0]);
+        let c = || check("matmul").flag("transpose_y", true);
+        c().input("x", x()).constant("y", &w()).gives(&[1, 1], &[16.0]);
+        c().constant("x", &w()).input("y", x()).gives(&[1, 1], &[16.0]);
+        c().input("x", w()).constant("y", &x()).out(DType::I32).gives(&[1, 1], &[16.0]);
+        check("matmul")
+            .input("x", x())
+            .constant("y", &ints(&[2, 1], &[4, 5]))
+            .gives(&[1, 1], &[16.0]);
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! `scatter`, `scatter_along_axis`, `scatter_nd`: values written or combined at indices.
+//!
+//! Before iOS17 negative indices count from the end and an index outside is an error. From iOS17 on negative indices are
+//! outside; with `validate_indices` that is an error, without it the format leaves the result open, and the update is
+//! dropped.
 
 use super::axis;
 use crate::interp::error::OpError;
@@ -66,13 +70,14 @@ struct Scatter {
     indices: In,
     updates: In,
     mode: Mode,
+    bounds: Bounds,
 }
 
 impl Scatter {
-    fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    fn of(site: &Site<'_, '_>, bounds: Bounds) -> Result<Self, OpError> {
         let (data, indices, updates) =
             (site.input("data")?, site.input("indices")?, site.input("updates")?);
-        Ok(Self { data, indices, updates, mode: Mode::of(site)? })
+        Ok(Self { data, indices, updates, mode: Mode::of(site)?, bounds })
     }
 
     /// The number of places, which has to be that of the updates.
@@ -84,8 +89,8 @@ impl Scatter {
         Ok(n)
     }
 
-    /// Joins each update with the element at its place.
-    fn apply(&self, run: &mut Run<'_>, places: &[usize]) -> Result<Tensor, OpError> {
+    /// Joins each update with the element at its place; one without a place is dropped.
+    fn apply(&self, run: &mut Run<'_>, places: &[Option<usize>]) -> Result<Tensor, OpError> {
         let data = run.take(&self.data);
         let updates = run.get(&self.updates);
         if places.len() != updates.len() {
@@ -95,44 +100,86 @@ impl Scatter {
         let shape = data.shape().to_vec();
         if let (Some(ints), Some(updates)) = (data.as_i32(), updates.as_i32()) {
             let mut out = ints.to_vec();
-            places.iter().zip(updates).for_each(|(&p, &u)| out[p] = self.mode.int(out[p], u));
+            for (p, &u) in places.iter().zip(updates).filter_map(|(p, u)| Some(((*p)?, u))) {
+                out[p] = self.mode.int(out[p], u);
+            }
             return Ok(data.with_i32(shape, out));
         }
         let mut out = data.into_f32s()?;
         let updates = updates.f32s()?;
-        places.iter().zip(updates.iter()).for_each(|(&p, &u)| out[p] = self.mode.float(out[p], u));
+        for (p, &u) in places.iter().zip(updates.iter()).filter_map(|(p, u)| Some(((*p)?, u))) {
+            out[p] = self.mode.float(out[p], u);
+        }
         Ok(Tensor::f32(&shape, out))
     }
 }
 
-fn place(index: i32, n: usize) -> Result<usize, OpError> {
-    let counted = if index < 0 { i64::from(index) + n as i64 } else { i64::from(index) };
-    usize::try_from(counted)
-        .ok()
-        .filter(|&p| p < n)
-        .ok_or_else(|| OpError::invalid(format!("index {index} is outside 0..{n}")))
+/// What an index outside is.
+#[derive(Debug, Clone, Copy)]
+enum Bounds {
+    /// An error, after negative ones are counted from the end.
+    Counted,
+    /// An error, and so are negative ones.
+    Checked,
+    /// Nothing: its update is dropped.
+    Open,
 }
 
-/// Whole slices at the indices along an axis.
-pub(super) fn scatter(site: &Site<'_, '_>) -> Built {
-    let (s, along) = (Scatter::of(site)?, site.int("axis", Some(0))?);
+impl Bounds {
+    fn ios17(site: &Site<'_, '_>) -> Result<Self, OpError> {
+        Ok(if site.bool("validate_indices", false)? { Self::Checked } else { Self::Open })
+    }
+
+    fn place(self, index: i32, n: usize) -> Result<Option<usize>, OpError> {
+        let from_end = if matches!(self, Self::Counted) && index < 0 { n as i64 } else { 0 };
+        let place = usize::try_from(i64::from(index) + from_end).ok().filter(|&p| p < n);
+        if place.is_none() && !matches!(self, Self::Open) {
+            return Err(OpError::invalid(format!("index {index} is outside 0..{n}")));
+        }
+        Ok(place)
+    }
+}
+
+/// Whole slices at the indices along an axis, negative ones from the end.
+pub(super) fn scatter_ios15(site: &Site<'_, '_>) -> Built {
+    scatter(site, Bounds::Counted)
+}
+
+/// Whole slices at the indices along an axis, with `validate_indices`.
+pub(super) fn scatter_ios17(site: &Site<'_, '_>) -> Built {
+    scatter(site, Bounds::ios17(site)?)
+}
+
+fn scatter(site: &Site<'_, '_>, bounds: Bounds) -> Built {
+    let (s, along) = (Scatter::of(site, bounds)?, site.int("axis", Some(0))?);
     Ok(Kernel::one(move |run| {
         let (data, indices) = (run.get(&s.data), run.get(&s.indices));
         let (before, n, after) = around(data.shape(), axis(along, data.rank())?);
-        let rows = indices.i32s()?.iter().map(|&i| place(i, n)).collect::<Result<Vec<_>, _>>()?;
+        let rows = indices.i32s()?.iter().map(|&i| s.bounds.place(i, n));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let mut places = Vec::with_capacity(s.fits(run, &[before, rows.len(), after])?);
         for outer in 0..before {
             for &row in &rows {
-                places.extend((0..after).map(|inner| (outer * n + row) * after + inner));
+                let at = |inner| Some((outer * n + row?) * after + inner);
+                places.extend((0..after).map(at));
             }
         }
         s.apply(run, &places)
     }))
 }
 
-/// One element per index along an axis.
-pub(super) fn along_axis(site: &Site<'_, '_>) -> Built {
-    let (s, along) = (Scatter::of(site)?, site.int("axis", Some(0))?);
+/// One element per index along an axis, negative ones from the end.
+pub(super) fn along_axis_ios15(site: &Site<'_, '_>) -> Built {
+    along_axis(site, Bounds::Counted)
+}
+
+/// One element per index along an axis, with `validate_indices`.
+pub(super) fn along_axis_ios17(site: &Site<'_, '_>) -> Built {
+    along_axis(site, Bounds::ios17(site)?)
+}
+
+fn along_axis(site: &Site<'_, '_>, bounds: Bounds) -> Built {
+    let (s, along) = (Scatter::of(site, bounds)?, site.int("axis", Some(0))?);
     Ok(Kernel::one(move |run| {
         let (data, indices) = (run.get(&s.data), run.get(&s.indices));
         let along = axis(along, data.rank())?;
@@ -147,18 +194,27 @@ pub(super) fn along_axis(site: &Site<'_, '_>) -> Built {
         }
         let (_, n, after) = around(data.shape(), along);
         let m = indices.shape()[along];
-        let places =
-            indices.i32s()?.iter().enumerate().map(|(i, &index)| {
-                Ok((i / (m * after) * n + place(index, n)?) * after + i % after)
-            });
+        let places = indices.i32s()?.iter().enumerate().map(|(i, &index)| {
+            let place = s.bounds.place(index, n)?;
+            Ok(place.map(|p| (i / (m * after) * n + p) * after + i % after))
+        });
         let places = places.collect::<Result<Vec<_>, OpError>>()?;
         s.apply(run, &places)
     }))
 }
 
-/// Slices at coordinates.
-pub(super) fn nd(site: &Site<'_, '_>) -> Built {
-    let s = Scatter::of(site)?;
+/// Slices at coordinates, negative ones from the end.
+pub(super) fn nd_ios15(site: &Site<'_, '_>) -> Built {
+    nd(site, Bounds::Counted)
+}
+
+/// Slices at coordinates, with `validate_indices`.
+pub(super) fn nd_ios17(site: &Site<'_, '_>) -> Built {
+    nd(site, Bounds::ios17(site)?)
+}
+
+fn nd(site: &Site<'_, '_>, bounds: Bounds) -> Built {
+    let s = Scatter::of(site, bounds)?;
     Ok(Kernel::one(move |run| {
         let (data, indices) = (run.get(&s.data), run.get(&s.indices));
         let unfit = || {
@@ -177,11 +233,12 @@ pub(super) fn nd(site: &Site<'_, '_>) -> Built {
         let n = outer.iter().product();
         let mut places = Vec::with_capacity(s.fits(run, &[n, length])?);
         for coordinates in indices.i32s()?.chunks(depth.max(1)).take(n) {
-            let mut at = 0;
+            let mut at = Some(0);
             for (&c, &extent) in coordinates.iter().zip(picked) {
-                at = at * extent + place(c, extent)?;
+                let place = s.bounds.place(c, extent)?;
+                at = at.zip(place).map(|(at, place)| at * extent + place);
             }
-            places.extend(at * length..(at + 1) * length);
+            places.extend((0..length).map(|i| Some(at? * length + i)));
         }
         s.apply(run, &places)
     }))
@@ -218,11 +275,43 @@ mod tests {
             .int("axis", 1)
             .gives(&[2, 2], &[1.0, 12.0, 23.0, 4.0]);
         let c = check("scatter_nd").input("data", data()).input("updates", floats(&[1], &[10.0]));
-        c.input("indices", Tensor::i32(&[1, 2], vec![1, -1]))
+        c.opset("CoreML6")
+            .input("indices", Tensor::i32(&[1, 2], vec![1, -1]))
             .text("mode", "mul")
             .gives(&[2, 2], &[1.0, 2.0, 3.0, 40.0]);
         let c = check("scatter_nd").input("data", data()).input("updates", floats(&[1], &[10.0]));
-        let failed = c.input("indices", Tensor::i32(&[1, 2], vec![1, 2])).fails();
-        assert_eq!(failed, "operation `out` (`scatter_nd`) failed: index 2 is outside 0..2");
+        let c = c.opset("CoreML6").input("indices", Tensor::i32(&[1, 2], vec![1, 2]));
+        assert_eq!(c.fails(), "operation `out` (`scatter_nd`) failed: index 2 is outside 0..2");
+    }
+
+    #[test]
+    fn indices_outside() {
+        let data = || floats(&[2, 1], &[1.0, 2.0]);
+        let two = |values: [i32; 2]| Tensor::i32(&[2, 1], values.to_vec());
+        let c = |kind, indices| {
+            let c = check(kind).input("data", data()).input("indices", indices);
+            c.input("updates", floats(&[2, 1], &[10.0, 20.0]))
+        };
+        for (kind, indices) in [
+            ("scatter", Tensor::i32(&[2], vec![-1, 0])),
+            ("scatter", Tensor::i32(&[2], vec![2, 0])),
+            ("scatter_along_axis", two([-1, 0])),
+            ("scatter_along_axis", two([2, 0])),
+            ("scatter_nd", two([-1, 0])),
+            ("scatter_nd", two([2, 0])),
+        ] {
+            let c = |opset: &str| c(kind, indices.clone()).opset(opset);
+            let outside = indices.as_i32().unwrap()[0];
+            let message =
+                format!("operation `out` (`{kind}`) failed: index {outside} is outside 0..2");
+            // Dropped where nobody asks, an error where somebody does; counted from the end in earlier opsets.
+            c("CoreML7").gives(&[2, 1], &[21.0, 2.0]);
+            assert_eq!(c("CoreML8").flag("validate_indices", true).fails(), message);
+            if outside < 0 {
+                c("CoreML6").gives(&[2, 1], &[21.0, 12.0]);
+            } else {
+                assert_eq!(c("CoreML6").fails(), message);
+            }
+        }
     }
 }

@@ -10,15 +10,24 @@ use crate::interp::tensor::{elements, map_carrier};
 type Built = Result<Kernel, OpError>;
 
 /// A new shape; −1 stands for what is left over, 0 for the extent at its place.
-pub(super) fn reshape(site: &Site<'_, '_>) -> Built {
+pub(super) fn reshape_ios15(site: &Site<'_, '_>) -> Built {
+    reshape(site, false)
+}
+
+/// A shape in which 0 keeps a dimension counted from the end, 1 where there is none, and −1 takes what is left.
+pub(super) fn reshape_ios17(site: &Site<'_, '_>) -> Built {
+    reshape(site, true)
+}
+
+fn reshape(site: &Site<'_, '_>, from_end: bool) -> Built {
     let (x, shape) = (site.input("x")?, Ints::of(site, "shape")?);
     Ok(Kernel::one(move |run| {
-        let to = resolve(run.get(&x).shape(), shape.get(run)?)?;
+        let to = resolve(run.get(&x).shape(), shape.get(run)?, from_end)?;
         Ok(run.take(&x).reshaped(to))
     }))
 }
 
-fn resolve(from: &[usize], to: &[i32]) -> Result<Vec<usize>, OpError> {
+fn resolve(from: &[usize], to: &[i32], from_end: bool) -> Result<Vec<usize>, OpError> {
     let unfit = || OpError::invalid(format!("shape {from:?} does not become {to:?}"));
     let total: usize = from.iter().product();
     let keeps = to.len() == from.len();
@@ -30,6 +39,7 @@ fn resolve(from: &[usize], to: &[i32]) -> Result<Vec<usize>, OpError> {
                 open = Some(i);
                 1
             }
+            0 if from_end => (i + from.len()).checked_sub(to.len()).map_or(1, |j| from[j]),
             0 if keeps => from[i],
             n => usize::try_from(n).map_err(|_| unfit())?,
         });
@@ -200,7 +210,19 @@ mod tests {
         let x = || floats(&[2, 1, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         let all = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
         check("reshape").input("x", x()).ints("shape", &[3, -1]).gives(&[3, 2], &all);
-        check("reshape").input("x", x()).ints("shape", &[0, 3, -1]).gives(&[2, 3, 1], &all);
+        check("reshape")
+            .opset("CoreML6")
+            .input("x", x())
+            .ints("shape", &[0, 3, -1])
+            .gives(&[2, 3, 1], &all);
+        // From iOS17 on a zero counts from the end, and stands for 1 where there is nothing to count.
+        check("reshape").input("x", x()).ints("shape", &[0, -1, 0, 0]).gives(&[1, 2, 1, 3], &all);
+        let failed =
+            check("reshape").opset("CoreML6").input("x", x()).ints("shape", &[0, -1, 0, 0]);
+        assert_eq!(
+            failed.fails(),
+            "operation `out` (`reshape`) failed: shape [2, 1, 3] does not become [0, -1, 0, 0]"
+        );
         check("expand_dims").input("x", x()).ints("axes", &[0, -1]).gives(&[1, 2, 1, 3, 1], &all);
         check("squeeze").input("x", x()).gives(&[2, 3], &all);
         check("squeeze").input("x", x()).ints("axes", &[0, 1]).gives(&[2, 3], &all);

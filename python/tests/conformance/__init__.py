@@ -1,0 +1,1 @@
+"""coremltools' own op tests, run through coremill: the runtime's conformance."""
