@@ -15,7 +15,7 @@
 //! are `[…]`, a tuple is `(…)`, a dictionary is `{{key, value}, …}`. Elements in a blob file are
 //! `BLOBFILE(path = string("@model_path/weights/weight.bin"), offset = uint64(64))`.
 //!
-//! [`read`] and [`write`] are inverse to each other on every program that has no attributes on tensor types, which the
+//! [`read`] and [`write()`] are inverse to each other on every program that has no attributes on tensor types, which the
 //! form has no place for. Two things are ours, because the form has none that we know: names that are no identifiers
 //! are written as strings, and the blocks of `cond` and `while_loop` stand in braces behind their operation.
 
