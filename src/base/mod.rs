@@ -1,6 +1,7 @@
-//! What every layer may use: files that are whole or absent, digests, hints, progress, a clock.
+//! What every layer may use: files that are whole or absent, digests, hints, progress, a clock, chance from a seed.
 
 pub mod cancel;
+pub mod chance;
 pub mod clock;
 pub mod digest;
 pub mod error;
@@ -8,3 +9,5 @@ pub mod fmt;
 pub mod fs;
 pub mod nearest;
 pub mod progress;
+#[cfg(test)]
+pub(crate) mod testing;

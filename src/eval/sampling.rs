@@ -1,5 +1,7 @@
 //! Choosing the next token from logits: the largest, or by chance at a temperature, the same for the same seed.
 
+use crate::base::chance::Chance;
+
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sampling {
@@ -22,8 +24,8 @@ impl Sampling {
 
     /// A sampler at its beginning.
     pub fn start(self) -> Sampler {
-        let state = if let Self::Temperature { seed, .. } = self { seed } else { 0 };
-        Sampler { sampling: self, state }
+        let seed = if let Self::Temperature { seed, .. } = self { seed } else { 0 };
+        Sampler { sampling: self, chance: Chance::new(seed) }
     }
 }
 
@@ -31,7 +33,7 @@ impl Sampling {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
-    state: u64,
+    chance: Chance,
 }
 
 impl Sampler {
@@ -39,18 +41,8 @@ impl Sampler {
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
         match self.sampling {
             Sampling::Greedy => top(logits) as u32,
-            Sampling::Temperature { t, .. } => by_chance(logits, t, self.unit()) as u32,
+            Sampling::Temperature { t, .. } => by_chance(logits, t, self.chance.unit()) as u32,
         }
-    }
-
-    /// A number in [0, 1) by `SplitMix64`.
-    fn unit(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

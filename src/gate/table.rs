@@ -153,21 +153,11 @@ fn section(gate: &Gate) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::testing::assert_fresh;
 
     #[test]
     fn gates_md_is_fresh() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gates.md");
-        let want = markdown();
-        if option_env_update() {
-            crate::base::fs::write_atomic(&path, want.as_bytes()).unwrap();
-        }
-        let found = fs_err::read_to_string(&path).unwrap_or_default();
-        assert!(found == want, "docs/gates.md is stale: run `UPDATE=1 cargo test gates_md`");
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "a test that rewrites its file when asked")]
-    fn option_env_update() -> bool {
-        std::env::var("UPDATE").is_ok_and(|v| v == "1")
+        assert_fresh("docs/gates.md", &markdown(), "gates_md");
     }
 
     #[test]

@@ -47,9 +47,6 @@ pub enum OpError {
     /// The run was asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
-    /// A kernel of candle.
-    #[error(transparent)]
-    Candle(#[from] candle_core::Error),
 }
 
 impl OpError {

@@ -163,6 +163,11 @@ impl<'p> Site<'_, 'p> {
         }
     }
 
+    /// Constant floats; nothing when they are absent.
+    pub(crate) fn floats(&self, parameter: &str) -> Result<Option<Vec<f32>>, OpError> {
+        self.constant(parameter)?.map(|t| Ok(t.f32s()?.into_owned())).transpose()
+    }
+
     /// A constant boolean.
     pub(crate) fn bool(&self, parameter: &str, default: bool) -> Result<bool, OpError> {
         match self.constant(parameter)? {

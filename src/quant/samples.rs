@@ -2,6 +2,8 @@
 
 use half::f16;
 
+use crate::base::chance::Chance;
+
 /// A shape of data that weights take, or that clustering finds hard.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
@@ -33,7 +35,7 @@ pub(super) const SHAPES: [Shape; 10] = [
 
 /// `n` values of `shape`, the same for the same `seed`.
 pub(super) fn sample(shape: Shape, n: usize, seed: u64) -> Vec<f16> {
-    let mut random = Random(seed);
+    let mut random = Chance::new(seed);
     (0..n)
         .map(|i| {
             let normal = random.normal();
@@ -52,28 +54,4 @@ pub(super) fn sample(shape: Shape, n: usize, seed: u64) -> Vec<f16> {
             })
         })
         .collect()
-}
-
-/// `SplitMix64` (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [0, 1).
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Standard normal, by Box and Muller.
-    fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.unit()).cos()
-    }
 }

@@ -1,9 +1,9 @@
 //! Reports of made-up runs: as JSON against the schema, as tables of several widths, as Markdown.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::*;
+use crate::base::testing::assert_fresh;
 use crate::eval::results::{
     Figure, KvCache, Latency, Measurements, Percentiles, Perplexity, Similarity, Transcript,
     Transcripts,
@@ -245,15 +245,8 @@ fn reports_hold_to_the_published_schema() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test that rewrites its file when asked")]
 fn the_published_schema_is_fresh() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/report.schema.json");
-    if std::env::var("UPDATE").is_ok_and(|v| v == "1") {
-        crate::base::fs::write_atomic(&path, schema().as_bytes()).unwrap();
-    }
-    let found = fs_err::read_to_string(&path).unwrap_or_default();
-    let stale = "docs/report.schema.json is stale: run `UPDATE=1 cargo test published_schema`";
-    assert!(found == schema(), "{stale}");
+    assert_fresh("docs/report.schema.json", &schema(), "published_schema");
 }
 
 #[test]

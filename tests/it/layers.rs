@@ -34,12 +34,12 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// External crate, and the only modules that may name it.
 const SOLE_USERS: &[(&str, &[&str])] = &[
-    ("candle_core", &["interp"]),
     ("clap", &["cli"]),
     ("comfy_table", &["cli", "report"]),
     ("gemm", &["interp"]),
     ("hf_hub", &["source"]),
     ("indicatif", &["cli"]),
+    ("libm", &["interp"]),
     ("memmap2", &["blob"]),
     ("owo_colors", &["cli", "report"]),
     ("prost", &["package", "proto"]),

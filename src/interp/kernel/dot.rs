@@ -60,7 +60,7 @@ fn dot_plain(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::{
         __m128i, __m256, _mm_loadu_si128, _mm256_add_ps, _mm256_cvtph_ps, _mm256_fmadd_ps,
         _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
@@ -116,8 +116,10 @@ mod x86 {
         total(sums) + rest
     }
 
+    /// The sum of all lanes.
+    #[inline]
     #[target_feature(enable = "avx2")]
-    fn total(sums: [__m256; 4]) -> f32 {
+    pub(in crate::interp::kernel) fn total(sums: [__m256; 4]) -> f32 {
         let both = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
         let mut lanes = [0.0_f32; 8];
         #[expect(unsafe_code, reason = "an unaligned store takes a pointer")]

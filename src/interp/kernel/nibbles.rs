@@ -130,17 +130,18 @@ fn parts<const T: usize>(vectors: &[f32], k: usize) -> [&[f32]; T] {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m128i, __m256, __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm256_add_ps,
-        _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cvtph_ps,
-        _mm256_cvtps_ph, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_loadu_si256, _mm256_mul_ps, _mm256_packus_epi16, _mm256_set_m128i, _mm256_set1_epi8,
-        _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_epi8,
-        _mm256_srli_epi16, _mm256_storeu_ps, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+        __m128i, __m256, __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm256_and_si256,
+        _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cvtph_ps, _mm256_cvtps_ph,
+        _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+        _mm256_mul_ps, _mm256_packus_epi16, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16,
+        _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_epi8, _mm256_srli_epi16,
+        _mm256_storeu_ps, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
     };
 
     use half::f16;
 
     use super::{Nibbles, Table, Values};
+    use crate::interp::kernel::dot::x86::total;
 
     pub(super) fn present() -> bool {
         std::arch::is_x86_feature_detected!("avx2")
@@ -303,16 +304,7 @@ mod x86 {
                 }
             }
         });
-        sums.map(|s| {
-            let both = _mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3]));
-            let mut lanes = [0.0_f32; 8];
-            #[expect(unsafe_code, reason = "an unaligned store takes a pointer")]
-            // SAFETY: the array holds the eight elements that are stored.
-            unsafe {
-                _mm256_storeu_ps(lanes.as_mut_ptr(), both);
-            }
-            lanes.iter().sum()
-        })
+        sums.map(|s| total(s))
     }
 }
 

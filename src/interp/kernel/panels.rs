@@ -109,10 +109,9 @@ impl Packed {
     }
 }
 
-/// `w · x` for `w` of `[n, k]` (its elements from `at` on) and the vectors `x`: every block of sums goes to `emit` once.
+/// `w · x` for `w` of `[n, k]` and the vectors `x`: every block of sums goes to `emit` once.
 pub(crate) fn products(
     w: &dyn Stored,
-    at: usize,
     (n, k): (usize, usize),
     x: &Columns<'_>,
     emit: &(dyn Fn(&Block<'_>) + Sync),
@@ -131,7 +130,7 @@ pub(crate) fn products(
                 for from in (0..k).step_by(DEPTH) {
                     let (depth, panels) = packed.depth(from);
                     for (i, out) in scratch.rows.chunks_mut(STRIDE).take(n_rows).enumerate() {
-                        expand(w, at + (row + i) * k + from, &mut out[..depth]);
+                        expand(w, (row + i) * k + from, &mut out[..depth]);
                     }
                     let panels = panels.chunks(depth).skip(held);
                     for (sums, panel) in scratch.sums.chunks_mut(n_tiles).zip(panels) {

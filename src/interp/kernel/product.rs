@@ -58,7 +58,7 @@ pub(crate) fn rows(w: &dyn Stored, (n, k): (usize, usize), x: &Columns<'_>, out:
         few(w, (n, k), &x.vectors(k), out);
     } else {
         let strips = Strips::new(out, t);
-        panels::products(w, 0, (n, k), x, &|block| {
+        panels::products(w, (n, k), x, &|block| {
             for i in 0..block.rows {
                 strips.write(block.row + i, block.vector, block.row(i));
             }
@@ -94,7 +94,7 @@ pub(crate) fn linear(
     } else {
         let strips = Strips::new(out, n);
         let columns = Columns { data: x, t, k_stride: 1, t_stride: k };
-        panels::products(w, 0, (n, k), &columns, &|block: &Block<'_>| {
+        panels::products(w, (n, k), &columns, &|block: &Block<'_>| {
             let mut sums = [0.0; panels::TASK];
             let sums = &mut sums[..block.rows];
             for lane in 0..block.vectors {
@@ -169,11 +169,8 @@ fn few_rows(w: &dyn Stored, first: usize, k: usize, vectors: &[f32], out: &mut [
 }
 
 /// `x · w` for `x` of `[t, k]` (rows `k` apart) and `w` of `[k, n]`: `[t, n]`, row-major.
-///
-/// `at` is where the matrix starts among the elements of `w`.
 pub(crate) fn columns(
     w: &dyn Stored,
-    at: usize,
     (k, n): (usize, usize),
     x: &[f32],
     t: usize,
@@ -189,7 +186,7 @@ pub(crate) fn columns(
                 for start in (0..k).step_by(ROWS) {
                     let depth = ROWS.min(k - start);
                     for (i, row) in tile.chunks_mut(width).take(depth).enumerate() {
-                        w.fill(at + (start + i) * n + first, row);
+                        w.fill((start + i) * n + first, row);
                     }
                     let (a, b) = (Matrix::new(&x[start..], k, 1), Matrix::new(tile, width, 1));
                     multiply((t, width, depth), a, b, &mut out, width, true);
@@ -301,7 +298,7 @@ mod tests {
                 // The same elements read as `[k', n']` with the sides swapped.
                 let x: Vec<f32> = x.iter().cycle().take(t * n).copied().collect();
                 let mut got = vec![0.0; t * k];
-                columns(&*w, 0, (n, k), &x, t, &mut got);
+                columns(&*w, (n, k), &x, t, &mut got);
                 for (i, &v) in got.iter().enumerate() {
                     let want: f64 = (0..n).map(|p| f64::from(x[i / k * n + p]) * f64::from(plain[p * k + i % k])).sum();
                     prop_assert!((f64::from(v) - want).abs() <= 2.0 * (n * n) as f64 * f64::from(f32::EPSILON));

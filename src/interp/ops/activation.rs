@@ -1,6 +1,5 @@
 //! Activations: `relu`, `gelu`, `silu`, `softmax` and their kin, computed in f32.
 
-use candle_core::cpu::erf::erf_f64;
 use rayon::prelude::*;
 
 use super::{axis, map_f32};
@@ -61,7 +60,7 @@ pub(super) fn gelu(site: &Site<'_, '_>) -> Built {
     match mode.as_deref().unwrap_or("EXACT") {
         "EXACT" => each(site, |v| {
             let x = f64::from(v);
-            (0.5 * x * (1.0 + erf_f64(x * std::f64::consts::FRAC_1_SQRT_2))) as f32
+            (0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2))) as f32
         }),
         "TANH_APPROXIMATION" => each(site, |v| {
             let x = f64::from(v);

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use regex::Regex;
 
 use super::{Opset, TABLE};
+use crate::base::testing::assert_fresh;
 
 /// What a known difference is, or what is worth knowing, by operation.
 const NOTES: &[(&str, &str)] = &[
@@ -163,18 +164,7 @@ fn markdown() -> String {
 
 #[test]
 fn ops_md_is_fresh() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ops.md");
-    let want = markdown();
-    if update() {
-        crate::base::fs::write_atomic(&path, want.as_bytes()).unwrap();
-    }
-    let found = fs_err::read_to_string(&path).unwrap_or_default();
-    assert!(found == want, "docs/ops.md is stale: run `UPDATE=1 cargo test ops_md`");
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test that rewrites its file when asked")]
-fn update() -> bool {
-    std::env::var("UPDATE").is_ok_and(|v| v == "1")
+    assert_fresh("docs/ops.md", &markdown(), "ops_md");
 }
 
 #[test]

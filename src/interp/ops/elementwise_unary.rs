@@ -1,7 +1,5 @@
 //! Elementwise functions of one tensor: `exp`, `rsqrt`, `cast` and the like.
 
-use candle_core::cpu::erf::erf_f64;
-
 use super::map_f32;
 use crate::interp::error::OpError;
 use crate::interp::kernel::simd;
@@ -94,7 +92,7 @@ pub(super) fn cosh(site: &Site<'_, '_>) -> Built {
 
 /// The error function.
 pub(super) fn erf(site: &Site<'_, '_>) -> Built {
-    floats(site, |v| erf_f64(f64::from(v)) as f32)
+    floats(site, |v| libm::erf(f64::from(v)) as f32)
 }
 
 /// eˣ.

@@ -134,7 +134,7 @@ fn times_columns(run: &Run<'_>, x: &In, weight: &dyn Stored) -> Result<Tensor, O
     shape.push(n);
     let mut out = run.buffer(n * t);
     out.resize(n * t, 0.0);
-    product::columns(weight, 0, (k, n), &values, t, &mut out);
+    product::columns(weight, (k, n), &values, t, &mut out);
     Ok(Tensor::f32(&shape, out))
 }
 

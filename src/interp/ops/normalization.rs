@@ -16,10 +16,7 @@ pub(super) fn layer_norm(site: &Site<'_, '_>) -> Built {
     let x = site.input("x")?;
     let over = site.ints("axes")?;
     let epsilon = f64::from(site.float("epsilon", Some(1e-5))?);
-    let constant = |parameter: &str| -> Result<Option<Vec<f32>>, OpError> {
-        site.constant(parameter)?.map(|t| Ok(t.f32s()?.into_owned())).transpose()
-    };
-    let (gamma, beta) = (constant("gamma")?, constant("beta")?);
+    let (gamma, beta) = (site.floats("gamma")?, site.floats("beta")?);
     Ok(Kernel::one(move |run| {
         let t = run.take(&x);
         let shape = t.shape().to_vec();
@@ -86,14 +83,11 @@ pub(super) fn l2_norm(site: &Site<'_, '_>) -> Built {
 pub(super) fn batch_norm(site: &Site<'_, '_>) -> Built {
     let x = site.input("x")?;
     let epsilon = f64::from(site.float("epsilon", Some(1e-5))?);
-    let constant = |parameter: &str| -> Result<Option<Vec<f32>>, OpError> {
-        site.constant(parameter)?.map(|t| Ok(t.f32s()?.into_owned())).transpose()
-    };
     let required = |parameter: &str| {
-        constant(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))
+        site.floats(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))
     };
     let (mean, variance) = (required("mean")?, required("variance")?);
-    let (gamma, beta) = (constant("gamma")?, constant("beta")?);
+    let (gamma, beta) = (site.floats("gamma")?, site.floats("beta")?);
     let n = mean.len();
     let lengths = [Some(&variance), gamma.as_ref(), beta.as_ref()];
     if lengths.into_iter().flatten().any(|p| p.len() != n) {
@@ -124,10 +118,7 @@ pub(super) fn batch_norm(site: &Site<'_, '_>) -> Built {
 pub(super) fn instance_norm(site: &Site<'_, '_>) -> Built {
     let x = site.input("x")?;
     let epsilon = f64::from(site.float("epsilon", Some(1e-5))?);
-    let constant = |parameter: &str| -> Result<Option<Vec<f32>>, OpError> {
-        site.constant(parameter)?.map(|t| Ok(t.f32s()?.into_owned())).transpose()
-    };
-    let (gamma, beta) = (constant("gamma")?, constant("beta")?);
+    let (gamma, beta) = (site.floats("gamma")?, site.floats("beta")?);
     Ok(Kernel::one(move |run| {
         let t = run.take(&x);
         let shape = t.shape().to_vec();
