@@ -41,11 +41,6 @@ pub(crate) fn dot_f16(a: &[f16], b: &[f32]) -> f32 {
     sum
 }
 
-/// y += f · x.
-pub(crate) fn axpy(f: f32, x: &[f32], y: &mut [f32]) {
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y += f * x);
-}
-
 fn dot_plain(a: &[f32], b: &[f32]) -> f32 {
     let (a_runs, a_rest) = a.as_chunks::<LANES>();
     let (b_runs, b_rest) = b.as_chunks::<LANES>();

@@ -12,5 +12,6 @@ pub(crate) mod product;
 pub(crate) mod round;
 pub(crate) mod row;
 pub(crate) mod simd;
+pub(crate) mod softmax;
 pub(crate) mod strided;
 pub(crate) mod tile;

@@ -4,7 +4,7 @@
 //! through all panels, so that a panel of one depth stays in the first-level cache and the task's rows and sums in the
 //! second. Every element is summed by one thread in one order: results do not depend on the thread count.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use rayon::prelude::*;
 
@@ -56,11 +56,16 @@ struct Scratch {
     sums: Vec<Sums>,
 }
 
+/// Vectors of more elements than this are not kept from one product to the next.
+const KEPT: usize = 1 << 23;
+
 thread_local! {
+    // Taken and put back: a thread that waits for others may be lent to another product.
+    static PANELS: Cell<Vec<[f32; LANES]>> = Cell::default();
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Vectors in panels: `[depth][panel][k in depth][LANES]`, zero beyond the last vector.
+/// Vectors in panels: `[depth][panel][k in depth][LANES]`; whatever stands beyond the last vector is never read.
 struct Packed {
     panels: Vec<[f32; LANES]>,
     n_panels: usize,
@@ -70,7 +75,8 @@ struct Packed {
 impl Packed {
     fn new(x: &Columns<'_>, k: usize) -> Self {
         let n_panels = x.t.div_ceil(LANES);
-        let mut panels = vec![[0.0; LANES]; n_panels * k];
+        let mut panels = PANELS.take();
+        panels.resize(n_panels * k, [0.0; LANES]);
         let mut pieces = Vec::new();
         let mut rest = panels.as_mut_slice();
         for from in (0..k).step_by(DEPTH) {
@@ -100,6 +106,12 @@ impl Packed {
         };
         pieces.into_par_iter().with_min_len(4).for_each(pack);
         Self { panels, n_panels, k }
+    }
+
+    fn keep(self) {
+        if self.panels.len() * LANES <= KEPT {
+            PANELS.set(self.panels);
+        }
     }
 
     /// The panels of the depth that starts at `from`, one after another.
@@ -148,6 +160,7 @@ pub(crate) fn products(
             }
         });
     });
+    packed.keep();
 }
 
 fn expand(w: &dyn Stored, at: usize, out: &mut [f32]) {

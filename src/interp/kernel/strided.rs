@@ -1,5 +1,7 @@
 //! Moving elements: transposition, slices, and runs along one axis.
 
+use rayon::prelude::*;
+
 use super::broadcast::advance;
 
 /// Row-major steps of a shape.
@@ -11,32 +13,59 @@ pub(crate) fn steps(shape: &[usize]) -> Vec<usize> {
     out
 }
 
+/// Fewer elements than this are moved before another thread has woken up.
+const ALONE: usize = 1 << 15;
+
 /// Gathers the elements at `start + Σ place · step` for every place of `shape`, in row-major order.
-pub(crate) fn gather<T: Clone>(src: &[T], start: isize, shape: &[usize], step: &[isize]) -> Vec<T> {
-    let n = shape.iter().product();
-    let mut out = Vec::with_capacity(n);
-    if n == 0 {
-        return out;
-    }
+pub(crate) fn gather<T: Clone + Send + Sync>(
+    src: &[T],
+    start: isize,
+    shape: &[usize],
+    step: &[isize],
+) -> Vec<T> {
+    let n: usize = shape.iter().product();
+    let Some(first) = src.first().filter(|_| n > 0) else { return Vec::new() };
     let (&inner, outer) = shape.split_last().unwrap_or((&1, &[]));
     let inner_step = step.last().copied().unwrap_or(1);
-    let mut place = vec![0_usize; outer.len()];
-    loop {
-        let base =
-            start + place.iter().zip(step).map(|(&p, &s)| p.cast_signed() * s).sum::<isize>();
-        if inner_step == 1 {
-            let base = base.cast_unsigned();
-            out.extend_from_slice(&src[base..base + inner]);
-        } else {
-            out.extend(
-                (0..inner)
-                    .map(|i| src[(base + i.cast_signed() * inner_step).cast_unsigned()].clone()),
-            );
+    let rows = |row: usize, out: &mut [T]| {
+        let mut place = place(row, outer);
+        for out in out.chunks_mut(inner) {
+            let base =
+                start + place.iter().zip(step).map(|(&p, &s)| p.cast_signed() * s).sum::<isize>();
+            if inner_step == 1 {
+                let base = base.cast_unsigned();
+                out.clone_from_slice(&src[base..base + inner]);
+            } else {
+                for (i, o) in out.iter_mut().enumerate() {
+                    o.clone_from(&src[(base + i.cast_signed() * inner_step).cast_unsigned()]);
+                }
+            }
+            advance(&mut place, outer);
         }
-        if !advance(&mut place, outer) {
-            return out;
-        }
+    };
+    let mut out = vec![first.clone(); n];
+    if n < ALONE {
+        rows(0, &mut out);
+    } else {
+        let each = (ALONE / 4).div_ceil(inner);
+        out.par_chunks_mut(each * inner).enumerate().for_each(|(i, out)| rows(i * each, out));
     }
+    out
+}
+
+/// The place of a row-major number.
+fn place(mut n: usize, shape: &[usize]) -> Vec<usize> {
+    let mut place: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|&extent| {
+            let at = n % extent;
+            n /= extent;
+            at
+        })
+        .collect();
+    place.reverse();
+    place
 }
 
 /// Writes `values` to the places that [`gather`] would read.
@@ -93,7 +122,11 @@ pub(crate) fn mask<T: Clone + Default>(src: &[T], keep: impl Fn(usize) -> bool) 
 }
 
 /// Dimensions in the order of `perm`.
-pub(crate) fn transpose<T: Clone>(src: &[T], shape: &[usize], perm: &[usize]) -> Vec<T> {
+pub(crate) fn transpose<T: Clone + Send + Sync>(
+    src: &[T],
+    shape: &[usize],
+    perm: &[usize],
+) -> Vec<T> {
     let from = steps(shape);
     let to: Vec<usize> = perm.iter().map(|&p| shape[p]).collect();
     let step: Vec<isize> = perm.iter().map(|&p| from[p].cast_signed()).collect();

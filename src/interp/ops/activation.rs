@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::{axis, map_f32};
 use crate::interp::error::OpError;
-use crate::interp::kernel::attention::softmax as softmax_row;
 use crate::interp::kernel::simd::exp;
+use crate::interp::kernel::softmax::softmax as softmax_row;
 use crate::interp::kernel::strided::{around, transpose};
 use crate::interp::run::{In, Kernel};
 use crate::interp::site::Site;

@@ -1,9 +1,12 @@
 //! `scaled_dot_product_attention`: softmax(q·kᵀ/√depth + mask)·v, one head per task.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::interp::error::OpError;
-use crate::interp::kernel::attention::{Head, Mask, Rows, head};
+use crate::interp::kernel::attention::{Head, Mask, Rows, Values, head, seen};
 use crate::interp::kernel::broadcast;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
@@ -61,7 +64,7 @@ pub(super) fn scaled_dot_product_attention(site: &Site<'_, '_>) -> Result<Kernel
                 let q = &q[at_q[i]..][..queries * depth];
                 let k = rows(k, at_k[i], keys * depth)?;
                 let v = rows(v, at_v[i], keys * value_depth)?;
-                let mask = mask.as_ref().map_or(Mask::None, |m| m.head(i));
+                let mask = mask.as_ref().map(|m| m.head(i));
                 head(&extents, q, k, v, mask, out);
                 Ok::<_, OpError>(())
             };
@@ -84,20 +87,33 @@ fn rows(of: &Tensor, at: usize, n: usize) -> Result<Rows<'_>, OpError> {
 }
 
 /// A mask with the place of each head's part.
-struct Whole {
-    elements: Elements,
-    places: Vec<usize>,
-    /// From one query's row to the next; 0 when one row serves all.
-    step: usize,
+struct Whole<'a> {
+    elements: Elements<'a>,
+    /// The keys that each row sees.
+    seen: Vec<Range<usize>>,
+    /// The row with which each head begins.
+    rows: Vec<usize>,
+    rows_each: usize,
+    keys: usize,
 }
 
-enum Elements {
-    Bool(Vec<bool>),
-    Float(Vec<f32>),
+enum Elements<'a> {
+    Bool(Cow<'a, [bool]>),
+    Float(Cow<'a, [f32]>),
 }
 
-impl Whole {
-    fn of(mask: &Tensor, batch: &[usize], queries: usize, keys: usize) -> Option<Self> {
+impl Elements<'_> {
+    /// From one row to another.
+    fn values(&self, part: Range<usize>) -> Values<'_> {
+        match self {
+            Self::Bool(v) => Values::Bool(&v[part]),
+            Self::Float(v) => Values::Float(&v[part]),
+        }
+    }
+}
+
+impl<'a> Whole<'a> {
+    fn of(mask: &'a Tensor, batch: &[usize], queries: usize, keys: usize) -> Option<Self> {
         let (own, rows, columns) = match mask.shape() {
             [] => (&[][..], 1, 1),
             [s] => (&[][..], 1, *s),
@@ -112,20 +128,26 @@ impl Whole {
         let count: usize = own.iter().product();
         let (from, to) = ([count, rows, columns], [count, rows, keys]);
         let elements = match mask.carrier() {
-            Slice::Bool(v) => Elements::Bool(broadcast::expand(v, &from, &to)),
-            _ => Elements::Float(broadcast::expand(&mask.f32s().ok()?, &from, &to)),
+            Slice::Bool(v) => Elements::Bool(stretch(v.into(), &from, &to)),
+            _ => Elements::Float(stretch(mask.f32s().ok()?, &from, &to)),
         };
-        let each: Vec<usize> = (0..count).map(|i| i * rows * keys).collect();
-        let places = broadcast::expand(&each, own, batch);
-        Some(Self { elements, places, step: if rows == 1 { 0 } else { keys } })
+        let seen = seen(elements.values(0..count * rows * keys), count * rows, keys);
+        let each: Vec<usize> = (0..count).map(|i| i * rows).collect();
+        let starts = broadcast::expand(&each, own, batch);
+        Some(Self { elements, seen, rows: starts, rows_each: rows, keys })
     }
 
     fn head(&self, i: usize) -> Mask<'_> {
-        match &self.elements {
-            Elements::Bool(v) => Mask::Bool(&v[self.places[i]..], self.step),
-            Elements::Float(v) => Mask::Float(&v[self.places[i]..], self.step),
-        }
+        let rows = self.rows[i]..self.rows[i] + self.rows_each;
+        let part = rows.start * self.keys..rows.end * self.keys;
+        let step = usize::from(self.rows_each > 1);
+        Mask { values: self.elements.values(part), step, seen: &self.seen[rows] }
     }
+}
+
+/// The elements stretched from one shape to another, borrowed where these are the same.
+fn stretch<'a, T: Copy>(data: Cow<'a, [T]>, from: &[usize], to: &[usize]) -> Cow<'a, [T]> {
+    if from == to { data } else { broadcast::expand(&data, from, to).into() }
 }
 
 #[cfg(test)]

@@ -1,28 +1,44 @@
-//! Many queries at once: products with keys and values by tiles, a few dozen queries after another, so that keys which
-//! none of these sees (all later ones, under a causal mask) are left out.
+//! Many queries at once: products with keys and values by tiles, a few dozen queries after another, over the keys that
+//! these see (under a causal mask about half).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 
-use super::{Head, KEYS, Mask, Rows, softmax};
+use rayon::prelude::*;
+
+use super::{Head, Rows, View};
+use crate::interp::kernel::softmax::{scale_by, weigh};
 use crate::interp::kernel::tile::{self, LANES, ROWS, Sums};
 
 /// Queries worked on together.
 const QUERIES: usize = 8 * ROWS;
+/// Keys and values of more elements than this are not kept from one head to the next.
+const KEPT: usize = 1 << 22;
 
 type Panel = [f32; LANES];
 
+/// Keys and values of a head.
 #[derive(Default)]
-struct Scratch {
+struct Packed {
     /// Keys in panels of [`LANES`] keys: `[panel][depth][LANES]`.
     keys: Vec<Panel>,
     /// Values in panels of [`LANES`] columns: `[panel][key][LANES]`.
     values: Vec<Panel>,
+    /// The first key in there.
+    first: usize,
+    /// The number of keys.
+    n: usize,
+}
+
+#[derive(Default)]
+struct Scratch {
     queries: Vec<f32>,
     scores: Vec<f32>,
-    row: Vec<f32>,
 }
 
 thread_local! {
+    // Taken and put back: a thread that waits for others may be lent to another head.
+    static PACKED: Cell<Packed> = Cell::default();
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
@@ -32,105 +48,124 @@ pub(super) fn head(
     q: &[f32],
     k: Rows<'_>,
     v: Rows<'_>,
-    mask: Mask<'_>,
+    view: View<'_>,
     out: &mut [f32],
 ) {
-    SCRATCH.with_borrow_mut(|scratch| {
-        // Keys behind the last that any query sees are not read.
-        let all = 0..head.queries;
-        let mut blocks =
-            (0..head.keys).step_by(KEYS).map(|from| from..(from + KEYS).min(head.keys)).rev();
-        let last = blocks.find(|b| !mask.hides(&all, b.clone()));
-        let n = last.map_or(0, |b| b.end);
-        scratch.pack(head, n, k, v);
-        for (i, out) in out.chunks_mut(QUERIES * head.value_depth).enumerate() {
-            scratch.some(head, n, i * QUERIES, q, mask, out);
-        }
+    let mut packed = PACKED.take();
+    packed.fill(head, view.of(0..head.queries), k, v);
+    out.par_chunks_mut(QUERIES * head.value_depth).enumerate().for_each(|(i, out)| {
+        SCRATCH.with_borrow_mut(|scratch| scratch.some(head, &packed, i * QUERIES, q, view, out));
     });
+    if (packed.keys.len() + packed.values.len()) * LANES <= KEPT {
+        PACKED.set(packed);
+    }
 }
 
-impl Scratch {
-    fn pack(&mut self, head: &Head, n: usize, k: Rows<'_>, v: Rows<'_>) {
+impl Packed {
+    fn fill(&mut self, head: &Head, seen: Range<usize>, k: Rows<'_>, v: Rows<'_>) {
         let Head { depth, value_depth, .. } = *head;
-        self.keys.clear();
+        let n = seen.len();
+        (self.first, self.n) = (seen.start, n);
+        let mut row = Vec::new();
+        // What stood here before remains beyond the last key and the last column, where sums are never read.
         self.keys.resize(n.div_ceil(LANES) * depth, [0.0; LANES]);
-        for key in 0..n {
-            k.tile(key * depth, (key + 1) * depth, &mut self.row);
-            let panel = &mut self.keys[key / LANES * depth..][..depth];
-            for (to, &x) in panel.iter_mut().zip(&self.row) {
-                to[key % LANES] = x;
-            }
-        }
-        self.values.clear();
         self.values.resize(value_depth.div_ceil(LANES) * n, [0.0; LANES]);
-        for key in 0..n {
-            v.tile(key * value_depth, (key + 1) * value_depth, &mut self.row);
-            for (panel, part) in self.row.chunks(LANES).enumerate() {
-                self.values[panel * n + key][..part.len()].copy_from_slice(part);
+        for (place, key) in seen.enumerate() {
+            k.tile(key * depth, (key + 1) * depth, &mut row);
+            let panel = &mut self.keys[place / LANES * depth..][..depth];
+            for (to, &x) in panel.iter_mut().zip(&row) {
+                to[place % LANES] = x;
+            }
+            v.tile(key * value_depth, (key + 1) * value_depth, &mut row);
+            for (panel, part) in row.chunks(LANES).enumerate() {
+                self.values[panel * n + place][..part.len()].copy_from_slice(part);
             }
         }
     }
+}
 
-    /// The queries from `first` on, as many as `out` has rows, over the first `n` keys.
+impl Scratch {
+    /// The queries from `first` on, as many as `out` has rows.
     fn some(
         &mut self,
         head: &Head,
-        n: usize,
+        packed: &Packed,
         first: usize,
         q: &[f32],
-        mask: Mask<'_>,
+        view: View<'_>,
         out: &mut [f32],
     ) {
         let Head { depth, value_depth, scale, .. } = *head;
         let count = out.len() / value_depth;
-        let asked = first..first + count;
-        let blocks = (0..n).step_by(KEYS).map(|from| from..(from + KEYS).min(n));
-        let seen: Vec<_> = blocks.filter(|b| !mask.hides(&asked, b.clone())).collect();
-        let (Some(start), Some(end)) = (seen.first().map(|b| b.start), seen.last().map(|b| b.end))
-        else {
-            // A query that sees no key has no weights that sum to one.
-            out.fill(f32::NAN);
-            return;
+        // Places among the packed keys, from the start of a panel on.
+        let place = |seen: Range<usize>| {
+            let end = seen.end.max(packed.first) - packed.first;
+            (seen.start.max(packed.first) - packed.first).min(end)..end
         };
+        let seen = place(view.of(first..first + count));
+        let start = seen.start / LANES * LANES;
+        // One panel may reach beyond the last key; the columns there are never read. The odd panel keeps rows from
+        // lying a power of two apart, where they would share few sets of the cache.
+        let width = (seen.end - start).next_multiple_of(2 * LANES) + LANES;
         let rows = count.next_multiple_of(ROWS);
         self.queries.clear();
         self.queries.extend_from_slice(&q[first * depth..][..count * depth]);
         self.queries.resize(rows * depth, 0.0);
-        // One panel may reach beyond the last key; the columns there are never read.
-        let width = (end - start).next_multiple_of(LANES);
-        self.scores.clear();
-        self.scores.resize(rows * width, f32::NEG_INFINITY);
-        for block in &seen {
-            for key in block.clone().step_by(LANES) {
-                let panel = &self.keys[key / LANES * depth..][..depth];
-                let tiles = self.queries.chunks(ROWS * depth);
-                for (tile, queries) in tiles.enumerate() {
-                    let mut sums: Sums = [[0.0; LANES]; ROWS];
-                    tile::add(queries, depth, panel, &mut sums);
-                    for (r, sums) in sums.iter().enumerate() {
-                        let at = (tile * ROWS + r) * width + key - start;
-                        self.scores[at..at + LANES].copy_from_slice(sums);
-                    }
+        self.scores.resize(rows * width, 0.0);
+        let tile = |query: usize| {
+            let seen = place(view.of(query..(query + ROWS).min(first + count)));
+            if seen.is_empty() { start..start } else { seen }
+        };
+        let tiles: Vec<Range<usize>> = (first..first + count).step_by(ROWS).map(tile).collect();
+        for key in (start..seen.end).step_by(LANES) {
+            let panel = &packed.keys[key / LANES * depth..][..depth];
+            let parts = self.queries.chunks(ROWS * depth).zip(&tiles);
+            for (tile, (queries, seen)) in parts.enumerate() {
+                if key >= seen.end || key + LANES <= seen.start {
+                    continue;
+                }
+                let mut sums: Sums = [[0.0; LANES]; ROWS];
+                tile::add(queries, depth, panel, &mut sums);
+                for (r, sums) in sums.iter().enumerate() {
+                    let at = (tile * ROWS + r) * width + key - start;
+                    self.scores[at..at + LANES].copy_from_slice(sums);
                 }
             }
         }
-        let scores = self.scores.chunks_mut(width).take(count);
-        for (query, row) in asked.zip(scores) {
-            let row = &mut row[..end - start];
-            for s in row.iter_mut() {
-                *s *= scale;
+        let mut factors = [0.0; QUERIES];
+        for (i, row) in self.scores.chunks_mut(width).take(count).enumerate() {
+            let all = &tiles[i / ROWS];
+            let own = place(view.of(first + i..first + i + 1));
+            if own.is_empty() {
+                // A query that sees no key has no weights that sum to one.
+                factors[i] = f32::NAN;
+                row[all.start - start..all.end - start].fill(0.0);
+                continue;
             }
-            mask.apply(query, start, row);
-            softmax(row);
+            row[all.start - start..own.start - start].fill(0.0);
+            row[own.end - start..all.end - start].fill(0.0);
+            let row = &mut row[own.start - start..own.end - start];
+            scale_by(row, scale);
+            view.apply(first + i, packed.first + own.start..packed.first + own.end, row);
+            weigh(row, &mut factors[i]);
         }
-        for (column, values) in (0..value_depth).step_by(LANES).zip(self.values.chunks(n)) {
+        if packed.n == 0 {
+            out.fill(f32::NAN);
+            return;
+        }
+        for (column, values) in (0..value_depth).step_by(LANES).zip(packed.values.chunks(packed.n))
+        {
             let lanes = LANES.min(value_depth - column);
-            let tiles = self.scores.chunks(ROWS * width);
-            for (rows, out) in tiles.zip(out.chunks_mut(ROWS * value_depth)) {
+            let parts = self.scores.chunks(ROWS * width).zip(&tiles).zip(factors.chunks(ROWS));
+            for (((rows, seen), factors), out) in parts.zip(out.chunks_mut(ROWS * value_depth)) {
                 let mut sums: Sums = [[0.0; LANES]; ROWS];
-                tile::add(rows, width, &values[start..end], &mut sums);
-                for (sums, out) in sums.iter().zip(out.chunks_mut(value_depth)) {
-                    out[column..column + lanes].copy_from_slice(&sums[..lanes]);
+                tile::add(&rows[seen.start - start..], width, &values[seen.clone()], &mut sums);
+                for ((sums, &factor), out) in
+                    sums.iter().zip(factors).zip(out.chunks_mut(value_depth))
+                {
+                    for (o, s) in out[column..column + lanes].iter_mut().zip(sums) {
+                        *o = s * factor;
+                    }
                 }
             }
         }
