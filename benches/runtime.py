@@ -4,9 +4,10 @@
     $(target/release/coremill setup --print-python) benches/runtime.py [--shape qwen3-160m] [--rounds 3] [--work DIR]
 
 Two figures for each: tokens per second of a perplexity pass (windows of 512 tokens, logits at every position) and of
-greedy decoding (steps in the middle of a cache of 1024). Rounds go through all contestants one after the other, so that what
-else the machine does falls on all of them; the best round of each counts. `coremill` is run as a user runs it: the
-perplexity pass is timed between the events of `--progress json`, the decode step is the median that `evaluate` reports.
+greedy decoding (the median step after a prompt of 512; our cache holds 1024). Rounds go through all contestants one after
+the other, so that what else the machine does falls on all of them; the best round of each counts. `coremill` is run as a
+user runs it: the perplexity pass of `evaluate` is timed between the events of `--progress json` and compares with the
+reference besides, the decode step is what `generate` reports.
 Also prints what bounds either figure: the rates at which this machine reads memory and multiplies f32 matrices, both
 measured in the same rounds. Prints one JSON object and, with `--markdown FILE`, writes the table of docs/runtime-speed.md.
 """
@@ -21,7 +22,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WINDOW, PROMPT, STEPS, CALLS = 512, 512, 32, 5
+WINDOW, PROMPT, STEPS = 512, 512, 48
 RECIPES = ("fp16", "pal4-g16", "int4-b32")
 
 
@@ -50,10 +51,10 @@ def prepare(work, shape, layers):
     return checkpoint, packages
 
 
-def ours(package, checkpoint, text, windows):
-    """Seconds of each perplexity window and of a decode step, and the perplexity, from one run of the command."""
+def ours(package, checkpoint, text, prompt, windows):
+    """Seconds of the quickest perplexity window, of the median decode step and of loading, and the perplexity."""
     command = [binary(), "evaluate", package, "--reference", checkpoint, "--text", text, "--window", WINDOW,
-               "--windows", windows, "--latency", CALLS, "--format", "json", "--progress", "json"]  # fmt: skip
+               "--windows", windows, "--format", "json", "--progress", "json"]  # fmt: skip
     run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if run.returncode:
         sys.exit(f"evaluate ended with {run.returncode}: {run.stderr}")
@@ -61,7 +62,10 @@ def ours(package, checkpoint, text, windows):
     at = [e["seconds"] for e in events if e["event"] == "progress" and e["stage"] == "perplexity"]
     found = json.loads(run.stdout)[0]["measurements"]
     seconds = [after - before for before, after in zip([0.0, *at], at)]
-    return min(seconds), found["latency"]["decode"]["p50"] / 1e3, found["perplexity"]
+    run = coremill("generate", package, "--prompt", prompt, "--max-tokens", STEPS, "--format", "json",
+                   capture_output=True, text=True)  # fmt: skip
+    timing = json.loads(run.stdout)["timing"]
+    return min(seconds), timing["decode"]["p50_ms"] / 1e3, timing["load_s"], found["perplexity"]
 
 
 class Torch:
@@ -132,7 +136,9 @@ def main():
     text = ROOT / "goldens" / "eval.txt"
     from tokenizers import Tokenizer
 
-    tokens = Tokenizer.from_file(str(checkpoint / "tokenizer.json")).encode(text.read_text()).ids
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    tokens = tokenizer.encode(text.read_text()).ids
+    prompt = tokenizer.decode(tokens[:PROMPT])
     rounds = {}
 
     def note(name, window, step):
@@ -144,7 +150,7 @@ def main():
 
         kinds = {"PyTorch f32": torch.float32, "PyTorch bf16": torch.bfloat16}
         torches = {name: Torch(checkpoint, dtype, tokens) for name, dtype in kinds.items()}
-    figures = {}
+    figures, loads = {}, {}
     for _ in range(args.rounds):
         if torches:
             rates.append(machine())
@@ -152,8 +158,9 @@ def main():
             model.window(0)
             note(name, min(model.window(i) for i in range(args.windows)), model.step())
         for recipe in args.recipes:
-            window, step, figures[recipe] = ours(packages[recipe], checkpoint, text, args.windows)
+            window, step, load, figures[recipe] = ours(packages[recipe], checkpoint, text, prompt, args.windows)
             note(recipe, window, step)
+            loads.setdefault(recipe, []).append(load)
     best = {name: (max(r[0] for r in all_), max(r[1] for r in all_)) for name, all_ in rounds.items()}
     base = best.get("PyTorch f32", (1.0, 1.0))
     result = {
@@ -163,7 +170,8 @@ def main():
         "contestants": {
             name: {"perplexity_tokens_per_second": p, "decode_tokens_per_second": d,
                    "perplexity_ratio": p / base[0], "decode_ratio": d / base[1],
-                   "weight_bytes": weight_bytes(name, packages)}
+                   "weight_bytes": weight_bytes(name, packages),
+                   "load_seconds": min(loads.get(name, []), default=None)}
             for name, (p, d) in best.items()
         },
         "perplexity": {name: figure["value"]["value"] for name, figure in figures.items()},

@@ -4,37 +4,44 @@
 pub(crate) const ROWS: usize = 6;
 /// Vectors in a panel, and so in a tile.
 pub(crate) const LANES: usize = 16;
+/// Elements of the panel between two looks at the loop's end.
+const UNROLLED: usize = 4;
 
 /// The sums of a tile: element `[r][l]` belongs to row `r` and vector `l`.
 pub(crate) type Sums = [[f32; LANES]; ROWS];
 
 /// Adds `Σ_p rows[r * stride + p] * panel[p][l]` to `sums[r][l]`, p in rising order; `rows` holds [`ROWS`] rows.
+#[expect(unsafe_code, reason = "functions that need processor features")]
 pub(crate) fn add(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
     assert!(
         panel.is_empty() || rows.len() >= (ROWS - 1) * stride + panel.len(),
         "the rows lie inside their slice"
     );
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        #[expect(unsafe_code, reason = "a function that needs processor features")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: the feature was found on this processor; the extents were checked just above.
+        return unsafe { x86::add_512(rows, stride, panel, sums) };
+    } else if std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("fma")
+    {
         // SAFETY: the features were found on this processor; the extents were checked just above.
-        unsafe {
-            x86::add(rows, stride, panel, sums);
-        }
-        return;
+        return unsafe { x86::add_256(rows, stride, panel, sums) };
     }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: NEON belongs to every processor of this family; the extents were checked just above.
+    return unsafe { in_registers::<neon::Quads, 1>(rows, stride, panel, sums) };
+    #[cfg(not(target_arch = "aarch64"))]
     plain(rows, stride, panel, sums);
 }
 
+#[cfg(any(test, not(target_arch = "aarch64")))]
 fn plain(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
     let mut own = [[0.0_f32; LANES]; ROWS];
     for (p, x) in panel.iter().enumerate() {
         for (r, sums) in own.iter_mut().enumerate() {
             let w = rows[r * stride + p];
             for (sum, &x) in sums.iter_mut().zip(x) {
-                // Fused where that is one instruction, as it is on every processor of this family.
-                *sum =
-                    if cfg!(target_arch = "aarch64") { w.mul_add(x, *sum) } else { *sum + w * x };
+                *sum += w * x;
             }
         }
     }
@@ -43,80 +50,211 @@ fn plain(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps,
-    };
+/// [`LANES`] numbers in a processor's registers.
+///
+/// # Safety
+///
+/// Functions are called where the processor has the features that the registers belong to.
+#[expect(unsafe_code, reason = "functions that need processor features")]
+trait Registers: Copy {
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: &[f32; LANES]) -> Self;
+    unsafe fn store(self, to: &mut [f32; LANES]);
+    unsafe fn plus(self, other: Self) -> Self;
+    /// self + w · x, rounded once.
+    unsafe fn plus_product(self, w: f32, x: Self) -> Self;
+}
 
-    use super::{LANES, ROWS, Sums};
-
-    /// Elements of the panel between two looks at the loop's end.
-    const UNROLLED: usize = 4;
-
-    /// Adds the next N products and gives where `w` goes on.
-    ///
-    /// # Safety
-    ///
-    /// `w` points to at least N elements of each of [`ROWS`] rows, which are `stride` apart.
-    #[expect(
-        unsafe_code,
-        reason = "loads take pointers, and checks inside the loop would cost half of it"
-    )]
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn steps<const N: usize>(
-        w: *const f32,
-        stride: usize,
-        panel: &[[f32; LANES]; N],
-        sums: &mut [[__m256; 2]; ROWS],
-    ) -> *const f32 {
-        for (p, x) in panel.iter().enumerate() {
-            let x = x.as_ptr();
-            // SAFETY: `x` points to LANES = 16 elements; for `w` see this function's contract.
-            unsafe {
-                let (first, second) = (_mm256_loadu_ps(x), _mm256_loadu_ps(x.add(8)));
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let w = _mm256_broadcast_ss(&*w.add(r * stride + p));
-                    sums[0] = _mm256_fmadd_ps(w, first, sums[0]);
-                    sums[1] = _mm256_fmadd_ps(w, second, sums[1]);
+/// As [`add`], with N sums for every element, so that an addition need not wait for the last one.
+///
+/// # Safety
+///
+/// The processor has the features of `R`; `rows` holds at least `(ROWS - 1) * stride + panel.len()` elements.
+#[expect(
+    unsafe_code,
+    reason = "loads take pointers, and checks inside the loop would cost half of it"
+)]
+#[inline(always)]
+unsafe fn in_registers<R: Registers, const N: usize>(
+    rows: &[f32],
+    stride: usize,
+    panel: &[[f32; LANES]],
+    sums: &mut Sums,
+) {
+    const { assert!(UNROLLED.is_multiple_of(N), "a run begins with the first of the sums") }
+    // SAFETY: the features are there by this function's contract. After p elements of the panel `w` is element p of the
+    // first row, so that element p + i of row r lies inside `rows` for the i-th next element of the panel.
+    unsafe {
+        let mut own = [[R::zero(); ROWS]; N];
+        let mut w = rows.as_ptr();
+        let (runs, rest) = panel.as_chunks::<UNROLLED>();
+        for run in runs {
+            for (i, x) in run.iter().enumerate() {
+                let x = R::load(x);
+                for (r, sum) in own[i % N].iter_mut().enumerate() {
+                    *sum = sum.plus_product(*w.add(r * stride + i), x);
                 }
             }
+            w = w.add(UNROLLED);
         }
-        // SAFETY: at most one behind the last element of the first row.
-        unsafe { w.add(N) }
+        for x in rest {
+            let x = R::load(x);
+            for (r, sum) in own[0].iter_mut().enumerate() {
+                *sum = sum.plus_product(*w.add(r * stride), x);
+            }
+            w = w.add(1);
+        }
+        let [first, more @ ..] = own.as_slice() else { return };
+        for (r, (sums, &own)) in sums.iter_mut().zip(first).enumerate() {
+            let own = more.iter().fold(own, |sum, more| sum.plus(more[r]));
+            R::load(sums).plus(own).store(sums);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "functions that need processor features, and loads take pointers")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+
+    use super::{LANES, Registers, Sums, in_registers};
+
+    /// # Safety
+    ///
+    /// `rows` holds at least `(ROWS - 1) * stride + panel.len()` elements.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn add_512(r: &[f32], stride: usize, x: &[[f32; LANES]], sums: &mut Sums) {
+        // SAFETY: this function's own contract and features. Two sums, because six registers would wait for each other.
+        unsafe { in_registers::<One, 2>(r, stride, x, sums) }
     }
 
     /// # Safety
     ///
     /// `rows` holds at least `(ROWS - 1) * stride + panel.len()` elements.
-    #[expect(
-        unsafe_code,
-        reason = "loads take pointers, and checks inside the loop would cost half of it"
-    )]
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn add(rows: &[f32], stride: usize, panel: &[[f32; LANES]], sums: &mut Sums) {
-        let mut own = [[_mm256_setzero_ps(); 2]; ROWS];
-        let mut w = rows.as_ptr();
-        let (runs, rest) = panel.as_chunks::<UNROLLED>();
-        // SAFETY: after p elements of the panel `w` is element p of the first row, so that elements p to p + N of row r
-        // lie inside `rows` by this function's contract.
-        unsafe {
-            for run in runs {
-                w = steps(w, stride, run, &mut own);
-            }
-            for one in rest {
-                w = steps(w, stride, std::array::from_ref(one), &mut own);
+    pub(super) unsafe fn add_256(r: &[f32], stride: usize, x: &[[f32; LANES]], sums: &mut Sums) {
+        // SAFETY: this function's own contract and features.
+        unsafe { in_registers::<Pair, 1>(r, stride, x, sums) }
+    }
+
+    /// A register of AVX-512.
+    #[derive(Clone, Copy)]
+    struct One(__m512);
+
+    #[expect(unsafe_op_in_unsafe_fn, reason = "the contract of each is that of its instruction")]
+    // SAFETY of loads and stores: pointers come from arrays of as many elements.
+    impl Registers for One {
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            Self(_mm512_setzero_ps())
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: &[f32; LANES]) -> Self {
+            Self(_mm512_loadu_ps(from.as_ptr()))
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: &mut [f32; LANES]) {
+            _mm512_storeu_ps(to.as_mut_ptr(), self.0)
+        }
+
+        #[inline(always)]
+        unsafe fn plus(self, other: Self) -> Self {
+            Self(_mm512_add_ps(self.0, other.0))
+        }
+
+        #[inline(always)]
+        unsafe fn plus_product(self, w: f32, x: Self) -> Self {
+            Self(_mm512_fmadd_ps(_mm512_set1_ps(w), x.0, self.0))
+        }
+    }
+
+    /// Two registers of AVX2.
+    #[derive(Clone, Copy)]
+    struct Pair(__m256, __m256);
+
+    #[expect(unsafe_op_in_unsafe_fn, reason = "the contract of each is that of its instruction")]
+    // SAFETY of loads and stores: pointers come from arrays of as many elements.
+    impl Registers for Pair {
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            Self(_mm256_setzero_ps(), _mm256_setzero_ps())
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: &[f32; LANES]) -> Self {
+            let from = from.as_ptr();
+            Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8)))
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: &mut [f32; LANES]) {
+            let to = to.as_mut_ptr();
+            _mm256_storeu_ps(to, self.0);
+            _mm256_storeu_ps(to.add(8), self.1);
+        }
+
+        #[inline(always)]
+        unsafe fn plus(self, other: Self) -> Self {
+            Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1))
+        }
+
+        #[inline(always)]
+        unsafe fn plus_product(self, w: f32, x: Self) -> Self {
+            let w = _mm256_set1_ps(w);
+            Self(_mm256_fmadd_ps(w, x.0, self.0), _mm256_fmadd_ps(w, x.1, self.1))
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[expect(unsafe_code, reason = "functions that need processor features, and loads take pointers")]
+mod neon {
+    use std::arch::aarch64::{
+        float32x4_t, vaddq_f32, vdupq_n_f32, vfmaq_n_f32, vld1q_f32, vst1q_f32,
+    };
+
+    use super::{LANES, Registers};
+
+    /// Four registers of NEON.
+    #[derive(Clone, Copy)]
+    pub(super) struct Quads([float32x4_t; 4]);
+
+    #[expect(unsafe_op_in_unsafe_fn, reason = "the contract of each is that of its instruction")]
+    // SAFETY of loads and stores: pointers come from arrays of as many elements.
+    impl Registers for Quads {
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            Self([vdupq_n_f32(0.0); 4])
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: &[f32; LANES]) -> Self {
+            let (quads, _) = from.as_chunks::<4>();
+            Self(std::array::from_fn(|i| vld1q_f32(quads[i].as_ptr())))
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: &mut [f32; LANES]) {
+            let (quads, _) = to.as_chunks_mut::<4>();
+            for (to, from) in quads.iter_mut().zip(self.0) {
+                vst1q_f32(to.as_mut_ptr(), from)
             }
         }
-        for (sums, own) in sums.iter_mut().zip(own) {
-            let to = sums.as_mut_ptr();
-            // SAFETY: `to` points to LANES = 16 elements.
-            unsafe {
-                _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), own[0]));
-                _mm256_storeu_ps(to.add(8), _mm256_add_ps(_mm256_loadu_ps(to.add(8)), own[1]));
-            }
+
+        #[inline(always)]
+        unsafe fn plus(self, other: Self) -> Self {
+            Self(std::array::from_fn(|i| vaddq_f32(self.0[i], other.0[i])))
+        }
+
+        #[inline(always)]
+        unsafe fn plus_product(self, w: f32, x: Self) -> Self {
+            Self(std::array::from_fn(|i| vfmaq_n_f32(self.0[i], x.0[i], w)))
         }
     }
 }
@@ -126,6 +264,45 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[derive(Clone, Copy)]
+    struct Array([f32; LANES]);
+
+    #[expect(unsafe_code, reason = "the trait's functions are so for those of processors")]
+    impl Registers for Array {
+        unsafe fn zero() -> Self {
+            Self([0.0; LANES])
+        }
+
+        unsafe fn load(from: &[f32; LANES]) -> Self {
+            Self(*from)
+        }
+
+        unsafe fn store(self, to: &mut [f32; LANES]) {
+            *to = self.0;
+        }
+
+        unsafe fn plus(self, other: Self) -> Self {
+            Self(std::array::from_fn(|l| self.0[l] + other.0[l]))
+        }
+
+        unsafe fn plus_product(self, w: f32, x: Self) -> Self {
+            Self(std::array::from_fn(|l| w.mul_add(x.0[l], self.0[l])))
+        }
+    }
+
+    fn in_registers<R: Registers, const N: usize>(
+        rows: &[f32],
+        stride: usize,
+        panel: &[[f32; LANES]],
+        sums: &mut Sums,
+    ) {
+        #[expect(unsafe_code, reason = "see `Registers`")]
+        // SAFETY: the test gives enough rows; arrays need no features.
+        unsafe {
+            super::in_registers::<R, N>(rows, stride, panel, sums);
+        }
+    }
 
     proptest! {
         #[test]
@@ -141,6 +318,15 @@ mod tests {
             add(&rows, stride, &panel, &mut got);
             plain(&rows, stride, &panel, &mut want);
             prop_assert_eq!(got, want);
+            // The kernel itself on registers that are arrays: what holds for these holds for every processor whose
+            // instructions do what their names say.
+            let on_arrays: [(usize, fn(&[f32], usize, &[[f32; LANES]], &mut Sums)); 2] =
+                [(1, in_registers::<Array, 1>), (2, in_registers::<Array, 2>)];
+            for (n, kernel) in on_arrays {
+                let mut got = start;
+                kernel(&rows, stride, &panel, &mut got);
+                prop_assert_eq!(got, want, "{} sums an element", n);
+            }
             for (r, l) in [(0, 0), (5, 15), (3, 8)] {
                 let sum: f32 = (0..depth).map(|p| rows[r * stride + p] * panel[p][l]).sum();
                 prop_assert_eq!(got[r][l], start[r][l] + sum);

@@ -1,6 +1,7 @@
 //! `slice_by_index`, `slice_by_size` and `slice_update`: parts of a tensor, shared where they lie together.
 
 use crate::interp::error::OpError;
+use crate::interp::kernel::fp16;
 use crate::interp::kernel::strided::{gather, scatter, steps};
 use crate::interp::run::{Kernel, Run};
 use crate::interp::site::{Ints, Site};
@@ -189,8 +190,7 @@ pub(super) fn slice_update(site: &Site<'_, '_>) -> Built {
             (Data::F32(data), _) => scatter(data.make_mut(), start, extents, step, &update.f32s()?),
             (Data::F16(data), Slice::F16(v)) => scatter(data.make_mut(), start, extents, step, v),
             (Data::F16(data), Slice::F32(v)) => {
-                let halves: Vec<_> = v.iter().map(|&v| half::f16::from_f32(v)).collect();
-                scatter(data.make_mut(), start, extents, step, &halves);
+                scatter(data.make_mut(), start, extents, step, &fp16::from_f32_vec(v));
             }
             (Data::I32(data), Slice::I32(v)) => {
                 scatter(&mut std::sync::Arc::make_mut(data).0, start, extents, step, v);
