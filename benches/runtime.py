@@ -14,6 +14,7 @@ measured in the same rounds. Prints one JSON object and, with `--markdown FILE`,
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -164,7 +165,7 @@ def main():
     best = {name: (max(r[0] for r in all_), max(r[1] for r in all_)) for name, all_ in rounds.items()}
     base = best.get("PyTorch f32", (1.0, 1.0))
     result = {
-        "shape": args.shape, "window": WINDOW, "rounds": args.rounds,
+        "shape": args.shape, "weights": weights(checkpoint), "window": WINDOW, "rounds": args.rounds,
         "machine": {"read_bytes_per_second": max((r for r, _ in rates), default=None),
                     "f32_flop_per_second": max((p for _, p in rates), default=None)},
         "contestants": {
@@ -181,6 +182,18 @@ def main():
         args.markdown.write_text(markdown(result))
 
 
+def weights(checkpoint):
+    """Weights that every token is multiplied with; the embedding once, as the head."""
+    files = checkpoint.glob("*.safetensors")
+    headers = (json.loads(read_header(file)) for file in files)
+    return sum(math.prod(t["shape"]) for h in headers for name, t in h.items() if name != "__metadata__")
+
+
+def read_header(file):
+    with file.open("rb") as f:
+        return f.read(int.from_bytes(f.read(8), "little"))
+
+
 def weight_bytes(name, packages):
     if name not in packages:
         return None
@@ -189,20 +202,27 @@ def weight_bytes(name, packages):
 
 def markdown(result):
     rate = result["machine"]
+    read, flop = rate["read_bytes_per_second"], rate["f32_flop_per_second"]
     lines = [
-        "| | perplexity, tokens/s | × PyTorch f32 | decode, tokens/s | × PyTorch f32 | weights |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| | perplexity, tokens/s | × PyTorch f32 | decode, tokens/s | × PyTorch f32 | weights | of the machine's products | of its reading |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, c in result["contestants"].items():
         size = f"{c['weight_bytes'] / 1e6:.0f} MB" if c["weight_bytes"] else ""
+        products = share(c["perplexity_tokens_per_second"] * 2 * result["weights"], flop)
+        reading = share(c["decode_tokens_per_second"] * c["weight_bytes"], read) if size else ""
         lines.append(
             f"| {name} | {c['perplexity_tokens_per_second']:.0f} | {c['perplexity_ratio']:.2f} "
-            f"| {c['decode_tokens_per_second']:.1f} | {c['decode_ratio']:.2f} | {size} |"
+            f"| {c['decode_tokens_per_second']:.1f} | {c['decode_ratio']:.2f} | {size} | {products} | {reading} |"
         )
-    lines += ["", f"{result['shape']}, windows of {result['window']}, best of {result['rounds']} rounds; "
-              f"memory read {rate['read_bytes_per_second'] / 1e9:.1f} GB/s, f32 product {rate['f32_flop_per_second'] / 1e9:.0f} GFLOP/s "
-              "(PyTorch's, both cores).", ""]  # fmt: skip
+    lines += ["", f"{result['shape']} ({result['weights'] / 1e6:.0f}M weights), windows of {result['window']}, best of "
+              f"{result['rounds']} rounds. Both cores: {flop / 1e9:.0f} GFLOP/s in PyTorch's f32 product, "
+              f"{read / 1e9:.1f} GB/s in reading memory.", ""]  # fmt: skip
     return "\n".join(lines)
+
+
+def share(used, whole):
+    return f"{100 * used / whole:.0f} %"
 
 
 main()

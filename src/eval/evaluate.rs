@@ -133,8 +133,8 @@ fn score(
     let mut usage = CacheUsage::default();
     bench.progress.begin("perplexity", Some(windows.tokens.len() as u64), Unit::Items);
     for (w, tokens) in windows.tokens.iter().enumerate() {
-        let used = scorer.score(tokens, &mut |position, logits| {
-            scores.add(w, position, logits);
+        let used = scorer.score(tokens, &mut |first, logits| {
+            scores.add(w, first, logits, layout.vocab);
             Ok(())
         })?;
         usage = usage.and(used);

@@ -51,7 +51,7 @@ pub use memory::peak_resident;
 pub use reference::Reference;
 pub use runtime::Runtime;
 pub use sampling::{Sampler, Sampling};
-pub use scorer::{EachRow, Scorer};
+pub use scorer::{EachRows, Scorer};
 pub use sentences::{Prepared, Sentence};
 pub use text::{Cut, Windows};
 pub use tokenizer::{Tokenizer, TokenizerError};

@@ -5,6 +5,8 @@
 //! follow by the delta method from the errors of ā, r̄ and d̄ (see [`super::stats`], windows as groups), so that of
 //! the increase is paired: what makes a token hard for both does not enter.
 
+use rayon::prelude::*;
+
 use super::divergence::{Expected, Observed, observe};
 use super::error::EvalError;
 use super::reference::Distributions;
@@ -41,25 +43,33 @@ impl<'a> Scores<'a> {
         }
     }
 
-    /// Takes the artifact's logits after the token at `position` of window `w`, which are about the next one.
-    pub(super) fn add(&mut self, w: usize, position: usize, logits: &[f32]) {
-        let next = position + 1;
-        if next < self.windows.first_scored(w) {
-            return;
+    /// Takes the artifact's logits after the tokens from `first` on of window `w`, `vocab` for each; they are about the
+    /// next ones.
+    pub(super) fn add(&mut self, w: usize, first: usize, logits: &[f32], vocab: usize) {
+        let (windows, reference) = (self.windows, self.reference);
+        let scored = windows.first_scored(w).saturating_sub(first + 1);
+        let rows: Vec<(usize, &[f32])> = (first..).zip(logits.chunks(vocab)).skip(scored).collect();
+        let observed: Vec<Observed> = rows
+            .par_iter()
+            .map(|&(position, logits)| {
+                let expected: Expected<'_> = reference.at(w, position);
+                observe(logits, windows.tokens[w][position + 1], &expected)
+            })
+            .collect();
+        for ((position, _), Observed { nll, divergence, same_top }) in
+            rows.into_iter().zip(observed)
+        {
+            let reference = reference.nll(w, position);
+            if !(nll.is_finite() && divergence.is_finite()) {
+                self.non_finite += 1;
+                continue;
+            }
+            self.artifact_nll[w].push(nll);
+            self.reference_nll[w].push(reference);
+            self.increase[w].push(nll - reference);
+            self.divergence[w].push(divergence);
+            self.same_top[w].push(f64::from(u8::from(same_top)));
         }
-        let token = self.windows.tokens[w][next];
-        let expected: Expected<'_> = self.reference.at(w, position);
-        let Observed { nll, divergence, same_top } = observe(logits, token, &expected);
-        let reference = self.reference.nll(w, position);
-        if !(nll.is_finite() && divergence.is_finite()) {
-            self.non_finite += 1;
-            return;
-        }
-        self.artifact_nll[w].push(nll);
-        self.reference_nll[w].push(reference);
-        self.increase[w].push(nll - reference);
-        self.divergence[w].push(divergence);
-        self.same_top[w].push(f64::from(u8::from(same_top)));
     }
 
     /// The figures; tokens that are not finite are counted and left out of them.
@@ -135,7 +145,7 @@ mod tests {
         let mut scores = Scores::new(&windows, &reference);
         for w in 0..2 {
             for p in 0..3 {
-                scores.add(w, p, &logits(100 * w + p));
+                scores.add(w, p, &logits(100 * w + p), VOCAB);
             }
         }
         let got = scores.finish().unwrap();
@@ -153,7 +163,7 @@ mod tests {
         for (w, tokens) in windows.tokens.iter().enumerate() {
             for p in 0..3 {
                 let got = logits(7 + 100 * w + 3 * p);
-                scores.add(w, p, &got);
+                scores.add(w, p, &got, VOCAB);
                 let (q, r) = (log_softmax(&got), log_softmax(&logits(100 * w + p)));
                 ours.push(-q[tokens[p + 1] as usize]);
                 theirs.push(-r[tokens[p + 1] as usize]);
@@ -182,10 +192,10 @@ mod tests {
         let windows = windows(vec![vec![0, 1, 2]]);
         let reference = reference(&windows.tokens);
         let mut scores = Scores::new(&windows, &reference);
-        scores.add(0, 0, &[f32::NAN; VOCAB]);
+        scores.add(0, 0, &[f32::NAN; VOCAB], VOCAB);
         let mut more = Scores::new(&windows, &reference);
-        more.add(0, 0, &logits(0));
-        more.add(0, 1, &[f32::INFINITY; VOCAB]);
+        let rows = [logits(0), vec![f32::INFINITY; VOCAB]].concat();
+        more.add(0, 0, &rows, VOCAB);
         let error = scores.finish().unwrap_err();
         assert_eq!(error.to_string(), "none of 1 scored tokens has a finite log-likelihood");
         let got = more.finish().unwrap();

@@ -10,8 +10,8 @@ use super::layout::Role;
 use super::runtime::{Loaded, Runtime, Source, Values};
 use crate::mil::Rules;
 
-/// The most positions that the head is applied to at once, which bounds the memory that logits take.
-const ROWS: usize = 64;
+/// The most logits that the head gives at once: 64 MiB.
+const LOGITS: usize = 1 << 24;
 
 /// A loaded artifact with its head; a bundle, whose `prefill` gives nothing to put a head on, has none.
 pub struct Scorer<'a> {
@@ -19,8 +19,8 @@ pub struct Scorer<'a> {
     head: Option<(Head, Box<dyn Loaded>)>,
 }
 
-/// Called with each position and the logits after the token there.
-pub type EachRow<'f> = dyn FnMut(usize, &[f32]) -> Result<(), EvalError> + 'f;
+/// Called with the first of some positions that follow one another and the logits after the tokens there, row by row.
+pub type EachRows<'f> = dyn FnMut(usize, &[f32]) -> Result<(), EvalError> + 'f;
 
 impl<'a> Scorer<'a> {
     /// Takes the head out of the artifact that `engine` was loaded from.
@@ -37,7 +37,8 @@ impl<'a> Scorer<'a> {
                 Err(EvalError::NoLogits { path })
             };
         }
-        let rows = engine.decoder()?.chunk.min(ROWS);
+        let layout = engine.decoder()?;
+        let rows = (LOGITS / layout.vocab.max(1)).clamp(1, layout.chunk);
         let (package, init) =
             artifact.function(Role::Init).ok_or(EvalError::NoRole { missing: "init" })?;
         let head = Head::of(init, rows)?;
@@ -57,7 +58,7 @@ impl<'a> Scorer<'a> {
     }
 
     /// Gives the logits at every position of `tokens` but the last, in order, each position once.
-    pub fn score(&self, tokens: &[u32], each: &mut EachRow<'_>) -> Result<CacheUsage, EvalError> {
+    pub fn score(&self, tokens: &[u32], each: &mut EachRows<'_>) -> Result<CacheUsage, EvalError> {
         let mut decoder = Decoder::new(self.engine)?;
         let end = tokens.len().saturating_sub(1);
         let Some((head, loaded)) = &self.head else {
@@ -82,7 +83,7 @@ fn apply(
     loaded: &dyn Loaded,
     chunk: Chunk,
     hidden: &[f32],
-    each: &mut EachRow<'_>,
+    each: &mut EachRows<'_>,
 ) -> Result<(), EvalError> {
     let Head { rows, width, .. } = *head;
     let new = &hidden[chunk.again * width..chunk.length * width];
@@ -94,11 +95,10 @@ fn apply(
         let input = loaded.floats(&[1, rows, width], padded);
         let inputs = Values::from([(TAP.to_owned(), input)]);
         let mut values = loaded.run(FUNCTION, inputs, &mut loaded.state(), &[])?;
-        let logits = take(&mut values, &head.output)?.to_f32();
-        for row in logits.chunks(logits.len() / rows).take(n) {
-            each(position, row)?;
-            position += 1;
-        }
+        let logits = take(&mut values, &head.output)?;
+        let logits = logits.f32s();
+        each(position, &logits[..logits.len() / rows * n])?;
+        position += n;
     }
     Ok(())
 }
@@ -127,9 +127,12 @@ mod tests {
             let scorer = Scorer::with_head(&engine, head, Box::new(fake));
             for n in 2..=engine.decoder().unwrap().capacity {
                 let mut seen = Vec::new();
-                let usage = scorer.score(&tokens[..n], &mut |position, logits| {
-                    assert_eq!(logits, logits_after(&tokens[..=position]), "{fake:?} {n}");
-                    seen.push(position);
+                let usage = scorer.score(&tokens[..n], &mut |first, logits| {
+                    let vocab = logits_after(&tokens[..=first]).len();
+                    for (position, logits) in (first..).zip(logits.chunks(vocab)) {
+                        assert_eq!(logits, logits_after(&tokens[..=position]), "{fake:?} {n}");
+                        seen.push(position);
+                    }
                     Ok(())
                 });
                 assert_eq!(seen, (0..n - 1).collect::<Vec<_>>());

@@ -15,17 +15,29 @@ pub(crate) struct Pool {
 impl Pool {
     /// An empty vector with room for `n` elements.
     pub(crate) fn take(&mut self, n: usize) -> Vec<f32> {
+        let mut vector = self.find(n);
+        vector.clear();
+        vector
+    }
+
+    /// A vector of `n` elements for one who writes them all: what they are before is left from earlier values.
+    pub(crate) fn take_filled(&mut self, n: usize) -> Vec<f32> {
+        let mut vector = self.find(n);
+        vector.resize(n, 0.0);
+        vector
+    }
+
+    fn find(&mut self, n: usize) -> Vec<f32> {
         // A vector much larger than needed is better kept for a larger value.
         let fitting =
             self.free.range(n..=n.saturating_mul(4)).next().map(|(&capacity, _)| capacity);
         let Some(capacity) = fitting else { return Vec::with_capacity(n) };
         let shelf = self.free.get_mut(&capacity).expect("the capacity was just found");
-        let mut vector = shelf.pop().expect("empty shelves are removed");
+        let vector = shelf.pop().expect("empty shelves are removed");
         if shelf.is_empty() {
             self.free.remove(&capacity);
         }
         self.bytes -= capacity * size_of::<f32>();
-        vector.clear();
         vector
     }
 
@@ -49,6 +61,8 @@ mod tests {
         let vector = Vec::with_capacity(100);
         let place = vector.as_ptr();
         pool.give(vector);
+        pool.give(vec![7.0; 300]);
+        assert_eq!(pool.take_filled(200), [7.0; 200], "not written again");
         let small = pool.take(10);
         assert_ne!(small.as_ptr(), place, "much too large");
         let again = pool.take(90);

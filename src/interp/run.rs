@@ -205,6 +205,11 @@ impl Run<'_> {
         self.pool.borrow_mut().take(n)
     }
 
+    /// A vector of `n` elements, all of which are then written: until then they are anything.
+    pub(crate) fn filled(&self, n: usize) -> Vec<f32> {
+        self.pool.borrow_mut().take_filled(n)
+    }
+
     /// Runs a nested block on its inputs and gives its results.
     pub(crate) fn body(&mut self, i: usize, inputs: Vec<Value>) -> Result<Vec<Value>, OpError> {
         let body = &self.bodies[i];

@@ -213,6 +213,11 @@ impl Tensor {
         })
     }
 
+    /// The elements of a tensor of floats, borrowed where they are held as f32.
+    pub fn floats(&self) -> Option<Cow<'_, [f32]>> {
+        self.f32s().ok()
+    }
+
     /// The elements of a tensor of whole numbers.
     pub fn as_i32(&self) -> Option<&[i32]> {
         if let Slice::I32(v) = self.carrier() { Some(v) } else { None }

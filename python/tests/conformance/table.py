@@ -9,26 +9,32 @@ from . import cases
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 FIGURES, PAGE = DOCS / "conformance.json", DOCS / "conformance.md"
 BEGIN, END = "<!-- drawn by `python -m conformance table` -->\n", "<!-- end -->\n"
+PRECISIONS = ("fp16", "fp32")
 COUNTS = ("cases", "ran", "predict", "pass", "unmeetable")
 
 
 def write_figures(found: dict, names: list) -> None:
     """Counts by test file, and how many cases each exception covers."""
     files: dict = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+    precisions: dict = {p: dict.fromkeys(COUNTS, 0) for p in (*PRECISIONS, "")}
     listed = cases.exceptions()
     excepted = dict.fromkeys((group["reason"] for group in listed), 0)
     for case in sorted(names):
-        count = files[case.partition("::")[0]]
-        count["cases"] += 1
-        if (result := found.get(case)) is None:
+        precision = next((p for p in PRECISIONS if f"-{p}-" in case or f"-{p}]" in case), "")
+        result = found.get(case)
+        for count in (files[case.partition("::")[0]], precisions[precision]):
+            count["cases"] += 1
+            if result is None:
+                continue
+            count["ran"] += 1
+            count["predict"] += cases.predicts(result)
+            count["pass"] += cases.predicts(result) and result["outcome"] == "passed"
+            count["unmeetable"] += cases.unmeetable(result)
+        if result is None:
             continue
-        count["ran"] += 1
-        count["predict"] += cases.predicts(result)
-        count["pass"] += cases.predicts(result) and result["outcome"] == "passed"
-        count["unmeetable"] += cases.unmeetable(result)
         for group in listed:
             excepted[group["reason"]] += cases.covers(group, case, result)
-    FIGURES.write_text(json.dumps({"files": files, "exceptions": excepted}, indent=1) + "\n", "utf-8")
+    FIGURES.write_text(json.dumps({"files": files, "precisions": precisions, "exceptions": excepted}, indent=1) + "\n", "utf-8")
 
 
 def figures() -> dict:
@@ -53,23 +59,31 @@ def page() -> str:
 
 
 def sentence() -> str:
-    """The total in README.md's words."""
-    count = total()
-    meetable = count["predict"] - count["unmeetable"]
-    passed = f"{count['pass']:,} of {count['predict']:,} predicting cases pass ({count['ran']:,} of {count['cases']:,} ran)"
-    return f"{passed}, {percent(count['pass'], meetable)} of those that fp16 can meet at all"
+    """The totals in README.md's words."""
+    half, full = (figures()["precisions"][precision] for precision in PRECISIONS)
+    meetable = full["predict"] - full["unmeetable"]
+    return (
+        f"of {total()['cases']:,} cases {total()['ran']:,} ran, and of those that predict {half['pass']:,} of {half['predict']:,} "
+        f"pass in fp16 ({percent(half['pass'], half['predict'])}), coremltools' default, and {full['pass']:,} of "
+        f"{full['predict']:,} in fp32, {percent(full['pass'], meetable)} of those that fp16 results can meet at all"
+    )
+
+
+def line(name: str, row: dict) -> str:
+    ran, predict, passed, unmeetable = (row[count] for count in COUNTS[1:])
+    cells = [row["cases"], ran, predict, passed, percent(passed, predict), unmeetable]
+    cells += [predict - passed - unmeetable, percent(passed, predict - unmeetable)]
+    return "| " + " | ".join([name, *(cell if isinstance(cell, str) else f"{cell:,}" for cell in cells)]) + " |"
 
 
 def tables() -> str:
     found = figures()
-    lines = ["| test file | cases | ran | predict | pass | | unmeetable | other exceptions | pass of the meetable |"]
+    lines = ["| precision | cases | ran | predict | pass | | unmeetable | other exceptions | pass of the meetable |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
-    for name, row in [*found["files"].items(), ("**all**", total())]:
-        ran, predict, passed, unmeetable = (row[count] for count in COUNTS[1:])
-        cells = [row["cases"], ran, predict, passed, percent(passed, predict), unmeetable]
-        cells += [predict - passed - unmeetable, percent(passed, predict - unmeetable)]
-        cells = [cell if isinstance(cell, str) else f"{cell:,}" for cell in cells]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
+    lines += [line(name or "left open", row) for name, row in found["precisions"].items()]
+    lines += ["", "| test file | cases | ran | predict | pass | | unmeetable | other exceptions | pass of the meetable |"]
+    lines += ["|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    lines += [line(name, row) for name, row in [*found["files"].items(), ("**all**", total())]]
     lines += ["", "| cases | exception |", "|---:|---|"]
     lines += [f"| {found['exceptions'][group['reason']]:,} | {group['reason']} |" for group in cases.exceptions()]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,7 @@
 //! The interpreter as a [`Runtime`].
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values};
@@ -81,5 +82,9 @@ impl Held for Tensor {
 
     fn to_f32(&self) -> Vec<f32> {
         self.to_f32().unwrap_or_default()
+    }
+
+    fn f32s(&self) -> Cow<'_, [f32]> {
+        self.floats().unwrap_or_else(|| Held::to_f32(self).into())
     }
 }

@@ -3,6 +3,7 @@
 mod interp;
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -63,6 +64,10 @@ pub trait Held: Any + fmt::Debug + Send + Sync {
     fn shape(&self) -> Vec<usize>;
     /// The elements as f32.
     fn to_f32(&self) -> Vec<f32>;
+    /// The same, without a copy where they are kept so.
+    fn f32s(&self) -> Cow<'_, [f32]> {
+        self.to_f32().into()
+    }
 }
 
 /// A shared tensor.

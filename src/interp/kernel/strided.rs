@@ -25,6 +25,22 @@ pub(crate) fn gather<T: Clone + Send + Sync>(
 ) -> Vec<T> {
     let n: usize = shape.iter().product();
     let Some(first) = src.first().filter(|_| n > 0) else { return Vec::new() };
+    let mut out = vec![first.clone(); n];
+    gather_to(src, start, shape, step, &mut out);
+    out
+}
+
+/// As [`gather`], to a slice of as many elements as `shape` has.
+pub(crate) fn gather_to<T: Clone + Send + Sync>(
+    src: &[T],
+    start: isize,
+    shape: &[usize],
+    step: &[isize],
+    out: &mut [T],
+) {
+    if out.is_empty() {
+        return;
+    }
     let (&inner, outer) = shape.split_last().unwrap_or((&1, &[]));
     let inner_step = step.last().copied().unwrap_or(1);
     let rows = |row: usize, out: &mut [T]| {
@@ -43,14 +59,12 @@ pub(crate) fn gather<T: Clone + Send + Sync>(
             advance(&mut place, outer);
         }
     };
-    let mut out = vec![first.clone(); n];
-    if n < ALONE {
-        rows(0, &mut out);
+    if out.len() < ALONE {
+        rows(0, out);
     } else {
         let each = (ALONE / 4).div_ceil(inner);
         out.par_chunks_mut(each * inner).enumerate().for_each(|(i, out)| rows(i * each, out));
     }
-    out
 }
 
 /// The place of a row-major number.
@@ -127,10 +141,15 @@ pub(crate) fn transpose<T: Clone + Send + Sync>(
     shape: &[usize],
     perm: &[usize],
 ) -> Vec<T> {
-    let from = steps(shape);
-    let to: Vec<usize> = perm.iter().map(|&p| shape[p]).collect();
-    let step: Vec<isize> = perm.iter().map(|&p| from[p].cast_signed()).collect();
+    let (to, step) = order(shape, perm);
     gather(src, 0, &to, &step)
+}
+
+/// The shape after a transposition, and the steps through the elements before.
+pub(crate) fn order(shape: &[usize], perm: &[usize]) -> (Vec<usize>, Vec<isize>) {
+    let from = steps(shape);
+    let to = perm.iter().map(|&p| shape[p]).collect();
+    (to, perm.iter().map(|&p| from[p].cast_signed()).collect())
 }
 
 /// Extents before, at and after `axis`, each as one number.

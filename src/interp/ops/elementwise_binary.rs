@@ -49,8 +49,7 @@ fn floats(
         return Ok(run.result(&shape, out));
     }
     let n = elements(&shape)?;
-    let mut out = run.buffer(n);
-    out.resize(n, 0.0);
+    let mut out = run.filled(n);
     let (a, b) = (run.get(x), run.get(y));
     let left = a.f32s()?;
     let left = Left::Other(&left, a.shape());

@@ -70,8 +70,7 @@ fn times_rows(
     let t = outer.iter().product::<usize>();
     let mut shape = outer.to_vec();
     shape.push(n);
-    let mut out = run.buffer(n * t);
-    out.resize(n * t, 0.0);
+    let mut out = run.filled(n * t);
     product::linear(weight, (n, k), &values, finish, &mut out);
     Ok(run.result(&shape, out))
 }

@@ -39,10 +39,10 @@ mod window;
 use rayon::prelude::*;
 
 use super::error::OpError;
-use super::kernel::simd::map;
+use super::kernel::{simd::map, strided};
 use super::run::{Kernel, Run};
 use super::site::Site;
-use super::tensor::Tensor;
+use super::tensor::{Slice, Tensor, map_carrier};
 
 /// The versions of the operation set, by the system that brought them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -314,6 +314,22 @@ fn extents(from: &[i32]) -> Result<Vec<usize>, OpError> {
         usize::try_from(n).map_err(|_| OpError::invalid(format!("an extent of {n} in {from:?}")))
     };
     from.iter().map(extent).collect()
+}
+
+/// The elements of `x` at `start + Σ place · step` for every place of some extents, as a tensor of `shape`.
+fn gathered(
+    run: &Run<'_>,
+    x: &Tensor,
+    start: isize,
+    (extents, step): (&[usize], &[isize]),
+    shape: &[usize],
+) -> Tensor {
+    if let Slice::F32(from) = x.carrier() {
+        let mut out = run.filled(extents.iter().product());
+        strided::gather_to(from, start, extents, step, &mut out);
+        return x.with_f32(shape.to_vec(), out);
+    }
+    map_carrier!(x, shape.to_vec(), |src| strided::gather(src, start, extents, step))
 }
 
 /// Floats of one shape computed from another tensor's floats one by one, in place where possible.

@@ -2,10 +2,10 @@
 
 use crate::interp::error::OpError;
 use crate::interp::kernel::fp16;
-use crate::interp::kernel::strided::{gather, scatter, steps};
+use crate::interp::kernel::strided::{scatter, steps};
 use crate::interp::run::{Kernel, Run};
 use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::{Data, Slice, Tensor, map_carrier};
+use crate::interp::tensor::{Data, Slice, Tensor};
 
 type Built = Result<Kernel, OpError>;
 
@@ -126,17 +126,12 @@ impl Part {
         self.extents.contains(&0) || dims.all(|((&n, &s), &p)| n == 1 || s == p.cast_signed())
     }
 
-    fn of(&self, x: &Tensor) -> Tensor {
+    fn of(&self, run: &Run<'_>, x: &Tensor) -> Tensor {
         if self.is_run() {
             let start = if self.extents.contains(&0) { 0 } else { self.start.cast_unsigned() };
             return x.view(start, self.shape.clone());
         }
-        map_carrier!(x, self.shape.clone(), |src| gather(
-            src,
-            self.start,
-            &self.extents,
-            &self.step
-        ))
+        super::gathered(run, x, self.start, (&self.extents, &self.step), &self.shape)
     }
 }
 
@@ -145,7 +140,7 @@ pub(super) fn slice_by_index(site: &Site<'_, '_>) -> Built {
     let (x, bounds) = (site.input("x")?, Bounds::of(site)?);
     Ok(Kernel::one(move |run| {
         let x = run.get(&x);
-        Ok(bounds.part(run, x.shape())?.of(x))
+        Ok(bounds.part(run, x.shape())?.of(run, x))
     }))
 }
 
@@ -168,7 +163,7 @@ pub(super) fn slice_by_size(site: &Site<'_, '_>) -> Built {
                 if size == -1 { n - first } else { usize::try_from(size).map_err(|_| unfit())? };
             if first + size > n { Err(unfit()) } else { Ok((first, size, 1, false)) }
         });
-        Ok(part(x.shape(), &dims.collect::<Result<Vec<_>, OpError>>()?).of(x))
+        Ok(part(x.shape(), &dims.collect::<Result<Vec<_>, OpError>>()?).of(run, x))
     }))
 }
 

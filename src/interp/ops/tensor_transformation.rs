@@ -116,7 +116,8 @@ pub(super) fn transpose(site: &Site<'_, '_>) -> Built {
         if moved.is_sorted() {
             return Ok(run.take(&x).reshaped(shape));
         }
-        Ok(map_carrier!(t, shape, |src| strided::transpose(src, t.shape(), &perm)))
+        let (_, step) = strided::order(t.shape(), &perm);
+        Ok(super::gathered(run, t, 0, (&shape, &step), &shape))
     }))
 }
 

@@ -56,8 +56,7 @@ pub(super) fn scaled_dot_product_attention(site: &Site<'_, '_>) -> Result<Kernel
         let q = q.f32s()?;
         let scale = (1.0 / (depth as f64).sqrt()) as f32;
         let extents = Head { queries, keys, depth, value_depth, scale };
-        let mut out = run.buffer(shape.iter().product());
-        out.resize(shape.iter().product(), 0.0);
+        let mut out = run.filled(shape.iter().product());
         let size = queries * value_depth;
         if size > 0 {
             let task = |(i, out): (usize, &mut [f32])| {
