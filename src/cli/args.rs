@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::convert::{AdapterMode, ComputeUnits, KvForm, Target};
+use crate::convert::{AdapterMode, KvForm, Target};
+use crate::coreml::ComputeUnits;
+use crate::eval::runtime::BackendChain;
 
 /// Hugging Face checkpoints to Core ML packages that are proven before they ship.
 #[derive(Debug, Parser)]
@@ -305,6 +307,19 @@ pub struct MeasureArgs {
     pub tokenizer: Option<PathBuf>,
 }
 
+/// What runs packages.
+#[derive(Debug, Clone, Args)]
+pub struct BackendArgs {
+    /// What runs the package: `auto`, `coreml`, `interp`, or a list in order of preference [default: `backend` of
+    /// config.toml, else auto].
+    #[arg(long, value_name = "LIST")]
+    pub backend: Option<BackendChain>,
+    /// What Core ML may compute on: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE [default: `compute_units` of config.toml,
+    /// else ALL].
+    #[arg(long, value_name = "UNITS")]
+    pub compute_units: Option<ComputeUnits>,
+}
+
 /// `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
@@ -314,6 +329,9 @@ pub struct EvaluateArgs {
     /// What is measured.
     #[command(flatten)]
     pub measure: MeasureArgs,
+    /// What runs the packages.
+    #[command(flatten)]
+    pub backend: BackendArgs,
     /// Show operation by operation where fp16 loses, on the text or the sentences, without a reference.
     #[arg(long)]
     pub precision_report: bool,
@@ -331,9 +349,38 @@ pub struct VerifyArgs {
     /// What is measured.
     #[command(flatten)]
     pub measure: MeasureArgs,
+    /// What runs the package, as for `evaluate`; `both` compares Core ML with the interpreter output by output on
+    /// inputs made from a seed, without a reference.
+    #[arg(long, value_name = "LIST|both", value_parser = judged)]
+    pub backend: Option<Judged>,
+    /// What Core ML may compute on, as for `evaluate`.
+    #[arg(long, value_name = "UNITS")]
+    pub compute_units: Option<ComputeUnits>,
+    /// What `--backend both` makes its inputs from.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Calls of each function that `--backend both` compares.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub calls: u16,
+    /// The largest difference that `--backend both` allows, as a part of an output's largest element.
+    #[arg(long, value_name = "PART", default_value_t = 0.02)]
+    pub tolerance: f64,
     /// A gate's threshold, such as `cosine=0.99`; may be given again.
     #[arg(long, value_name = "NAME=VALUE")]
     pub gate: Vec<String>,
+}
+
+/// What judges a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judged {
+    /// A reference, on the first runtime that can be used.
+    By(BackendChain),
+    /// Two runtimes, each the other.
+    Both,
+}
+
+fn judged(text: &str) -> Result<Judged, String> {
+    if text == "both" { Ok(Judged::Both) } else { text.parse().map(Judged::By) }
 }
 
 /// `gate`.
@@ -371,6 +418,9 @@ pub struct PredictArgs {
     /// `declared` rounds every value to its declared type, `f32` does not.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Declared)]
     pub precision: PrecisionArg,
+    /// What runs the package.
+    #[command(flatten)]
+    pub backend: BackendArgs,
     /// Show operation by operation where fp16 loses on these inputs, and write nothing.
     #[arg(long, conflicts_with_all = ["outputs", "tap", "precision"])]
     pub precision_report: bool,
@@ -409,6 +459,9 @@ pub struct GenerateArgs {
     /// Folder of the tokenizer [default: beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
+    /// What runs the package.
+    #[command(flatten)]
+    pub backend: BackendArgs,
 }
 
 /// `embed`.
@@ -429,6 +482,9 @@ pub struct EmbedArgs {
     /// Folder of the tokenizer [default: beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
+    /// What runs the package.
+    #[command(flatten)]
+    pub backend: BackendArgs,
 }
 
 /// `inspect`.
@@ -443,6 +499,16 @@ pub struct InspectArgs {
     /// Print the program whole, in the form of a compiled model's `model.mil`.
     #[arg(long, conflicts_with = "program")]
     pub mil: bool,
+    /// On a Mac, show what Core ML would compute each operation on, and why not on the Neural Engine.
+    #[arg(long, conflicts_with_all = ["program", "mil"])]
+    pub compute_plan: bool,
+    /// The function that `--compute-plan` shows [default: all].
+    #[arg(long, short, value_name = "NAME", requires = "compute_plan")]
+    pub function: Option<String>,
+    /// What Core ML may compute on: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE [default: `compute_units` of config.toml,
+    /// else ALL].
+    #[arg(long, value_name = "UNITS", requires = "compute_plan")]
+    pub compute_units: Option<ComputeUnits>,
 }
 
 /// `manifest`.

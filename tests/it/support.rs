@@ -67,7 +67,7 @@ impl Sandbox {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coremill"));
         command.args(args).current_dir(self.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
-        for name in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"] {
+        for name in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "XDG_CONFIG_HOME"] {
             command.env_remove(name);
         }
         if self.surroundings == Surroundings::Bare {
@@ -113,7 +113,7 @@ impl Sandbox {
 const FILTERS: &[(&str, &str)] = &[
     (r"\b\d+(\.\d+)? (ms|µs|s)\b", "[TIME]"),
     (r"memory [0-9.]+ [KMG]iB", "memory [SIZE]"),
-    (r#""seconds": [0-9.e-]+"#, r#""seconds": [TIME]"#),
+    (r#"seconds": [0-9.e-]+"#, r#"seconds": [TIME]"#),
     (concat!("coremill ", env!("CARGO_PKG_VERSION")), "coremill [VERSION]"),
     (r"(?m)[ \t]+$", ""),
 ];
