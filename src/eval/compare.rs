@@ -1,6 +1,7 @@
 //! Two runtimes on the same calls, output by output: how far they are apart, and where first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -74,8 +75,8 @@ fn same(x: f64, y: f64) -> bool {
 pub struct Comparison {
     /// The runtimes.
     pub runtimes: [String; 2],
-    /// Seconds that each took to load.
-    pub load_seconds: [f64; 2],
+    /// Milliseconds that each took to load.
+    pub load_ms: [f64; 2],
     /// What was allowed.
     pub tolerance: Tolerance,
     /// Function by function.
@@ -93,8 +94,8 @@ pub struct Compared {
     pub function: String,
     /// Calls.
     pub calls: usize,
-    /// The median of the seconds that a call took in each runtime.
-    pub median_seconds: [f64; 2],
+    /// The median of the milliseconds that a call took in each runtime.
+    pub median_ms: [f64; 2],
     /// Output by output.
     pub outputs: Vec<ComparedOutput>,
 }
@@ -141,7 +142,7 @@ impl Comparison {
                 functions.push(Compared {
                     function,
                     calls: 0,
-                    median_seconds: [0.0; 2],
+                    median_ms: [0.0; 2],
                     outputs: Vec::new(),
                 });
                 functions.len() - 1
@@ -149,8 +150,8 @@ impl Comparison {
             let function = &mut functions[at];
             function.calls += 1;
             let [ours, theirs] = times.entry(&x.function).or_default();
-            ours.push(x.time.as_secs_f64());
-            theirs.push(y.time.as_secs_f64());
+            ours.push(ms(x.time));
+            theirs.push(ms(y.time));
             for output in outputs(x, y, tolerance) {
                 if !output.holds && first.is_none() {
                     first = Some(parting(x, y, &output));
@@ -160,13 +161,13 @@ impl Comparison {
         }
         for function in &mut functions {
             let [ours, theirs] = times.remove(function.function.as_str()).unwrap_or_default();
-            function.median_seconds = [median(ours), median(theirs)];
+            function.median_ms = [median(ours), median(theirs)];
         }
         let holds = a.steps.len() == b.steps.len()
             && functions.iter().flat_map(|f| &f.outputs).all(|output| output.holds);
         Self {
             runtimes: [a.runtime.clone(), b.runtime.clone()],
-            load_seconds: [a.load.as_secs_f64(), b.load.as_secs_f64()],
+            load_ms: [ms(a.load), ms(b.load)],
             tolerance,
             functions,
             first,
@@ -238,6 +239,10 @@ fn parting(a: &Step, b: &Step, output: &ComparedOutput) -> First {
     }
 }
 
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied().unwrap_or(0.0)
@@ -246,7 +251,6 @@ fn median(mut times: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Duration;
 
     use super::*;
     use crate::base::clock::FixedClock;
@@ -318,7 +322,7 @@ mod tests {
         assert_eq!((first.call, first.output.as_str(), first.element), (1, "x", Some(1)));
         assert_eq!(first.values.unwrap(), ["2.5", "2"]);
         let [function] = found.functions.as_slice() else { panic!() };
-        assert_eq!((function.calls, function.median_seconds), (3, [0.002; 2]));
+        assert_eq!((function.calls, function.median_ms), (3, [2.0; 2]));
         let shown: Vec<_> =
             function.outputs.iter().map(|o| (&*o.output, o.call, o.holds)).collect();
         // A NaN is worse than any distance, an output that is not there worse than any value.

@@ -105,11 +105,11 @@ fn text(found: &Comparison, width: usize) -> String {
     }
     let mut out = format!("{table}\n\n");
     let [ours, theirs] = &found.runtimes;
-    let [load, load_theirs] = found.load_seconds.map(|s| s * 1e3);
+    let [load, load_theirs] = found.load_ms;
     writeln!(out, "load: {ours} {load:.1} ms, {theirs} {load_theirs:.1} ms")
         .expect("writing to a string");
     for function in &found.functions {
-        let [time, time_theirs] = function.median_seconds.map(|s| s * 1e3);
+        let [time, time_theirs] = function.median_ms;
         let name = &function.function;
         writeln!(out, "{name}: {ours} {time:.2} ms, {theirs} {time_theirs:.2} ms, median")
             .expect("writing to a string");

@@ -43,13 +43,13 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     }
     let outputs = || ran.outputs.iter().map(|(name, value)| (name.as_str(), value));
     let described: BTreeMap<_, _> = outputs().map(|(n, v)| (n, v.describe())).collect();
-    let seconds = |time: Duration| time.as_secs_f64();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let mut answer = json!({
         "function": ran.function,
         "backend": choice,
-        "compile_seconds": ran.compile.map(seconds),
-        "load_seconds": seconds(ran.load),
-        "run_seconds": seconds(ran.run),
+        "compile_ms": ran.compile.map(ms),
+        "load_ms": ms(ran.load),
+        "run_ms": ms(ran.run),
         "outputs": described,
         "file": args.outputs,
     });

@@ -1,0 +1,68 @@
+//! What only looks: `inspect`, `manifest`, `report`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::coreml::ComputeUnits;
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The package.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// Print the program as text, long constants cut short.
+    #[arg(long)]
+    pub program: bool,
+    /// Print the program whole, in the form of a compiled model's `model.mil`.
+    #[arg(long, conflicts_with = "program")]
+    pub mil: bool,
+    /// On a Mac, show what Core ML would compute each operation on, and why not on the Neural Engine.
+    #[arg(long, conflicts_with_all = ["program", "mil"])]
+    pub compute_plan: bool,
+    /// The function that `--compute-plan` shows [default: all].
+    #[arg(long, short, value_name = "NAME", requires = "compute_plan")]
+    pub function: Option<String>,
+    /// What Core ML may compute on: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE [default: `compute_units` of config.toml,
+    /// else ALL].
+    #[arg(long, value_name = "UNITS", requires = "compute_plan")]
+    pub compute_units: Option<ComputeUnits>,
+}
+
+/// `manifest`.
+#[derive(Debug, Subcommand)]
+pub enum ManifestCommand {
+    /// Check everything that a manifest states against its package.
+    Check {
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+    /// Print a manifest.
+    Show {
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The form to draw.
+    #[arg(value_enum)]
+    pub form: ReportForm,
+    /// The report.
+    #[arg(value_name = "REPORT")]
+    pub report: PathBuf,
+}
+
+/// The forms of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportForm {
+    /// A table for terminals.
+    Table,
+    /// Markdown.
+    Markdown,
+}
