@@ -181,7 +181,8 @@ impl Model {
                 // SAFETY: Both objects are alive.
                 _ => unsafe { model.0.predictionFromFeatures_error(&given) },
             };
-            features(&taken.map_err(|e| failed("predict", &e))?)
+            let taken = taken.map_err(|e| failed("predict", &e))?;
+            features(&taken)
         })
     }
 
@@ -278,8 +279,12 @@ impl Function {
         let taken = taken.map_err(|e| failed("predict", &e))?;
         // SAFETY: A property that cannot fail, of an object that is alive.
         let n = unsafe { taken.count() };
-        // SAFETY: The index is below the count.
-        (0..n).map(|i| features(&unsafe { taken.featuresAtIndex(i) })).collect()
+        let one = |i| {
+            // SAFETY: The index is below the count.
+            let given = unsafe { taken.featuresAtIndex(i) };
+            features(&given)
+        };
+        (0..n).map(one).collect()
     }
 
     /// A call for each set of inputs, [`IN_FLIGHT`] of them at a time.
@@ -301,7 +306,8 @@ impl Function {
                 })
                 .collect();
             for pending in pending {
-                out.push(features(&pending.wait("predict")?)?);
+                let given = pending.wait("predict")?;
+                out.push(features(&given)?);
             }
         }
         Ok(out)
@@ -405,7 +411,8 @@ pub fn plan(
     let found = found.ok_or_else(|| missing("it is not in the structure"))?;
     let mut operations = Vec::new();
     // SAFETY: See above.
-    walk(&plan, &unsafe { found.block() }, &mut operations);
+    let block = unsafe { found.block() };
+    walk(&plan, &block, &mut operations);
     let devices = detect()?.devices;
     Ok(ComputePlan { function: function.to_owned(), units: options.units, devices, operations })
 }
@@ -421,7 +428,8 @@ fn walk(plan: &MLComputePlan, block: &MLModelStructureProgramBlock, out: &mut Ve
         let (mut preferred, mut supported) = (None, Vec::new());
         if let Some(usage) = usage {
             // SAFETY: See above.
-            preferred = kind(&unsafe { usage.preferredComputeDevice() });
+            let device = unsafe { usage.preferredComputeDevice() };
+            preferred = kind(&device);
             // SAFETY: See above.
             supported = unsafe { usage.supportedComputeDevices() }
                 .iter()
@@ -505,7 +513,9 @@ fn configuration(
 struct Pending<T>(mpsc::Receiver<Carried<Result<Retained<T>, String>>>);
 
 /// Starts something that ends with a call of the block it is given.
-fn begin<T: Message>(start: impl FnOnce(&DynBlock<dyn Fn(*mut T, *mut NSError)>)) -> Pending<T> {
+fn begin<T: Message + 'static>(
+    start: impl FnOnce(&DynBlock<dyn Fn(*mut T, *mut NSError)>),
+) -> Pending<T> {
     let (send, receive) = mpsc::channel();
     let block = RcBlock::new(move |found: *mut T, error: *mut NSError| {
         // SAFETY: The framework gives null or an object that is alive during the call.
@@ -647,8 +657,11 @@ fn features(given: &Provider) -> Result<Vec<(String, Feature)>, CoreMlError> {
             (MLFeatureType::Int64, _) => Feature::Int(unsafe { value.int64Value() }),
             // SAFETY: See above.
             (MLFeatureType::String, _) => Feature::Text(unsafe { value.stringValue() }.to_string()),
-            // SAFETY: See above.
-            (MLFeatureType::Dictionary, _) => scores(&unsafe { value.dictionaryValue() }),
+            (MLFeatureType::Dictionary, _) => {
+                // SAFETY: See above.
+                let dictionary = unsafe { value.dictionaryValue() };
+                scores(&dictionary)
+            }
             (MLFeatureType::Image, _) => return Err(other("an image")),
             _ => return Err(other("of another kind")),
         };

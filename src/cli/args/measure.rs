@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::backend::{Judged, judged};
+use super::backend::{BackendArgs, Judged, judged};
 use crate::coreml::ComputeUnits;
 
 /// What is measured, and against what.

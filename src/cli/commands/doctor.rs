@@ -79,9 +79,7 @@ fn runtimes(found: &Runtimes) -> String {
 
 fn text(found: &Doctor) -> String {
     let unknown = || "unknown".to_owned();
-    let path = |p: &Option<std::path::PathBuf>| {
-        p.as_ref().map_or_else(unknown, |p| p.display().to_string())
-    };
+    let path = |p: &Option<PathBuf>| p.as_ref().map_or_else(unknown, |p| p.display().to_string());
     let size = |n: Option<u64>| n.map_or_else(unknown, fmt::bytes);
     let environment = match &found.environment {
         EnvState::Ready { python, .. } => format!("ready, {}", python.display()),

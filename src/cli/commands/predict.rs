@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::{HOLDS, Outcome, backend, precision};
+use crate::base::clock::Clock as _;
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
 use crate::cli::failure::Failure;
