@@ -28,7 +28,7 @@ const USED: &str = "used";
 const FORMAT: u32 = 1;
 
 /// An entry used within this time may be in use now; another process may not have opened all of its files yet.
-const IN_USE: Duration = Duration::from_secs(3600);
+const IN_USE: Duration = Duration::from_hours(1);
 
 /// Why the cache cannot be used.
 #[derive(Debug, Error)]
@@ -302,12 +302,12 @@ mod tests {
 
     #[test]
     fn entries_leave_by_system_and_last_use() {
-        let hours = |n: u64| Duration::from_secs(n * 3600);
+        let hours = Duration::from_hours;
         let entry = |key: &str, ours, bytes, idle| Entry { key: key.to_owned(), ours, bytes, idle };
         let entries = || {
             vec![
                 entry("new", true, 40, hours(0)),
-                entry("busy", true, 30, Duration::from_secs(60)),
+                entry("busy", true, 30, Duration::from_mins(1)),
                 entry("old", true, 20, hours(90)),
                 entry("recent", true, 20, hours(2)),
                 entry("foreign", false, 10, hours(3)),

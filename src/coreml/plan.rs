@@ -165,10 +165,13 @@ mod tests {
         }
     }
 
+    /// What is allowed, what there is, and the reasons of the second, fourth and fifth operation.
+    type Case<'a> = (ComputeUnits, &'a [Device], [Option<Reason>; 3]);
+
     #[test]
     fn every_operation_off_the_neural_engine_has_a_reason() {
         use Device::{Cpu, Gpu, NeuralEngine};
-        let cases: &[(ComputeUnits, &[Device], [Option<Reason>; 3])] = &[
+        let cases: &[Case<'_>] = &[
             (
                 ComputeUnits::All,
                 &[Cpu, Gpu, NeuralEngine],

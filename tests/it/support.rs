@@ -34,15 +34,23 @@ impl Sandbox {
 
     fn new(surroundings: Surroundings) -> Self {
         let dir = tempfile::TempDir::with_prefix("coremill-it-").unwrap();
-        for folder in ["work", "home"] {
-            fs_err::create_dir(dir.path().join(folder)).unwrap();
+        for folder in ["work", "home", "config/coremill"] {
+            fs_err::create_dir_all(dir.path().join(folder)).unwrap();
         }
+        // What the commands say is the same on a Mac.
+        let config = dir.path().join("config/coremill/config.toml");
+        fs_err::write(config, "backend = \"interp\"\n").unwrap();
         Self { dir, surroundings }
     }
 
     /// The folder that commands run in.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("work")
+    }
+
+    /// Replaces the commands' `config.toml`.
+    pub(crate) fn configure(&self, text: &str) {
+        fs_err::write(self.dir.path().join("config/coremill/config.toml"), text).unwrap();
     }
 
     /// Writes a file below the folder, its parents made.
@@ -67,9 +75,10 @@ impl Sandbox {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coremill"));
         command.args(args).current_dir(self.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
-        for name in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "XDG_CONFIG_HOME"] {
+        for name in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"] {
             command.env_remove(name);
         }
+        command.env("XDG_CONFIG_HOME", self.dir.path().join("config"));
         if self.surroundings == Surroundings::Bare {
             command
                 .env("HOME", self.dir.path().join("home"))
