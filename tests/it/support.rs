@@ -122,6 +122,7 @@ impl Sandbox {
 const FILTERS: &[(&str, &str)] = &[
     (r"\b\d+(\.\d+)? (ms|µs|s)\b", "[TIME]"),
     (r"memory [0-9.]+ [KMG]iB", "memory [SIZE]"),
+    (r"this is \w+ on \w+", "this is [SYSTEM]"),
     (r#""seconds": [0-9.e-]+"#, r#""seconds": [TIME]"#),
     (r#""(\w+_m?s)": [0-9.e-]+"#, r#""$1": [TIME]"#),
     (concat!("coremill ", env!("CARGO_PKG_VERSION")), "coremill [VERSION]"),

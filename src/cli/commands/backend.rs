@@ -5,7 +5,7 @@ use std::path::Path;
 use super::context::Context;
 use crate::cli::args::BackendArgs;
 use crate::cli::failure::Failure;
-use crate::coreml::{self, Cache, ComputeUnits, Options};
+use crate::coreml::{self, Cache, ComputeUnits, Framework, Options};
 use crate::eval::runtime::{
     Backend, BackendChain, Choice, CoreMl, INSIDE, Interp, Runtime, Wants, choose,
 };
@@ -57,6 +57,13 @@ pub(super) fn to_measure<'a>(
     context: &'a Context,
 ) -> Result<Chosen<'a>, Failure> {
     runtime(args, packages, inside.then_some(INSIDE), context)
+}
+
+/// The framework, for what nothing else can do.
+pub(super) fn framework() -> Result<Framework, Failure> {
+    coreml::detect().map_err(|absent| {
+        Failure::from(absent).hint("run the same command on a Mac; nothing else can say this")
+    })
 }
 
 /// The framework as a runtime.

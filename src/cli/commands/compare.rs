@@ -9,7 +9,6 @@ use super::{HOLDS, Outcome, backend};
 use crate::cli::args::VerifyArgs;
 use crate::cli::failure::Failure;
 use crate::cli::tables;
-use crate::coreml;
 use crate::eval::Artifact;
 use crate::eval::compare::{Comparison, Tolerance};
 use crate::eval::probe::{Probe, of_artifact, of_package};
@@ -30,7 +29,7 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
         )
         .hint("leave `--reference` out, or judge one runtime at a time"));
     }
-    let framework = coreml::detect()?;
+    let framework = backend::framework()?;
     let ours = backend::coreml(args.compute_units, context)?;
     let theirs = Interp { precision: Precision::Declared };
     let probe = Probe { seed: args.seed, calls: args.calls.into() };

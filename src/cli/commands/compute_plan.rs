@@ -12,7 +12,7 @@ use crate::coreml::{self, ComputePlan, Wanted};
 use crate::package::Package;
 
 pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
-    let framework = coreml::detect()?;
+    let framework = backend::framework()?;
     let package = Package::open(&args.package)?;
     let functions: Vec<String> = match &args.function {
         Some(name) => vec![name.clone()],
