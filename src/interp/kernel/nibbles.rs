@@ -68,19 +68,31 @@ impl Nibbles<'_> {
 
     /// Writes the values.
     pub(crate) fn expand(&self, out: &mut [f32]) {
-        let mut done = 0;
-        #[cfg(target_arch = "x86_64")]
-        if x86::present() {
-            done = out.len() / 64 * 64;
-            #[expect(unsafe_code, reason = "a function that needs processor features")]
-            // SAFETY: the features were found on this processor.
-            unsafe {
-                x86::expand(self, &mut out[..done]);
-            }
-        }
+        let done = self.expand_runs(out);
         for (i, o) in out.iter_mut().enumerate().skip(done) {
             *o = self.at(i);
         }
+    }
+
+    /// Writes values as far as the processor's instructions go; gives how many.
+    #[cfg(target_arch = "x86_64")]
+    fn expand_runs(&self, out: &mut [f32]) -> usize {
+        if !x86::present() {
+            return 0;
+        }
+        let done = out.len() / 64 * 64;
+        #[expect(unsafe_code, reason = "a function that needs processor features")]
+        // SAFETY: the features were found on this processor.
+        unsafe {
+            x86::expand(self, &mut out[..done]);
+        }
+        done
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    #[expect(clippy::unused_self, reason = "as its other form")]
+    fn expand_runs(&self, _: &mut [f32]) -> usize {
+        0
     }
 
     /// Σ value · x for each vector in `vectors`, which are as long as this run and stand one after another.
