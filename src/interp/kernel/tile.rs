@@ -1,5 +1,10 @@
 //! Six rows of a weight times sixteen vectors, the kernel of products with many vectors.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what uses a register has to be part of the function that has its feature"
+)]
+
 /// Rows of the weight in a tile.
 pub(crate) const ROWS: usize = 6;
 /// Vectors in a panel, and so in a tile.
@@ -160,7 +165,7 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn store(self, to: &mut [f32; LANES]) {
-            _mm512_storeu_ps(to.as_mut_ptr(), self.0)
+            _mm512_storeu_ps(to.as_mut_ptr(), self.0);
         }
 
         #[inline(always)]
@@ -243,7 +248,7 @@ mod neon {
         unsafe fn store(self, to: &mut [f32; LANES]) {
             let (quads, _) = to.as_chunks_mut::<4>();
             for (to, from) in quads.iter_mut().zip(self.0) {
-                vst1q_f32(to.as_mut_ptr(), from)
+                vst1q_f32(to.as_mut_ptr(), from);
             }
         }
 
