@@ -7,6 +7,7 @@ mod cli;
 mod compress;
 mod evaluate;
 mod formats;
+mod hostile;
 mod interp;
 mod layers;
 #[cfg(feature = "python")]
