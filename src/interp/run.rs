@@ -9,7 +9,7 @@ use super::list::List;
 use super::model::Precision;
 use super::pool::Pool;
 use super::state::State;
-use super::tensor::{Tensor, wrap};
+use super::tensor::{MAX_RANK, Tensor, wrap};
 use super::value::{Label, Value};
 use crate::mil::DType;
 
@@ -355,6 +355,12 @@ impl Out {
         let OutType::Tensor { dtype, shape } = &self.ty else {
             return Err(self.unfit(&result.describe()));
         };
+        if result.rank() > MAX_RANK {
+            let rank = result.rank();
+            return Err(OpError::invalid(format!(
+                "the result has {rank} dimensions, more than {MAX_RANK}"
+            )));
+        }
         let fits = |shape: &Vec<Option<usize>>| {
             shape.len() == result.rank()
                 && shape.iter().zip(result.shape()).all(|(d, &n)| d.is_none_or(|d| d == n))

@@ -54,8 +54,8 @@ pub enum ReadError {
         /// The blocks there are.
         present: Vec<String>,
     },
-    /// Types, values or blocks nested deeper than the bound.
-    #[error("{place}: nested deeper than {MAX_DEPTH} levels")]
+    /// Types, values or blocks nested deeper than the bound, or a type of more dimensions.
+    #[error("{place}: nested deeper than {MAX_DEPTH} levels or dimensions")]
     Depth {
         /// Where.
         place: String,
@@ -200,6 +200,7 @@ fn read_tensor_type(
         .and_then(DType::from_code)
         .ok_or_else(|| ReadError::UnknownType { place: place.to_owned(), code })?;
     let dims = message.dimensions.len();
+    check_depth(place, dims)?;
     let shape = message
         .dimensions
         .into_iter()
