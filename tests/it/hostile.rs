@@ -198,9 +198,9 @@ fn blob_files_that_mean_harm_are_refused() {
     }
 }
 
-/// A message in field 2 of `depth` messages around it.
-fn nested(depth: usize) -> Vec<u8> {
-    (0..depth).fold(Vec::new(), |inner, _| field(502, &inner))
+/// `inner` in one field after another, the last number innermost.
+fn within(numbers: &[u32], inner: Vec<u8>) -> Vec<u8> {
+    numbers.iter().rev().fold(inner, |inner, &number| field(number, &inner))
 }
 
 fn field(number: u32, content: &[u8]) -> Vec<u8> {
@@ -218,34 +218,24 @@ fn field(number: u32, content: &[u8]) -> Vec<u8> {
 
 #[test]
 fn protobuf_bombs_are_refused_before_they_are_decoded() {
-    // Two bytes each, a hundred in memory: operations in a block, dimensions in a type, texts in a value.
-    let many = |around: &[u32], of: u32| {
-        let inner = field(of, &[]).repeat((1 << 23) + 1);
-        around.iter().rev().fold(inner, |inner, &number| field(number, &inner))
-    };
+    // Two bytes each, a hundred in memory: operations in a block, texts in a value of one.
+    let many = |of: u32| field(of, &[]).repeat((1 << 23) + 1);
     let block = [502, 2, 2, 3, 2];
-    let value: Vec<u32> = block.into_iter().chain([3, 5, 2]).collect();
-    let bombs = [
-        many(&block, 3),
-        many(&value.iter().copied().chain([2, 1]).collect::<Vec<_>>(), 3),
-        many(&value.iter().copied().chain([3, 1, 4]).collect::<Vec<_>>(), 1),
-        many(&[2], 1),
-    ];
-    for bytes in bombs {
-        assert_eq!(
-            Model::from_bytes(&bytes).unwrap_err().to_string(),
-            "model file has more than 8388608 fields"
-        );
+    let texts = [&block[..], &[3, 5, 2, 3, 1, 4]].concat();
+    for bytes in [within(&block, many(3)), within(&texts, many(1))] {
+        let error = Model::from_bytes(&bytes).unwrap_err().to_string();
+        assert_eq!(error, "model file has more than 8388608 fields");
     }
     let (model, _) = tiny();
     let mut cut = model.to_bytes();
     cut.truncate(cut.len() - 1);
-    for bytes in [cut, nested(200), vec![0xFF; 1000], vec![0x08; 1000]] {
+    // States of states: an input of `main` with its type, and the types in that.
+    let deep = [vec![502, 2, 2, 1, 2], [5, 1].repeat(100)].concat();
+    for bytes in [cut, within(&deep, vec![]), vec![0xFF; 1000], vec![0x08; 1000]] {
         let error = Model::from_bytes(&bytes).unwrap_err().to_string();
-        assert!(
-            error.starts_with("model file is damaged") || error == "model is no ML program",
-            "{error}"
-        );
+        let refused =
+            error.starts_with("model file is damaged") || error == "model is no ML program";
+        assert!(refused, "{error}");
     }
 }
 
@@ -288,6 +278,15 @@ fn files_that_are_none_are_not_read() {
         let got = outcome(folder.path());
         assert!(got.contains(want), "{file}: {got}");
     }
+}
+
+#[test]
+fn the_parts_of_a_package_come_back() {
+    let parts = Wrapped { compiled: true, manifest: b"{}", model: b"program", weights: b"w" };
+    assert_eq!(Wrapped::open(&parts.to_bytes()), parts);
+    let cut = &parts.to_bytes()[..10];
+    assert_eq!(Wrapped::open(cut).model, b"");
+    assert_eq!(Wrapped::open(&[]).weights, b"");
 }
 
 /// What fuzzing found, by target: each input ended a process before its case was mended.
