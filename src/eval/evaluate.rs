@@ -1,5 +1,7 @@
 //! Measures an artifact: everything a plan asks for and the artifact has functions for.
 
+use std::ops::ControlFlow;
+
 use super::artifact::Artifact;
 use super::decoder::{CacheUsage, Decoder};
 use super::embed::embed;
@@ -163,7 +165,8 @@ fn transcribe(
         let mut decoder = Decoder::new(engine)?;
         let request =
             Request { prompt, max_tokens, sampling: Sampling::Greedy, eos: tokenizer.eos() };
-        let generated = generate(&mut decoder, &request, &mut |_| ())?;
+        let generated =
+            generate(&mut decoder, &request, bench.clock, &mut |_| Ok(ControlFlow::Continue(())))?;
         usage = usage.and(decoder.usage());
         pairs.push(Pair {
             prompt: text,

@@ -1,8 +1,14 @@
 //! Continues a prompt token by token.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use super::decoder::Decoder;
 use super::error::EvalError;
+use super::latency::milliseconds;
+use super::results::Percentiles;
 use super::sampling::{Sampling, margin};
+use crate::base::clock::Clock;
 
 /// What to generate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,6 +32,10 @@ pub struct Generated {
     pub margins: Vec<f32>,
     /// Why it ended.
     pub stop: Stop,
+    /// How long feeding the prompt took.
+    pub prompt_time: Duration,
+    /// What feeding a token and choosing the next took, for all tokens behind the first.
+    pub steps: Option<Percentiles>,
 }
 
 /// Why a continuation ended.
@@ -35,32 +45,46 @@ pub enum Stop {
     Eos,
     /// As many tokens as were asked for.
     Length,
+    /// Who watched the tokens had seen enough.
+    Asked,
 }
 
-/// Continues `request.prompt` in `decoder`; `each` sees every token as soon as it is chosen.
+/// Called with every token as soon as it is chosen; says whether to go on.
+pub type EachToken<'f> = dyn FnMut(u32) -> Result<ControlFlow<()>, EvalError> + 'f;
+
+/// Continues `request.prompt` in `decoder`; `each` sees every token, the one that ends the text among them.
 pub fn generate(
     decoder: &mut Decoder<'_>,
     request: &Request<'_>,
-    each: &mut dyn FnMut(u32),
+    clock: &dyn Clock,
+    each: &mut EachToken<'_>,
 ) -> Result<Generated, EvalError> {
     let mut sampler = request.sampling.start();
-    let mut generated = Generated { tokens: Vec::new(), margins: Vec::new(), stop: Stop::Length };
+    let (mut tokens, mut margins, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    let start = clock.elapsed();
     let mut logits = decoder.prefill(request.prompt)?;
-    while generated.tokens.len() < request.max_tokens {
-        check(&logits, request.prompt.len() + generated.tokens.len())?;
+    let prompt_time = clock.elapsed().saturating_sub(start);
+    let mut stop = Stop::Length;
+    let mut fed = None;
+    while tokens.len() < request.max_tokens {
+        check(&logits, request.prompt.len() + tokens.len())?;
         let token = sampler.choose(&logits);
-        generated.tokens.push(token);
-        generated.margins.push(margin(&logits));
-        each(token);
-        if request.eos.contains(&token) {
-            generated.stop = Stop::Eos;
+        if let Some(start) = fed {
+            steps.push(milliseconds(clock.elapsed().saturating_sub(start)));
+        }
+        tokens.push(token);
+        margins.push(margin(&logits));
+        let ended = request.eos.contains(&token);
+        if each(token)?.is_break() || ended {
+            stop = if ended { Stop::Eos } else { Stop::Asked };
             break;
         }
-        if generated.tokens.len() < request.max_tokens {
+        if tokens.len() < request.max_tokens {
+            fed = Some(clock.elapsed());
             logits = decoder.feed(token)?;
         }
     }
-    Ok(generated)
+    Ok(Generated { tokens, margins, stop, prompt_time, steps: Percentiles::of(steps, 0) })
 }
 
 /// Refuses logits among which no choice means anything; -inf rules a token out and is meant.
@@ -78,8 +102,12 @@ fn check(logits: &[f32], fed: usize) -> Result<(), EvalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::FixedClock;
     use crate::eval::sampling::top;
-    use crate::eval::testing::{Fake, logits_after};
+    use crate::eval::testing::{Fake, Ticking, logits_after};
+
+    const CLOCK: FixedClock = FixedClock(0);
+    const ON: Result<ControlFlow<()>, EvalError> = Ok(ControlFlow::Continue(()));
 
     fn plain(prompt: &[u32], max_tokens: usize) -> Vec<u32> {
         let mut tokens = prompt.to_vec();
@@ -106,7 +134,11 @@ mod tests {
                     sampling: Sampling::Greedy,
                     eos: &eos,
                 };
-                let got = generate(&mut decoder, &request, &mut |t| seen.push(t)).unwrap();
+                let mut each = |token| {
+                    seen.push(token);
+                    ON
+                };
+                let got = generate(&mut decoder, &request, &Ticking::default(), &mut each).unwrap();
                 let end = want.iter().position(|t| eos.contains(t)).map_or(9, |i| i + 1);
                 assert_eq!(got.tokens, want[..end]);
                 assert_eq!(got.tokens, seen);
@@ -114,7 +146,28 @@ mod tests {
                 assert_eq!(got.stop, if eos.is_empty() { Stop::Length } else { Stop::Eos });
                 // The last token is not fed: nothing follows it.
                 assert_eq!(decoder.resident().len(), prompt.len() + end - 1);
+                assert_eq!(got.prompt_time, Duration::from_millis(1));
+                let steps = got.steps.unwrap();
+                assert_eq!((steps.n, steps.mean), (end as u64 - 1, 1.0));
             }
+        }
+    }
+
+    #[test]
+    fn who_watches_may_end_it() {
+        let engine = Fake::state(16, 4).engine();
+        let request =
+            Request { prompt: &[4, 8], max_tokens: 9, sampling: Sampling::Greedy, eos: &[] };
+        for after in 1..=9 {
+            let mut left = after;
+            let mut each = |_| {
+                left -= 1;
+                Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            };
+            let mut decoder = Decoder::new(&engine).unwrap();
+            let got = generate(&mut decoder, &request, &CLOCK, &mut each).unwrap();
+            assert_eq!((got.tokens.len(), got.stop), (after, Stop::Asked));
+            assert_eq!(got.steps.map_or(0, |steps| steps.n), after as u64 - 1);
         }
     }
 
@@ -124,11 +177,12 @@ mod tests {
         let mut decoder = Decoder::new(&engine).unwrap();
         let sampling = Sampling::new(1.0, 3);
         let request = Request { prompt: &[1; 16], max_tokens: 40, sampling, eos: &[] };
-        let got = generate(&mut decoder, &request, &mut |_| ()).unwrap();
+        let got = generate(&mut decoder, &request, &CLOCK, &mut |_| ON).unwrap();
         assert_eq!(got.tokens.len(), 40);
         // 16 + 39 tokens were fed; every eviction of 8 made room for 8 more.
         assert_eq!(decoder.usage().evictions, 40);
-        let again = generate(&mut Decoder::new(&engine).unwrap(), &request, &mut |_| ()).unwrap();
+        let mut decoder = Decoder::new(&engine).unwrap();
+        let again = generate(&mut decoder, &request, &CLOCK, &mut |_| ON).unwrap();
         assert_eq!(got, again);
     }
 

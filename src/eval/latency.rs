@@ -85,66 +85,18 @@ fn time_after(
             Ok(())
         })?;
     }
-    percentiles(times, repeat.warm_up).ok_or(EvalError::Nothing { what: "timed calls" })
+    Percentiles::of(times, repeat.warm_up).ok_or(EvalError::Nothing { what: "timed calls" })
 }
 
-/// Order statistics by nearest rank: the smallest observation that at least the given share does not exceed.
-fn percentiles(mut times: Vec<f64>, warm_up: u64) -> Option<Percentiles> {
-    times.sort_by(f64::total_cmp);
-    let n = times.len();
-    let rank = |percent: usize| (n * percent).div_ceil(100).max(1) - 1;
-    let at = |percent: usize, least: usize| (n >= least).then(|| times[rank(percent)]);
-    let mean = if n == 0 { return None } else { times.iter().sum::<f64>() / n as f64 };
-    Some(Percentiles {
-        n: n as u64,
-        warm_up,
-        p50: at(50, 5),
-        p90: at(90, 20),
-        p99: at(99, 200),
-        mean,
-    })
-}
-
-fn milliseconds(duration: Duration) -> f64 {
+/// A duration in the unit of [`Percentiles`].
+pub(super) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
-    use crate::eval::testing::Fake;
-
-    /// Every look takes a millisecond.
-    #[derive(Debug, Default)]
-    struct Ticking(AtomicU64);
-
-    impl Clock for Ticking {
-        fn unix_seconds(&self) -> i64 {
-            0
-        }
-
-        fn elapsed(&self) -> Duration {
-            Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
-        }
-    }
-
-    #[test]
-    fn percentiles_are_given_where_n_supports_them() {
-        let of = |n: u32| percentiles((1..=n).rev().map(f64::from).collect(), 2);
-        let cases = [
-            (4, None, None, None, 2.5),
-            (5, Some(3.0), None, None, 3.0),
-            (20, Some(10.0), Some(18.0), None, 10.5),
-            (200, Some(100.0), Some(180.0), Some(198.0), 100.5),
-        ];
-        assert_eq!(of(0), None);
-        for (n, p50, p90, p99, mean) in cases {
-            let want = Percentiles { n: u64::from(n), warm_up: 2, p50, p90, p99, mean };
-            assert_eq!(of(n), Some(want));
-        }
-    }
+    use crate::eval::testing::{Fake, Ticking};
 
     #[test]
     fn every_function_is_timed_without_evictions() {

@@ -43,7 +43,7 @@ pub use embed::embed;
 pub use engine::Engine;
 pub use error::EvalError;
 pub use evaluate::{Bench, Plan, PromptPlan, TOP_K, TextPlan, evaluate};
-pub use generate::{Generated, Request, Stop, generate};
+pub use generate::{EachToken, Generated, Request, Stop, generate};
 pub use head::{Head, HeadError};
 pub use latency::Repeat;
 pub use layout::{CacheForm, DecoderLayout, EncoderLayout, Layout, LayoutError, Role};

@@ -123,6 +123,19 @@ pub struct Percentiles {
     pub mean: f64,
 }
 
+impl Percentiles {
+    /// The statistics of `times` by nearest rank (the smallest observation that at least the given share does not
+    /// exceed), or nothing where there are none.
+    pub(super) fn of(mut times: Vec<f64>, warm_up: u64) -> Option<Self> {
+        times.sort_by(f64::total_cmp);
+        let n = times.len();
+        let rank = |percent: usize| (n * percent).div_ceil(100).max(1) - 1;
+        let at = |percent: usize, least: usize| (n >= least).then(|| times[rank(percent)]);
+        let mean = if n == 0 { return None } else { times.iter().sum::<f64>() / n as f64 };
+        Some(Self { n: n as u64, warm_up, p50: at(50, 5), p90: at(90, 20), p99: at(99, 200), mean })
+    }
+}
+
 /// What the key/value cache holds and held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KvCache {
@@ -171,6 +184,22 @@ fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentiles_are_given_where_n_supports_them() {
+        let of = |n: u32| Percentiles::of((1..=n).rev().map(f64::from).collect(), 2);
+        let cases = [
+            (4, None, None, None, 2.5),
+            (5, Some(3.0), None, None, 3.0),
+            (20, Some(10.0), Some(18.0), None, 10.5),
+            (200, Some(100.0), Some(180.0), Some(198.0), 100.5),
+        ];
+        assert_eq!(of(0), None);
+        for (n, p50, p90, p99, mean) in cases {
+            let want = Percentiles { n: u64::from(n), warm_up: 2, p50, p90, p99, mean };
+            assert_eq!(of(n), Some(want));
+        }
+    }
 
     #[test]
     fn figures_come_back_as_they_were_written() {

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::artifact::Place;
 use super::engine::Engine;
 use super::layout::{CacheForm, DecoderLayout, EncoderLayout, Layout, Role};
 use super::runtime::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values};
+use crate::base::clock::Clock;
 
 /// Tokens of the model.
 pub(crate) const VOCAB: usize = 50;
@@ -182,4 +185,18 @@ impl Held for Plain {
 fn ints(inputs: &Values, name: &str) -> Vec<i32> {
     let held: &dyn std::any::Any = inputs[name].as_ref();
     held.downcast_ref::<Plain>().unwrap().ints.clone()
+}
+
+/// A clock by which every look takes a millisecond.
+#[derive(Debug, Default)]
+pub(crate) struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn unix_seconds(&self) -> i64 {
+        0
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
+    }
 }

@@ -1,5 +1,6 @@
 //! Models in the forms that others ship them in: compiled with text MIL, in parts, as bundles.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use coremill::base::clock::FixedClock;
@@ -205,7 +206,10 @@ fn continues_as_torch(path: &Path) {
         let (prompt, want) = (tokens(&one["prompt"]), tokens(&one["tokens"]));
         let request =
             Request { prompt: &prompt, max_tokens: 8, sampling: Sampling::Greedy, eos: &[] };
-        let got = generate(&mut decoder, &request, &mut |_| ()).unwrap();
+        let got = generate(&mut decoder, &request, &FixedClock(0), &mut |_| {
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
         assert_eq!(got.tokens, want, "{prompt:?}");
     }
 }

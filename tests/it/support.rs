@@ -114,6 +114,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"\b\d+(\.\d+)? (ms|µs|s)\b", "[TIME]"),
     (r"memory [0-9.]+ [KMG]iB", "memory [SIZE]"),
     (r#""seconds": [0-9.e-]+"#, r#""seconds": [TIME]"#),
+    (r#""(\w+_m?s)": [0-9.e-]+"#, r#""$1": [TIME]"#),
     (concat!("coremill ", env!("CARGO_PKG_VERSION")), "coremill [VERSION]"),
     (r"(?m)[ \t]+$", ""),
 ];

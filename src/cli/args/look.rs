@@ -1,0 +1,56 @@
+//! What only looks: `inspect`, `manifest`, `report`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The package.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// Print the program as text, long constants cut short.
+    #[arg(long)]
+    pub program: bool,
+    /// Print the program whole, in the form of a compiled model's `model.mil`.
+    #[arg(long, conflicts_with = "program")]
+    pub mil: bool,
+}
+
+/// `manifest`.
+#[derive(Debug, Subcommand)]
+pub enum ManifestCommand {
+    /// Check everything that a manifest states against its package.
+    Check {
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+    /// Print a manifest.
+    Show {
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The form to draw.
+    #[arg(value_enum)]
+    pub form: ReportForm,
+    /// The report.
+    #[arg(value_name = "REPORT")]
+    pub report: PathBuf,
+}
+
+/// The forms of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportForm {
+    /// A table for terminals.
+    Table,
+    /// Markdown.
+    Markdown,
+}

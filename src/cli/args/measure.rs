@@ -1,0 +1,93 @@
+//! What measures and judges packages: `evaluate`, `verify`, `gate`, `explain`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What is measured, and against what.
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// The source checkpoint, whose f32 results are the reference.
+    #[arg(long, value_name = "DIR")]
+    pub reference: Option<PathBuf>,
+    /// LoRA adapters that the package has merged.
+    #[arg(long, value_name = "DIR")]
+    pub lora_checkpoint: Vec<PathBuf>,
+    /// LLM2Vec adapters of `encode`.
+    #[arg(long, value_name = "DIR")]
+    pub llm2vec_checkpoint: Vec<PathBuf>,
+    /// Text for perplexity and divergence.
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Tokens in a window of the text [default: the package's sequence length].
+    #[arg(long, value_name = "N")]
+    pub window: Option<u64>,
+    /// Windows to score.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub windows: u64,
+    /// Golden prompts, a JSON list of strings.
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Tokens to generate for each prompt.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub max_tokens: u64,
+    /// Sentences for the embedding check, a JSON list.
+    #[arg(long, value_name = "FILE")]
+    pub sentences: Option<PathBuf>,
+    /// Calls of each function to time; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub latency: u64,
+    /// Folder of the tokenizer [default: beside the package].
+    #[arg(long, value_name = "DIR")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// `evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// The packages to measure.
+    #[arg(value_name = "PKG", required = true)]
+    pub packages: Vec<PathBuf>,
+    /// What is measured.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// Show operation by operation where fp16 loses, on the text or the sentences, without a reference.
+    #[arg(long)]
+    pub precision_report: bool,
+    /// Operations that the report shows.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub worst: usize,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The package to judge.
+    #[arg(value_name = "PKG")]
+    pub package: PathBuf,
+    /// What is measured.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// A gate's threshold, such as `cosine=0.99`; may be given again.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub gate: Vec<String>,
+}
+
+/// `gate`.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// The report of a sweep or an evaluation.
+    #[arg(value_name = "REPORT")]
+    pub report: PathBuf,
+    /// A gate's threshold, such as `cosine=0.99`; may be given again.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub gate: Vec<String>,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The gate; without it, all are listed.
+    #[arg(value_name = "GATE")]
+    pub gate: Option<String>,
+}
