@@ -152,7 +152,7 @@ fn run(program: &Program, blobs: &Arc<dyn Blobs>, rules: Option<&mil::Rules>) {
             Some(rules) => model.with_rules(rules),
             None => model,
         };
-        let ports = model.functions().values().flat_map(|f| f.states());
+        let ports = model.functions().values().flat_map(interp::Function::states);
         let sizes = ports.map(|port| port.shape.iter().flatten().product::<usize>());
         if sizes.fold(0, usize::saturating_add) > MOST_ELEMENTS {
             continue;

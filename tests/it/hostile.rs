@@ -125,8 +125,8 @@ fn programs_that_mean_harm_are_refused() {
         (
             "an input without end",
             |p| {
-                p.functions.get_mut("main").unwrap().inputs[0].ty =
-                    Type::tensor(DType::F32, &[u64::MAX])
+                let main = p.functions.get_mut("main").unwrap();
+                main.inputs[0].ty = Type::tensor(DType::F32, &[u64::MAX]);
             },
             "`x` has type fp32[18446744073709551615], too large to be held",
         ),
@@ -165,7 +165,8 @@ fn programs_that_mean_harm_are_refused() {
 
 #[test]
 fn blob_files_that_mean_harm_are_refused() {
-    let cases: &[(&str, &dyn Fn(&mut Vec<u8>), &str)] = &[
+    type Edit<'e> = &'e dyn Fn(&mut Vec<u8>);
+    let cases: &[(&str, Edit<'_>, &str)] = &[
         ("gone", &|w| w.clear(), "No such file"),
         ("cut in the header", &|w| w.truncate(63), "has 63 bytes, fewer than its header of 64"),
         ("cut in a record", &|w| w.truncate(127), "has no record at offset 64"),
@@ -292,7 +293,8 @@ fn the_parts_of_a_package_come_back() {
 /// What fuzzing found, by target: each input ended a process before its case was mended.
 #[test]
 fn what_fuzzing_found_stays_mended() {
-    let targets: [(&str, fn(&[u8])); 4] = [
+    type Target = fn(&[u8]);
+    let targets: [(&str, Target); 4] = [
         ("package", drive::package),
         ("blob", drive::blob),
         ("proto", drive::proto),
