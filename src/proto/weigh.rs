@@ -210,6 +210,6 @@ mod tests {
         let damaged = [&bytes[..], &[0xFF; 20]].concat();
         assert!(has_more_than(all - 1, &damaged) && !has_more_than(all, &damaged));
         // Decoding does not begin with a message that is longer than what there is.
-        assert!(!has_more_than(0, &bytes[..bytes.len() - 1]));
+        assert!(!has_more_than(0, bytes.split_last().unwrap().1));
     }
 }

@@ -143,7 +143,7 @@ fn what_is_wrong_is_said_with_its_place() {
     for text in [
         format!("program(1.0)[a = {repeated}]{{}}"),
         op(&"a();".repeat(20_000)),
-        op(&format!("a(x = ({}));", ["x"; 20_000].join(", "))),
+        op(&format!("a(x = ({}));", vec!["x"; 20_000].join(", "))),
     ] {
         let error = read(&text).unwrap_err().to_string();
         assert!(error.ends_with(parts), "{error}");
