@@ -4,12 +4,10 @@ use serde_json::json;
 
 use super::bench::tokenizer_folder;
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, backend};
 use crate::cli::args::EmbedArgs;
 use crate::cli::failure::Failure;
-use crate::eval::runtime::Interp;
 use crate::eval::{Artifact, Engine, Sentence, Tokenizer, embed};
-use crate::interp::Precision;
 
 /// Elements of a vector that the form for people shows.
 const SHOWN: usize = 6;
@@ -25,8 +23,8 @@ pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
     }
     let artifact = Artifact::open(&args.package)?;
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, args.tokenizer.as_deref()))?;
-    let runtime = Interp { precision: Precision::Declared };
-    let engine = Engine::load(&artifact, &runtime, &context.clock)?;
+    let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
+    let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
     let layout = engine.encoder()?;
     let mut answers = Vec::new();
     let mut lines = Vec::new();

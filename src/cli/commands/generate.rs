@@ -7,23 +7,21 @@ use serde_json::{Map, Value, json};
 
 use super::bench::tokenizer_folder;
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, backend};
 use crate::base::clock::Clock as _;
 use crate::cli::args::GenerateArgs;
 use crate::eval::results::Percentiles;
-use crate::eval::runtime::Interp;
 use crate::eval::{
     Artifact, Decoder, Engine, Generated, Request, Sampling, Stop, Tokenizer, generate,
 };
-use crate::interp::Precision;
 
 pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let start = context.clock.elapsed();
     let artifact = Artifact::open(&args.package)?;
     let opened = context.clock.elapsed().saturating_sub(start);
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, args.tokenizer.as_deref()))?;
-    let runtime = Interp { precision: Precision::Declared };
-    let engine = Engine::load(&artifact, &runtime, &context.clock)?;
+    let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
+    let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
     let mut decoder = Decoder::new(&engine)?;
     let prompt = tokenizer.encode(&args.prompt)?;
     let request = Request {
@@ -38,6 +36,7 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let usage = decoder.usage();
     let answer = json!({
         "text": text,
+        "backend": chosen.choice,
         "tokens": generated.tokens,
         "prompt_tokens": prompt,
         "stop": match generated.stop { Stop::Eos => "eos", Stop::Length => "length", Stop::Asked => "stop" },
