@@ -5,6 +5,7 @@ pub mod args;
 mod clock;
 mod commands;
 mod failure;
+mod input;
 mod printer;
 mod progress;
 mod settings;

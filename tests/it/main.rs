@@ -15,3 +15,4 @@ mod package;
 #[cfg(feature = "python")]
 mod pipeline;
 mod support;
+mod text;
