@@ -98,6 +98,9 @@ mod tests {
         (spoken, pieces)
     }
 
+    /// Stop texts, tokens that end it, pieces asked for; tokens, text, why, by which.
+    type Case<'a> = (&'a [&'a str], &'a [u32], usize, usize, String, Stop, Option<&'a str>);
+
     #[test]
     fn text_ends_where_it_should() {
         let (whole, _) = spoken(&[], &[], 99);
@@ -108,8 +111,6 @@ mod tests {
         let third = whole.generated.tokens[2];
         let first = whole.generated.tokens.iter().position(|&t| t == third).unwrap() + 1;
         let (across, unmet) = (chars[3..6].concat(), format!("{}#", chars[8]));
-        // Stop texts, tokens that end it, pieces asked for; tokens, text, why, by which.
-        type Case<'a> = (&'a [&'a str], &'a [u32], usize, usize, String, Stop, Option<&'a str>);
         let cases: [Case<'_>; 5] = [
             (&[], &[third], 99, first, at(first), Stop::Eos, None),
             (&[&across], &[], 99, 6, at(3), Stop::Asked, Some(&across)),

@@ -71,8 +71,10 @@ mod tests {
 
     #[test]
     fn stop_texts_are_cut_off_and_their_beginnings_held_back() {
-        type Pieces<'a> = &'a [(&'a str, &'a str)];
-        let cases: [(&[&str], Pieces<'_>, &[&str], &str, Option<&str>); 9] = [
+        /// Stop texts, pieces; what passes, what is held, which is met.
+        type Case<'a> =
+            (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str], &'a str, Option<&'a str>);
+        let cases: [Case<'_>; 9] = [
             (&[], &[("a", ""), ("b", "")], &["a", "b"], "", None),
             (&["END"], &[("the E", ""), ("ND of", "")], &["the ", ""], "", Some("END")),
             (&["END"], &[("the E", ""), ("NT", "")], &["the ", "ENT"], "", None),

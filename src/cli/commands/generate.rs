@@ -45,6 +45,9 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
         voice.end()?;
     }
     let Spoken { generated, text: continuation, stop } = spoken?;
+    if voice.unheard {
+        return Ok(HOLDS);
+    }
     let usage = decoder.usage();
     let answer = json!({
         "text": continuation,
@@ -135,12 +138,13 @@ impl<'a> Voice<'a> {
 }
 
 fn why(generated: &Generated, by_text: bool) -> &'static str {
+    if by_text {
+        return "stop";
+    }
     match generated.stop {
-        _ if by_text => "stop",
         Stop::Eos => "eos",
         Stop::Length => "length",
-        // Whoever read the text went away.
-        Stop::Asked => "unread",
+        Stop::Asked => "stop",
     }
 }
 
@@ -173,7 +177,8 @@ fn summary(prompt: usize, generated: &Generated, stop: Option<&str>) -> String {
         (Some(stop), _) => format!("stopped at {stop:?}"),
         (None, Stop::Eos) => "ended by itself".to_owned(),
         (None, Stop::Length) => "stopped at `--max-tokens`".to_owned(),
-        (None, Stop::Asked) => "stopped unread".to_owned(),
+        // Whoever read the text went away, and nobody is told.
+        (None, Stop::Asked) => "stopped".to_owned(),
     };
     let pace = generated.steps.as_ref().map(|steps| format!(" at {:.1}/s", 1e3 / steps.mean));
     let (n, pace) = (generated.tokens.len(), pace.unwrap_or_default());

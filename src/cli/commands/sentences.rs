@@ -223,7 +223,9 @@ mod tests {
 
     #[test]
     fn lines_are_sentences() {
-        let cases: [(LineForm, &str, &[(usize, &str, &str)]); 5] = [
+        // The form, the text; lines, instructions and texts of the sentences.
+        type Case<'a> = (LineForm, &'a str, &'a [(usize, &'a str, &'a str)]);
+        let cases: [Case<'_>; 5] = [
             (LineForm::Text, "", &[]),
             (
                 LineForm::Text,

@@ -98,9 +98,8 @@ mod tests {
             kept.retain(|&(token, _)| above(logits[token as usize]) < k);
         }
         if filter.top_p < 1.0 {
-            let all = kept.clone();
-            let total: f64 = all.iter().map(|k| k.1).filter(|w| *w > 0.0).sum();
-            let mut ranked = all.clone();
+            let total: f64 = kept.iter().map(|k| k.1).filter(|w| *w > 0.0).sum();
+            let mut ranked = kept.clone();
             ranked.sort_by(likelier);
             let before = |token: u32| {
                 ranked.iter().take_while(|k| k.0 != token).fold(0.0, |sum, k| sum + k.1)
