@@ -7,7 +7,7 @@ pub mod blob;
 pub mod cli;
 pub mod compress;
 pub mod convert;
-
+pub mod coreml;
 pub mod eval;
 pub mod gate;
 pub mod interp;

@@ -4,6 +4,7 @@
 pub mod args;
 mod clock;
 mod commands;
+mod config;
 mod failure;
 mod input;
 mod printer;

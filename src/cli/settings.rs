@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) hf_token: Option<String>,
     /// `COREMILL_OFFLINE`: the network may not be used.
     pub(crate) offline: bool,
+    /// The user's configuration, which need not be there.
+    pub(crate) config_file: PathBuf,
     /// The hub's own cache, which `huggingface_hub` uses too; below `--cache-dir` where that is given.
     pub(crate) hub_cache: PathBuf,
 }
@@ -34,7 +36,9 @@ impl Settings {
         } else {
             path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"))
         };
+        let configs = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
         Self {
+            config_file: configs.join("coremill/config.toml"),
             hub_cache: match cache_dir {
                 Some(dir) => dir.join("hub"),
                 None => path("HF_HUB_CACHE")

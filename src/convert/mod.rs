@@ -14,6 +14,6 @@ mod table;
 
 pub use error::ConvertError;
 pub use preflight::{Preflight, preflight};
-pub use request::{AdapterMode, ComputeUnits, KvForm, Request, Target};
+pub use request::{AdapterMode, KvForm, Request, Target};
 pub use run::{Converted, encodes_over_base, run, run_full, standing};
 pub use table::{Facts, Table};

@@ -38,17 +38,6 @@ pub enum AdapterMode {
     Merge,
 }
 
-/// The processors that the package is meant for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[expect(missing_docs, reason = "the variants are coremltools' own names")]
-pub enum ComputeUnits {
-    All,
-    CpuOnly,
-    CpuAndGpu,
-    CpuAndNe,
-}
-
 /// A table of an option's spellings; `FromStr` and `Display` follow from it.
 macro_rules! spelled {
     ($ty:ty, $what:literal, [$(($variant:path, $name:literal)),+ $(,)?]) => {
@@ -82,17 +71,6 @@ spelled!(
     "adapter mode",
     [(AdapterMode::Branches, "branches"), (AdapterMode::Merge, "merge")]
 );
-spelled!(
-    ComputeUnits,
-    "compute units",
-    [
-        (ComputeUnits::All, "ALL"),
-        (ComputeUnits::CpuOnly, "CPU_ONLY"),
-        (ComputeUnits::CpuAndGpu, "CPU_AND_GPU"),
-        (ComputeUnits::CpuAndNe, "CPU_AND_NE"),
-    ]
-);
-
 impl Target {
     /// Core ML's specification version for this target.
     pub fn specification_version(self) -> i32 {

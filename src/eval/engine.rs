@@ -28,10 +28,7 @@ impl Engine {
         let start = clock.elapsed();
         let load = |package: &crate::package::Package| {
             let (program, blobs) = (package.program(), package.blobs());
-            let rules = package
-                .model()
-                .rules()
-                .map_err(|e| RuntimeError { message: e.to_string(), advice: None })?;
+            let rules = package.model().rules().map_err(|e| RuntimeError::input(e.to_string()))?;
             runtime.load(&Source { program, blobs, rules, package: Some(package.path()) })
         };
         let loaded = artifact.packages().iter().map(load).collect::<Result<Vec<_>, _>>()?;
@@ -92,9 +89,9 @@ impl Engine {
     ) -> Result<Values, EvalError> {
         let (loaded, function) = self.place(role)?;
         let outcome = loaded.run(function, inputs, state, taps);
-        outcome.map_err(|RuntimeError { message, advice }| {
-            let message = format!("function `{}`: {message}", role.name());
-            EvalError::Runtime(RuntimeError { message, advice })
+        outcome.map_err(|e| {
+            let message = format!("function `{}`: {}", role.name(), e.message);
+            EvalError::Runtime(RuntimeError { message, ..e })
         })
     }
 

@@ -6,6 +6,7 @@
 mod artifact;
 mod bundle;
 mod chunks;
+pub mod compare;
 mod decoder;
 mod divergence;
 mod embed;
@@ -20,6 +21,7 @@ mod memory;
 pub mod overlap;
 mod perplexity;
 pub mod precision;
+pub mod probe;
 pub mod reference;
 pub mod results;
 pub mod runtime;

@@ -7,18 +7,17 @@ mod names;
 mod plan;
 mod run;
 mod spec;
-mod spec_error;
 mod stages;
 mod store;
 mod texts;
 
+pub use crate::base::mistake::Mistake as SpecError;
 pub use plan::{BASELINE, Plan, Variant};
 pub use run::{Entry, Failure, Run, RunError, Status, run};
 pub use spec::{
     AdapterSpec, EncodeAdapters, EvaluateSpec, Keep, KvCacheForm, ModelSpec, OutputSpec, Place,
     Spec,
 };
-pub use spec_error::SpecError;
 pub use stages::{Built, Identity, Measured, StageError, Stages};
 pub use store::{Key, Kind, Store, StoreError};
 pub use texts::{Lines, Sentence, TextError};

@@ -8,8 +8,8 @@ use toml::Spanned;
 
 use super::names;
 use super::plan::{BASELINE, Plan, Variant};
-use super::spec_error::SpecError;
 use super::texts::Lines;
+use crate::base::mistake::Mistake as SpecError;
 use crate::gate::Gates;
 
 /// A sweep as its file describes it, checked.

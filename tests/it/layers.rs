@@ -16,9 +16,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("mil", &["base", "blob", "proto"]),
     ("package", &["base", "blob", "mil", "proto"]),
     ("interp", &["base", "blob", "mil"]),
+    ("coreml", &["base"]),
     ("compress", &["base", "blob", "mil", "package", "quant"]),
     ("convert", &["base", "blob", "mil", "package", "proto", "python", "source"]),
-    ("eval", &["base", "interp", "mil", "package", "proto", "python"]),
+    ("eval", &["base", "coreml", "interp", "mil", "package", "proto", "python"]),
     ("gate", &["base", "eval"]),
     ("manifest", &["base", "eval", "gate", "mil", "package"]),
     ("sweep", &["base", "eval", "gate", "manifest"]),
@@ -26,14 +27,15 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "base", "compress", "convert", "eval", "gate", "interp", "manifest", "mil", "package",
-            "python", "quant", "report", "source", "sweep",
+            "base", "compress", "convert", "coreml", "eval", "gate", "interp", "manifest", "mil",
+            "package", "python", "quant", "report", "source", "sweep",
         ],
     ),
 ];
 
 /// External crate, and the only modules that may name it.
 const SOLE_USERS: &[(&str, &[&str])] = &[
+    ("block2", &["coreml"]),
     ("clap", &["cli"]),
     ("comfy_table", &["cli", "report"]),
     ("gemm", &["interp"]),
@@ -41,6 +43,9 @@ const SOLE_USERS: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("libm", &["interp"]),
     ("memmap2", &["blob"]),
+    ("objc2", &["coreml"]),
+    ("objc2_core_ml", &["coreml"]),
+    ("objc2_foundation", &["coreml"]),
     ("owo_colors", &["cli", "report"]),
     ("prost", &["package", "proto"]),
     ("pyo3", &["python"]),
@@ -51,7 +56,7 @@ const SOLE_USERS: &[(&str, &[&str])] = &[
     ("sha2", &["base"]),
     ("tempfile", &["base", "cli", "convert", "eval", "python"]),
     ("tokenizers", &["eval"]),
-    ("toml", &["gate", "sweep"]),
+    ("toml", &["base", "cli", "gate", "sweep"]),
 ];
 
 fn sources() -> Vec<(String, String, String)> {

@@ -34,15 +34,23 @@ impl Sandbox {
 
     fn new(surroundings: Surroundings) -> Self {
         let dir = tempfile::TempDir::with_prefix("coremill-it-").unwrap();
-        for folder in ["work", "home"] {
-            fs_err::create_dir(dir.path().join(folder)).unwrap();
+        for folder in ["work", "home", "config/coremill"] {
+            fs_err::create_dir_all(dir.path().join(folder)).unwrap();
         }
+        // What the commands say is the same on a Mac.
+        let config = dir.path().join("config/coremill/config.toml");
+        fs_err::write(config, "backend = \"interp\"\n").unwrap();
         Self { dir, surroundings }
     }
 
     /// The folder that commands run in.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("work")
+    }
+
+    /// Replaces the commands' `config.toml`.
+    pub(crate) fn configure(&self, text: &str) {
+        fs_err::write(self.dir.path().join("config/coremill/config.toml"), text).unwrap();
     }
 
     /// Writes a file below the folder, its parents made.
@@ -70,6 +78,7 @@ impl Sandbox {
         for name in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"] {
             command.env_remove(name);
         }
+        command.env("XDG_CONFIG_HOME", self.dir.path().join("config"));
         if self.surroundings == Surroundings::Bare {
             command
                 .env("HOME", self.dir.path().join("home"))
@@ -113,6 +122,7 @@ impl Sandbox {
 const FILTERS: &[(&str, &str)] = &[
     (r"\b\d+(\.\d+)? (ms|µs|s)\b", "[TIME]"),
     (r"memory [0-9.]+ [KMG]iB", "memory [SIZE]"),
+    (r"this is \w+ on \w+", "this is [SYSTEM]"),
     (r#""seconds": [0-9.e-]+"#, r#""seconds": [TIME]"#),
     (r#"("\w+_m?s": ?)[0-9.e-]+"#, "${1}[TIME]"),
     (r"\b[0-9.]+/s", "[RATE]/s"),

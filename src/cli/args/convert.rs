@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::convert::{AdapterMode, ComputeUnits, KvForm, Target};
+use crate::convert::{AdapterMode, KvForm, Target};
+use crate::coreml::ComputeUnits;
 
 /// `setup`.
 #[derive(Debug, Args)]

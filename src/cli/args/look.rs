@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::coreml::ComputeUnits;
+
 /// `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -16,6 +18,16 @@ pub struct InspectArgs {
     /// Print the program whole, in the form of a compiled model's `model.mil`.
     #[arg(long, conflicts_with = "program")]
     pub mil: bool,
+    /// On a Mac, show what Core ML would compute each operation on, and why not on the Neural Engine.
+    #[arg(long, conflicts_with_all = ["program", "mil"])]
+    pub compute_plan: bool,
+    /// The function that `--compute-plan` shows [default: all].
+    #[arg(long, short, value_name = "NAME", requires = "compute_plan")]
+    pub function: Option<String>,
+    /// What Core ML may compute on: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE [default: `compute_units` of config.toml,
+    /// else ALL].
+    #[arg(long, value_name = "UNITS", requires = "compute_plan")]
+    pub compute_units: Option<ComputeUnits>,
 }
 
 /// `manifest`.

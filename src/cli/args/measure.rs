@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::backend::{BackendArgs, Judged, judged};
+use crate::coreml::ComputeUnits;
+
 /// What is measured, and against what.
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
@@ -51,6 +54,9 @@ pub struct EvaluateArgs {
     /// What is measured.
     #[command(flatten)]
     pub measure: MeasureArgs,
+    /// What runs the packages.
+    #[command(flatten)]
+    pub backend: BackendArgs,
     /// Show operation by operation where fp16 loses, on the text or the sentences, without a reference.
     #[arg(long)]
     pub precision_report: bool,
@@ -68,6 +74,22 @@ pub struct VerifyArgs {
     /// What is measured.
     #[command(flatten)]
     pub measure: MeasureArgs,
+    /// What runs the package, as for `evaluate`; `both` compares Core ML with the interpreter output by output on
+    /// inputs made from a seed, without a reference.
+    #[arg(long, value_name = "LIST|both", value_parser = judged)]
+    pub backend: Option<Judged>,
+    /// What Core ML may compute on, as for `evaluate`.
+    #[arg(long, value_name = "UNITS")]
+    pub compute_units: Option<ComputeUnits>,
+    /// What `--backend both` makes its inputs from.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Calls of each function that `--backend both` compares.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub calls: u16,
+    /// The largest difference that `--backend both` allows, as a part of an output's largest element.
+    #[arg(long, value_name = "PART", default_value_t = 0.02)]
+    pub tolerance: f64,
     /// A gate's threshold, such as `cosine=0.99`; may be given again.
     #[arg(long, value_name = "NAME=VALUE")]
     pub gate: Vec<String>,

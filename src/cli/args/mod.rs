@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "the texts are help on a terminal")]
 
+mod backend;
 mod convert;
 mod look;
 mod measure;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use backend::{BackendArgs, Judged};
 pub use convert::{
     ConvertArgs, Engine, PaletteGranularity, QuantizeArgs, SetupArgs, ShapeArgs, SourceArgs,
     SweepArgs,

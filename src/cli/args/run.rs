@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
+use super::backend::BackendArgs;
+
 /// `predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
@@ -28,6 +30,9 @@ pub struct PredictArgs {
     /// `declared` rounds every value to its declared type, `f32` does not.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Declared)]
     pub precision: PrecisionArg,
+    /// What runs the package.
+    #[command(flatten)]
+    pub backend: BackendArgs,
     /// Show operation by operation where fp16 loses on these inputs, and write nothing.
     #[arg(long, conflicts_with_all = ["outputs", "tap", "precision"])]
     pub precision_report: bool,
@@ -84,6 +89,9 @@ pub struct GenerateArgs {
     /// Folder of the tokenizer [default: beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
+    /// What runs the package.
+    #[command(flatten)]
+    pub backend: BackendArgs,
 }
 
 /// `embed`.
@@ -117,6 +125,9 @@ pub struct EmbedArgs {
     /// Folder of the tokenizer [default: beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
+    /// What runs the package.
+    #[command(flatten)]
+    pub backend: BackendArgs,
 }
 
 /// What a line holds.

@@ -10,9 +10,13 @@ use crate::cli::failure::Failure;
 use crate::eval::reference::{Cached, Checkpoint, Identity, PythonReference};
 use crate::eval::reference::{Reference, ReferenceError};
 use crate::eval::results::Measurements;
-use crate::eval::runtime::Interp;
+use crate::eval::runtime::{Interp, Runtime};
 use crate::eval::{self, Artifact, Bench, Plan, Tokenizer};
 use crate::interp::Precision;
+
+/// What conversions and sweeps measure on: what they find is the same on every machine, and a sweep that is resumed may
+/// be on another.
+pub(super) const INTERP: Interp = Interp { precision: Precision::Declared };
 
 /// What packages are compared with: a checkpoint and the adapters that they have.
 #[derive(Debug, Clone)]
@@ -57,12 +61,13 @@ pub(super) fn measure(
     tokenizer: Option<&Path>,
     plan: &Plan,
     reference: &dyn Reference,
+    runtime: &dyn Runtime,
     context: &Context,
 ) -> Result<Measurements, Failure> {
     let artifact = Artifact::open(path)?;
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, tokenizer))?;
     let bench = Bench {
-        runtime: &Interp { precision: Precision::Declared },
+        runtime,
         tokenizer: &tokenizer,
         reference,
         clock: &context.clock,

@@ -6,6 +6,8 @@ use crate::base::error::{Blame, Hint};
 use crate::base::progress::Progress;
 use crate::cli::args::Global;
 use crate::cli::clock::SystemClock;
+use crate::cli::config::Config;
+use crate::cli::failure::Failure;
 use crate::cli::printer::Printer;
 use crate::cli::progress;
 use crate::cli::settings::Settings;
@@ -21,6 +23,7 @@ pub(super) struct Context {
     pub(super) progress: Box<dyn Progress>,
     /// The time.
     pub(super) clock: SystemClock,
+    config: OnceLock<Config>,
     environment: OnceLock<Environment>,
     interpreter: OnceLock<Interpreter>,
 }
@@ -32,9 +35,19 @@ impl Context {
             settings: Settings::from_env(global.cache_dir.as_deref()),
             progress: progress::listener(global.progress, global.quiet),
             clock: SystemClock::start(),
+            config: OnceLock::new(),
             environment: OnceLock::new(),
             interpreter: OnceLock::new(),
         }
+    }
+
+    /// The user's `config.toml`, read at the first call.
+    pub(super) fn config(&self) -> Result<&Config, Failure> {
+        if self.config.get().is_none() {
+            let read = Config::read(&self.settings.config_file)?;
+            self.config.get_or_init(|| read);
+        }
+        Ok(self.config.get().expect("set above"))
     }
 
     /// What the Python layer wants to know.

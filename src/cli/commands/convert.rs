@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::bench::{self, Against};
+use super::bench::{self, Against, INTERP};
 use super::context::Context;
 use super::job::{self, About, Job};
 use super::measure::lines;
@@ -17,7 +17,8 @@ use crate::base::fs::PARTIAL;
 use crate::cli::args::{ConvertArgs, Engine, PaletteGranularity, ShapeArgs, SourceArgs};
 use crate::cli::failure::Failure;
 use crate::compress::{self, Options, Recipe};
-use crate::convert::{self, ComputeUnits, Converted, Preflight};
+use crate::convert::{self, Converted, Preflight};
+use crate::coreml::ComputeUnits;
 use crate::eval::results::Measurements;
 use crate::eval::{Plan, Repeat};
 use crate::gate::{self, Gates, Subject, Verdict};
@@ -191,7 +192,7 @@ fn validate(
         ),
         latency: Some(Repeat { warm_up: 3, n: 20 }),
     };
-    let found = bench::measure(output, None, &plan, &reference, context)?;
+    let found = bench::measure(output, None, &plan, &reference, &INTERP, context)?;
     let size = packages.iter().map(|p| p.artifact.size_bytes).sum();
     let subject = Subject { measurements: &found, size_bytes: Some(size) };
     let verdicts = Gates::default().judge(&subject, fewest_bits(recipe));

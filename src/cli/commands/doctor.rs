@@ -1,23 +1,85 @@
 //! `doctor`: what this machine has and can do.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde::Serialize;
 
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, backend};
 use crate::base::fmt;
+use crate::coreml::{self, ComputeUnits, Framework};
+use crate::eval::runtime::{Choice, Wants};
 use crate::python::{self, Doctor, EnvState};
 
+/// What is found, in one JSON object.
+#[derive(Serialize)]
+struct Found {
+    #[serde(flatten)]
+    python: Doctor,
+    runtime: Runtimes,
+}
+
+/// What runs packages here.
+#[derive(Serialize)]
+struct Runtimes {
+    /// What a command takes that nothing else is said to.
+    backend: Choice,
+    /// The order of preference.
+    chain: String,
+    compute_units: ComputeUnits,
+    /// The framework, where there is one.
+    coreml: Option<Framework>,
+    /// Where the user's choices stand, or would.
+    config: PathBuf,
+    compiled_models: PathBuf,
+}
+
 pub(super) fn run(context: &Context) -> Outcome {
-    let found = python::doctor(&context.python_settings());
-    context.printer.answer(&found, &text(&found))?;
+    let python = python::doctor(&context.python_settings());
+    let config = context.config()?;
+    let options = backend::options(None, context)?;
+    let wants = Wants { beyond_coreml: None, packages: true };
+    let runtime = Runtimes {
+        backend: backend::of(None, wants, context)?,
+        chain: config.backend.to_string(),
+        compute_units: options.units,
+        coreml: coreml::detect().ok(),
+        config: context.settings.config_file.clone(),
+        compiled_models: options.cache.folder().to_owned(),
+    };
+    let found = Found { python, runtime };
+    let lines = format!("{}{}", text(&found.python), runtimes(&found.runtime));
+    context.printer.answer(&found, &lines)?;
     Ok(HOLDS)
+}
+
+fn runtimes(found: &Runtimes) -> String {
+    let mut out = String::new();
+    let there = if found.config.is_file() { "" } else { ", not there" };
+    let framework = found.coreml.as_ref().map(|framework| {
+        let devices: Vec<_> = framework.devices.iter().map(ToString::to_string).collect();
+        let cores = framework.neural_engine_cores;
+        let cores = cores.map_or_else(String::new, |n| format!(" of {n} cores"));
+        format!("{}: {}{cores}", framework.system, devices.join(", "))
+    });
+    let rows = [
+        ("runtime", Some(format!("{}: {}", found.backend.backend, found.backend.reason))),
+        ("preference", Some(found.chain.clone())),
+        ("Core ML", framework),
+        ("config", Some(format!("{}{there}", found.config.display()))),
+    ];
+    for (name, value) in rows {
+        if let Some(value) = value {
+            writeln!(out, "{name:<12} {value}").expect("writing to a string");
+        }
+    }
+    out
 }
 
 fn text(found: &Doctor) -> String {
     let unknown = || "unknown".to_owned();
-    let path = |p: &Option<std::path::PathBuf>| {
-        p.as_ref().map_or_else(unknown, |p| p.display().to_string())
-    };
+    let path = |p: &Option<PathBuf>| p.as_ref().map_or_else(unknown, |p| p.display().to_string());
     let size = |n: Option<u64>| n.map_or_else(unknown, fmt::bytes);
     let environment = match &found.environment {
         EnvState::Ready { python, .. } => format!("ready, {}", python.display()),

@@ -4,20 +4,18 @@ use super::bench::tokenizer_folder;
 use super::context::Context;
 use super::embeddings::{Line, Sink};
 use super::sentences::{Batch, Item, Sentences};
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, backend};
 use crate::cli::args::EmbedArgs;
 use crate::cli::failure::Failure;
-use crate::eval::runtime::Interp;
 use crate::eval::{Artifact, Engine, EvalError, Tokenizer, embed_all};
-use crate::interp::Precision;
 
 pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
     let mut sink = Sink::new(args.output.as_deref(), context)?;
     let sentences = Sentences::of(args)?;
     let artifact = Artifact::open(&args.package)?;
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, args.tokenizer.as_deref()))?;
-    let runtime = Interp { precision: Precision::Declared };
-    let engine = Engine::load(&artifact, &runtime, &context.clock)?;
+    let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
+    let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
     engine.encoder()?;
     let mut index = 0;
     loop {

@@ -7,18 +7,16 @@ use serde_json::{Map, Value, json};
 
 use super::bench::tokenizer_folder;
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, backend};
 use crate::base::clock::Clock as _;
 use crate::cli::args::GenerateArgs;
 use crate::cli::failure::Failure;
 use crate::cli::input;
 use crate::eval::results::Percentiles;
-use crate::eval::runtime::Interp;
 use crate::eval::{
     Artifact, Decoder, Engine, EvalError, Filter, Generated, Piece, Request, Sampling, Spoken,
     Stop, Tokenizer, speak,
 };
-use crate::interp::Precision;
 
 pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let filter = Filter { top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
@@ -32,8 +30,8 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let artifact = Artifact::open(&args.package)?;
     let opened = context.clock.elapsed().saturating_sub(start);
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, args.tokenizer.as_deref()))?;
-    let runtime = Interp { precision: Precision::Declared };
-    let engine = Engine::load(&artifact, &runtime, &context.clock)?;
+    let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
+    let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
     let mut decoder = Decoder::new(&engine)?;
     let prompt = tokenizer.encode(&text)?;
     let max_tokens = usize::try_from(args.max_tokens).unwrap_or(usize::MAX);
@@ -51,6 +49,7 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let usage = decoder.usage();
     let answer = json!({
         "text": continuation,
+        "backend": chosen.choice,
         "tokens": generated.tokens,
         "prompt_tokens": prompt,
         "stop": why(&generated, stop.is_some()),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, compute_plan};
 use crate::base::fmt;
 use crate::cli::args::InspectArgs;
 use crate::cli::failure::Failure;
@@ -15,6 +15,9 @@ use crate::mil;
 use crate::package::{Bundle, Package};
 
 pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
+    if args.compute_plan {
+        return compute_plan::run(args, context);
+    }
     if Bundle::is_at(&args.package) {
         return bundle(args, context);
     }

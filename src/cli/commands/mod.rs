@@ -1,6 +1,9 @@
 //! The commands, one file each: settings in, exit code out.
 
+mod backend;
 mod bench;
+mod compare;
+mod compute_plan;
 mod context;
 mod convert;
 mod doctor;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use half::{bf16, f16};
 use safetensors::SafeTensors;
@@ -9,10 +10,13 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::context::Context;
-use super::{HOLDS, Outcome, precision};
+use super::{HOLDS, Outcome, backend, precision};
+use crate::base::clock::Clock as _;
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
 use crate::cli::failure::Failure;
+use crate::coreml::{Feature, Timings};
+use crate::eval::runtime::{Backend, CHAINS, INSIDE, UNROUNDED, Wants, array, value};
 use crate::interp::{Chain, Label, Model, Options, Precision, Tensor, Value};
 use crate::mil::DType;
 use crate::package::Package;
@@ -21,48 +25,37 @@ use crate::package::Package;
 const SHOWN: usize = 5;
 
 pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
+    let packages =
+        args.packages.iter().all(|path| path.extension().is_none_or(|e| e != "mlmodelc"));
+    let wants = Wants { beyond_coreml: beyond_coreml(args), packages };
+    let choice = backend::of(args.backend.backend.as_ref(), wants, context)?;
     if args.precision_report {
         return report(args, context);
     }
-    let precision = match args.precision {
-        PrecisionArg::Declared => Precision::Declared,
-        PrecisionArg::F32 => Precision::F32,
+    let ran = match choice.backend {
+        Backend::Interp => in_interp(args, context)?,
+        Backend::CoreMl => in_coreml(args, context)?,
     };
-    let (mut models, mut functions) = (Vec::new(), Vec::new());
-    for path in &args.packages {
-        let package = Package::open(path)?;
-        let model = Model::load(package.program(), &package.blobs(), Options { precision })?;
-        models.push(model.with_rules(&package.model().rules()?));
-        functions.push(function(&package, args.function.as_deref(), args.packages.len() > 1)?);
-    }
-    let chain = Chain::new(models)?;
-    let inputs = read(&args.inputs)?;
-    let mut state = chain.state();
-    if let Some(path) = args.state.as_deref().filter(|path| path.exists()) {
-        for (name, tensor) in read(path)? {
-            state.set(&name, tensor)?;
-        }
-    }
-    let named: Vec<(&str, Tensor)> =
-        inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
-    let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
-    let names: Vec<&str> = functions.iter().map(String::as_str).collect();
-    let outputs = chain.run(&names, &named, &mut state, &taps)?;
     if let Some(path) = &args.outputs {
-        write(path, outputs.values())?;
+        write(path, ran.outputs.iter().map(|(name, value)| (name.as_str(), value)))?;
     }
     if let Some(path) = &args.state {
-        let states: Vec<(&str, Value)> = state
-            .names()
-            .filter_map(|name| Some((name, state.get(name)?.clone().into())))
-            .collect();
-        write(path, states.iter().map(|(name, value)| (*name, value)))?;
+        write(path, ran.states.iter().map(|(name, value)| (name.as_str(), value)))?;
     }
-    let name = functions.join(", ");
-    let described: BTreeMap<_, _> = outputs.values().map(|(n, v)| (n, v.describe())).collect();
-    let mut answer = json!({"function": name, "outputs": described, "file": args.outputs});
+    let outputs = || ran.outputs.iter().map(|(name, value)| (name.as_str(), value));
+    let described: BTreeMap<_, _> = outputs().map(|(n, v)| (n, v.describe())).collect();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let mut answer = json!({
+        "function": ran.function,
+        "backend": choice,
+        "compile_ms": ran.compile.map(ms),
+        "load_ms": ms(ran.load),
+        "run_ms": ms(ran.run),
+        "outputs": described,
+        "file": args.outputs,
+    });
     let mut lines = Vec::new();
-    for (name, value) in outputs.values() {
+    for (name, value) in outputs() {
         match value {
             Value::Label(label) => {
                 lines.push(format!("{name}: {label}"));
@@ -87,7 +80,107 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     Ok(HOLDS)
 }
 
-/// The function asked for, or the default; of a chain, not every part needs to have the one asked for.
+/// What Core ML cannot do of what is asked for.
+fn beyond_coreml(args: &PredictArgs) -> Option<&'static str> {
+    if args.packages.len() > 1 {
+        return Some(CHAINS);
+    }
+    if args.precision == PrecisionArg::F32 {
+        return Some(UNROUNDED);
+    }
+    (args.precision_report || !args.tap.is_empty()).then_some(INSIDE)
+}
+
+/// What a runtime gave.
+struct Ran {
+    /// The functions that were run.
+    function: String,
+    outputs: Vec<(String, Value)>,
+    /// The states as they are afterwards.
+    states: Vec<(String, Value)>,
+    /// How long compiling took, where something was compiled.
+    compile: Option<Duration>,
+    load: Duration,
+    run: Duration,
+}
+
+fn in_interp(args: &PredictArgs, context: &Context) -> Result<Ran, Failure> {
+    let precision = match args.precision {
+        PrecisionArg::Declared => Precision::Declared,
+        PrecisionArg::F32 => Precision::F32,
+    };
+    let start = context.clock.elapsed();
+    let (mut models, mut functions) = (Vec::new(), Vec::new());
+    for path in &args.packages {
+        let package = Package::open(path)?;
+        let model = Model::load(package.program(), &package.blobs(), Options { precision })?;
+        models.push(model.with_rules(&package.model().rules()?));
+        functions.push(function(&package, args.function.as_deref(), args.packages.len() > 1)?);
+    }
+    let chain = Chain::new(models)?;
+    let load = context.clock.elapsed().saturating_sub(start);
+    let inputs = read(&args.inputs)?;
+    let mut state = chain.state();
+    if let Some(path) = args.state.as_deref().filter(|path| path.exists()) {
+        for (name, tensor) in read(path)? {
+            state.set(&name, tensor)?;
+        }
+    }
+    let named: Vec<(&str, Tensor)> =
+        inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+    let taps: Vec<&str> = args.tap.iter().map(String::as_str).collect();
+    let names: Vec<&str> = functions.iter().map(String::as_str).collect();
+    let start = context.clock.elapsed();
+    let outputs = chain.run(&names, &named, &mut state, &taps)?;
+    let run = context.clock.elapsed().saturating_sub(start);
+    let kept = |name: &str| Some((name.to_owned(), state.get(name)?.clone().into()));
+    Ok(Ran {
+        function: functions.join(", "),
+        outputs: outputs.values().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+        states: state.names().filter_map(kept).collect(),
+        compile: None,
+        load,
+        run,
+    })
+}
+
+fn in_coreml(args: &PredictArgs, context: &Context) -> Result<Ran, Failure> {
+    let path = args.packages.first().ok_or_else(|| Failure::input("there is no package"))?;
+    let package = Package::open(path)?;
+    let function = function(&package, args.function.as_deref(), false)?;
+    let runtime = backend::coreml(args.backend.compute_units, context)?;
+    let named = package.program().functions.len() > 1;
+    let model = runtime.load_functions(package.path(), vec![function.clone()], named)?;
+    let mut inputs = Vec::new();
+    for (name, tensor) in read(&args.inputs)? {
+        let array = array(&tensor)
+            .ok_or_else(|| Failure::input(format!("input `{name}` is no array of numbers")))?;
+        inputs.push((name, array));
+    }
+    let mut state = model.state()?;
+    if let Some(path) = args.state.as_deref().filter(|path| path.exists()) {
+        for (name, tensor) in read(path)? {
+            let array = array(&tensor)
+                .ok_or_else(|| Failure::input(format!("state `{name}` is no array of numbers")))?;
+            state.write(&name, &array)?;
+        }
+    }
+    let given: Vec<_> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
+    let start = context.clock.elapsed();
+    let outputs = model.run(&function, &given, &mut state)?;
+    let run = context.clock.elapsed().saturating_sub(start);
+    let mut states = Vec::new();
+    if args.state.is_some() {
+        for name in state.names() {
+            let kept = state.read(&name)?;
+            states.push((name, value(Feature::Array(kept))));
+        }
+    }
+    let outputs = outputs.into_iter().map(|(name, feature)| (name, value(feature))).collect();
+    let Timings { compile, load } = model.timings();
+    Ok(Ran { function, outputs, states, compile, load, run })
+}
+
 /// Where fp16 loses in one call of one package.
 fn report(args: &PredictArgs, context: &Context) -> Outcome {
     let [path] = args.packages.as_slice() else {
@@ -111,6 +204,7 @@ fn report(args: &PredictArgs, context: &Context) -> Outcome {
     precision::answer(&[(path.display().to_string(), vec![found])], args.worst, context)
 }
 
+/// The function asked for, or the default; of a chain, not every part needs to have the one asked for.
 fn function(package: &Package, asked: Option<&str>, in_chain: bool) -> Result<String, Failure> {
     match asked {
         Some(name) if !in_chain || package.program().functions.contains_key(name) => {

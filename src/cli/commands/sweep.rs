@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::bench::{self, Against};
+use super::bench::{self, Against, INTERP};
 use super::context::Context;
 use super::convert::fewest_bits;
 use super::job::{self, About, Found, Job};
@@ -258,7 +258,8 @@ impl<R: Reference> Stages for Work<'_, R> {
     }
 
     fn evaluate(&self, _variant: &Variant, package: &Path) -> Result<Measurements, StageError> {
-        bench::measure(package, None, &self.plan, &self.reference, self.context).map_err(failed)
+        bench::measure(package, None, &self.plan, &self.reference, &INTERP, self.context)
+            .map_err(failed)
     }
 
     fn manifest(

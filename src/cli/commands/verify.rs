@@ -4,28 +4,41 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::Outcome;
-use super::bench;
 use super::context::Context;
 use super::gates;
 use super::measure::{against, lines, plan};
+use super::{Outcome, backend, bench, compare};
 use crate::base::fs::files_below;
-use crate::cli::args::VerifyArgs;
+use crate::cli::args::{BackendArgs, Judged, VerifyArgs};
 use crate::cli::failure::Failure;
 use crate::compress;
 use crate::eval::Artifact;
 use crate::gate::{self, Subject, Verdict};
 
 pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
+    let chain = match &args.backend {
+        Some(Judged::Both) => return compare::run(args, context),
+        Some(Judged::By(chain)) => Some(chain.clone()),
+        None => None,
+    };
     let plan = plan(&args.measure)?;
     let gates = gates::parse(&args.gate)?;
+    let runs = BackendArgs { backend: chain, compute_units: args.compute_units };
+    let text = plan.text.is_some();
+    let chosen = backend::to_measure(&runs, &[&args.package], text, context)?;
+    let runtime = chosen.runtime.as_ref();
     let reference = bench::reference(&against(&args.measure)?, context)?;
     let tokenizer = args.measure.tokenizer.as_deref();
-    let found = bench::measure(&args.package, tokenizer, &plan, &reference, context)?;
+    let found = bench::measure(&args.package, tokenizer, &plan, &reference, runtime, context)?;
     let subject = Subject { measurements: &found, size_bytes: size(&args.package)? };
     let verdicts = gates.judge(&subject, fewest_bits(&args.package)?);
     let text = format!("{}\n\n{}", lines(&found).join("\n"), judged(&verdicts));
-    let answer = json!({"package": args.package, "measurements": found, "verdicts": verdicts});
+    let answer = json!({
+        "package": args.package,
+        "backend": chosen.choice,
+        "measurements": found,
+        "verdicts": verdicts,
+    });
     context.printer.answer(&answer, &text)?;
     Ok(gate::exit_code(&verdicts))
 }

@@ -196,7 +196,7 @@ fn call(
 ) -> Result<Values, RuntimeError> {
     part.run(&step.function, inputs, state, &[]).map_err(|e| RuntimeError {
         message: format!("function `{}` of a part: {}", step.function, e.message),
-        advice: e.advice,
+        ..e
     })
 }
 
@@ -206,5 +206,5 @@ fn take(values: &mut Values, name: &str) -> Result<Value, RuntimeError> {
 
 /// What a part gave or lacks.
 fn wrong(what: &str) -> RuntimeError {
-    RuntimeError { message: format!("a part of the bundle gave {what}"), advice: None }
+    RuntimeError::input(format!("a part of the bundle gave {what}"))
 }

@@ -53,10 +53,8 @@ impl Loaded for Model {
         taps: &[&str],
     ) -> Result<Values, RuntimeError> {
         let function = self.function(function).map_err(|e| RuntimeError::of(&e))?;
-        let foreign = |what: &str| RuntimeError {
-            message: format!("{what} belongs to another runtime"),
-            advice: None,
-        };
+        let foreign =
+            |what: &str| RuntimeError::input(format!("{what} belongs to another runtime"));
         let state = state.get_mut::<interp::State>().ok_or_else(|| foreign("the state"))?;
         let mut tensors = Vec::new();
         for (name, value) in &inputs {

@@ -1,5 +1,7 @@
 //! `Runtime`: what can run the functions of a package; the interpreter is one, Core ML on a Mac another.
 
+mod choice;
+mod coreml;
 mod interp;
 
 use std::any::Any;
@@ -10,9 +12,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use choice::{
+    Backend, BackendChain, CHAINS, Choice, INSIDE, NoBackend, Passed, UNROUNDED, Wants, choose,
+};
+pub use coreml::{CoreMl, array, tensor, value};
 pub use interp::Interp;
 
-use crate::base::error::Hint;
+use crate::base::error::{Blame, Hint};
 use crate::mil::{Blobs, Program, Rules};
 
 /// Something that runs ML programs.
@@ -55,6 +61,11 @@ pub trait Loaded: Send + Sync {
         state: &mut State,
         taps: &[&str],
     ) -> Result<Values, RuntimeError>;
+    /// Runs a function without states on several sets of inputs, as many at once as the runtime can; gives the outputs
+    /// in the same order.
+    fn batch(&self, function: &str, inputs: Vec<Values>) -> Result<Vec<Values>, RuntimeError> {
+        inputs.into_iter().map(|one| self.run(function, one, &mut self.state(), &[])).collect()
+    }
 }
 
 /// A tensor in the form that its runtime keeps it in.
@@ -100,17 +111,28 @@ pub struct RuntimeError {
     pub message: String,
     /// The advice, where there is some.
     pub advice: Option<String>,
+    /// What it is to be put down to.
+    pub blame: Blame,
 }
 
 impl RuntimeError {
     /// What a runtime's own error says.
     pub(super) fn of<E: std::error::Error + Hint>(error: &E) -> Self {
-        Self { message: error.to_string(), advice: error.hint() }
+        Self { message: error.to_string(), advice: error.hint(), blame: error.blame() }
+    }
+
+    /// A fact about the input, without advice.
+    pub(super) fn input(message: String) -> Self {
+        Self { message, advice: None, blame: Blame::Input }
     }
 }
 
 impl Hint for RuntimeError {
     fn hint(&self) -> Option<String> {
         self.advice.clone()
+    }
+
+    fn blame(&self) -> Blame {
+        self.blame
     }
 }

@@ -1,17 +1,17 @@
-//! What is wrong with a spec, where, and what was meant.
+//! `Mistake`: what is wrong in a TOML file that somebody wrote, where, and what was meant.
 
 use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::base::error::Hint;
-use crate::base::nearest::nearest;
+use super::error::Hint;
+use super::nearest::nearest;
 
-/// A spec that cannot be used. The message is the fact with its place; below it stand the line and a caret.
+/// A file that cannot be used. The message is the fact with its place; below it stand the line and a caret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{file}`{}: {what}{}", place.as_ref().map(Place::head).unwrap_or_default(),
     place.as_ref().map(Place::excerpt).unwrap_or_default())]
-pub struct SpecError {
+pub struct Mistake {
     file: String,
     what: String,
     place: Option<Place>,
@@ -27,26 +27,28 @@ struct Place {
     text: String,
 }
 
-impl SpecError {
+impl Mistake {
     /// `what` is wrong in `file`, whose content is `text`, at `span`.
-    pub(super) fn at(file: &str, text: &str, span: Option<Range<usize>>, what: String) -> Self {
+    pub fn at(file: &str, text: &str, span: Option<Range<usize>>, what: String) -> Self {
         let place = span.map(|span| Place::find(text, span));
         let hint = meant(&what);
         Self { file: file.to_owned(), what, place, hint }
     }
 
     /// What `toml` says, with its place.
-    pub(super) fn toml(file: &str, text: &str, error: &toml::de::Error) -> Self {
+    pub fn toml(file: &str, text: &str, error: &toml::de::Error) -> Self {
         Self::at(file, text, error.span(), error.message().replace('\n', "; "))
     }
 
-    pub(super) fn with_hint(mut self, hint: Option<String>) -> Self {
+    /// The same with advice, where there is some.
+    #[must_use]
+    pub fn with_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint.or(self.hint);
         self
     }
 }
 
-impl Hint for SpecError {
+impl Hint for Mistake {
     fn hint(&self) -> Option<String> {
         self.hint.clone()
     }

@@ -1,0 +1,89 @@
+//! The one place that chooses what runs a package: the arguments, then `config.toml`, then what is there.
+
+use std::path::Path;
+
+use super::context::Context;
+use crate::cli::args::BackendArgs;
+use crate::cli::failure::Failure;
+use crate::coreml::{self, Cache, ComputeUnits, Framework, Options};
+use crate::eval::runtime::{
+    Backend, BackendChain, Choice, CoreMl, INSIDE, Interp, Runtime, Wants, choose,
+};
+use crate::interp::Precision;
+
+/// A runtime and why it was taken.
+pub(super) struct Chosen<'a> {
+    /// The runtime.
+    pub(super) runtime: Box<dyn Runtime + 'a>,
+    /// Why it.
+    pub(super) choice: Choice,
+}
+
+/// Chooses for what `wants` says.
+pub(super) fn of(
+    asked: Option<&BackendChain>,
+    wants: Wants<'_>,
+    context: &Context,
+) -> Result<Choice, Failure> {
+    let chain = match asked {
+        Some(chain) => chain,
+        None => &context.config()?.backend,
+    };
+    Ok(choose(chain, &coreml::detect(), wants)?)
+}
+
+/// Chooses for running `packages` as they are, and makes the runtime ready; `beyond_coreml` is what Core ML cannot do of
+/// what is asked for.
+pub(super) fn runtime<'a>(
+    args: &BackendArgs,
+    packages: &[&Path],
+    beyond_coreml: Option<&str>,
+    context: &'a Context,
+) -> Result<Chosen<'a>, Failure> {
+    let wants = Wants { beyond_coreml, packages: packages.iter().all(|path| !is_compiled(path)) };
+    let choice = of(args.backend.as_ref(), wants, context)?;
+    let runtime: Box<dyn Runtime> = match choice.backend {
+        Backend::Interp => Box::new(Interp { precision: Precision::Declared }),
+        Backend::CoreMl => Box::new(coreml(args.compute_units, context)?),
+    };
+    Ok(Chosen { runtime, choice })
+}
+
+/// The same for measurements; scoring a text and reports of precision look at values from `inside` the program.
+pub(super) fn to_measure<'a>(
+    args: &BackendArgs,
+    packages: &[&Path],
+    inside: bool,
+    context: &'a Context,
+) -> Result<Chosen<'a>, Failure> {
+    runtime(args, packages, inside.then_some(INSIDE), context)
+}
+
+/// The framework, for what nothing else can do.
+pub(super) fn framework() -> Result<Framework, Failure> {
+    coreml::detect().map_err(|absent| {
+        Failure::from(absent).hint("run the same command on a Mac; nothing else can say this")
+    })
+}
+
+/// The framework as a runtime.
+pub(super) fn coreml(
+    units: Option<ComputeUnits>,
+    context: &Context,
+) -> Result<CoreMl<'_>, Failure> {
+    Ok(CoreMl { options: options(units, context)?, clock: &context.clock })
+}
+
+/// How the framework is used: what the arguments say, else what `config.toml` says.
+pub(super) fn options(units: Option<ComputeUnits>, context: &Context) -> Result<Options, Failure> {
+    let config = context.config()?;
+    let folder = context.settings.cache_dir.join("compiled");
+    Ok(Options {
+        units: units.unwrap_or(config.compute_units),
+        cache: Cache::new(folder, config.compiled_cache_bytes()),
+    })
+}
+
+fn is_compiled(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "mlmodelc")
+}
