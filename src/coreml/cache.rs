@@ -2,7 +2,8 @@
 //!
 //! `<folder>/<key>/` holds `model.mlmodelc`, `entry.json` and `used`, whose time of change is the time of the last use.
 //! The key is the SHA-256 of the digest of the package's files and the system's version with its build, so a changed
-//! package or a changed system never meets an old compiled model.
+//! package or a changed system never meets an old compiled model. `seen/` remembers the digest of a package as long as no
+//! file of it was touched, so that gigabytes are not read at every load.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ const ENTRY: &str = "entry.json";
 
 /// Touched at every use.
 const USED: &str = "used";
+
+/// Digests of packages whose files have not been touched since.
+const SEEN: &str = "seen";
 
 /// Changes when entries are laid out or keyed in another way.
 const FORMAT: u32 = 1;
@@ -75,6 +79,15 @@ struct Record {
     bytes: u64,
 }
 
+/// Path, length and times of one file.
+type Stamp = (String, u64, String);
+
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    stamps: Vec<Stamp>,
+    tree: String,
+}
+
 impl Cache {
     /// A cache in `folder` that keeps about `limit` bytes: the least recently used entries leave when a new one comes.
     pub fn new(folder: PathBuf, limit: u64) -> Self {
@@ -95,7 +108,7 @@ impl Cache {
         compile: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<Compiled, E> {
         let wrong = |source| E::from(CacheError { package: package.to_owned(), source });
-        let key = key(package, system).map_err(wrong)?;
+        let key = self.key(package, system).map_err(wrong)?;
         let entry = self.folder.join(&key);
         let path = entry.join(MODEL);
         if path.is_dir() && read(&entry).is_some() {
@@ -131,6 +144,26 @@ impl Cache {
             outcome => outcome,
         };
         moved.map_err(|source| CacheError { package: package.to_owned(), source })
+    }
+
+    /// What a package's compiled model is called.
+    fn key(&self, package: &Path, system: &str) -> io::Result<String> {
+        let place = package.canonicalize()?;
+        let name = digest::of_bytes(place.as_os_str().as_encoded_bytes());
+        let note = self.folder.join(SEEN).join(format!("{name}.json"));
+        let stamps = stamps(&place)?;
+        let known: Option<Seen> =
+            fs_err::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let tree = match known {
+            Some(seen) if seen.stamps == stamps => seen.tree,
+            _ => {
+                let tree = tree(&place)?;
+                let seen = Seen { stamps, tree: tree.clone() };
+                write_atomic(&note, &serde_json::to_vec(&seen).expect("a note is plain JSON"))?;
+                tree
+            }
+        };
+        Ok(digest::of_bytes(format!("{FORMAT}\0{tree}\0{system}").as_bytes()))
     }
 
     /// Removes entries beyond the limit, but not `keep`.
@@ -186,15 +219,37 @@ fn leaving(mut entries: Vec<Entry>, limit: u64, keep: &str) -> Vec<String> {
     out
 }
 
-/// What a package's compiled model is called.
-fn key(package: &Path, system: &str) -> io::Result<String> {
+/// The digest of a package's files.
+fn tree(package: &Path) -> io::Result<String> {
     let mut files = Vec::new();
     for file in files_below(package)? {
         let (digest, _) = digest::of_file(&package.join(&file))?;
         files.push((file, digest));
     }
-    let tree = digest::of_tree(&files);
-    Ok(digest::of_bytes(format!("{FORMAT}\0{tree}\0{system}").as_bytes()))
+    Ok(digest::of_tree(&files))
+}
+
+/// What the system notes of each file: path, length, and the times of its last changes.
+fn stamps(package: &Path) -> io::Result<Vec<Stamp>> {
+    let stamp = |file: String| {
+        let metadata = fs_err::metadata(package.join(&file))?;
+        let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH);
+        let modified = modified.unwrap_or_default().as_nanos();
+        Ok((file, metadata.len(), format!("{modified} {}", changed(&metadata))))
+    };
+    files_below(package)?.into_iter().map(stamp).collect()
+}
+
+/// The time and the file that a name stands for, which no program can set back.
+#[cfg(unix)]
+fn changed(metadata: &std::fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    format!("{}.{:09} {}", metadata.ctime(), metadata.ctime_nsec(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn changed(_metadata: &std::fs::Metadata) -> String {
+    String::new()
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
@@ -262,7 +317,8 @@ mod tests {
         }
 
         fn entries(&self) -> usize {
-            fs_err::read_dir(self.root.path().join("compiled")).map_or(0, Iterator::count)
+            let listed = fs_err::read_dir(self.root.path().join("compiled")).unwrap();
+            listed.filter(|entry| entry.as_ref().unwrap().file_name() != SEEN).count()
         }
     }
 
@@ -279,6 +335,34 @@ mod tests {
         bench.write("x.mlpackage/Data/weights/weight.bin", "12345679");
         assert!(!bench.get(&cache, "macOS 15.2 (24C101)").unwrap().found);
         assert_eq!((bench.compiled.get(), bench.entries()), (3, 3));
+    }
+
+    #[test]
+    fn a_digest_is_remembered_until_a_file_is_touched() {
+        let bench = Bench::new();
+        let cache = bench.cache(1 << 30);
+        let package = bench.root.path().join("x.mlpackage");
+        let key = || cache.key(&package, "s").unwrap();
+        let first = key();
+        let notes = || {
+            let folder = bench.root.path().join("compiled").join(SEEN);
+            fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+        };
+        let [note] = notes().try_into().unwrap();
+        // What is remembered is what is used: another digest in its place gives another key.
+        let text = fs_err::read_to_string(&note).unwrap();
+        let seen: Seen = serde_json::from_str(&text).unwrap();
+        fs_err::write(&note, text.replace(&seen.tree, &digest::of_bytes(b""))).unwrap();
+        assert_ne!(key(), first);
+        // The same bytes written again are read again.
+        bench.write("x.mlpackage/Data/weights/weight.bin", "12345678");
+        assert_eq!(key(), first);
+        bench.write("x.mlpackage/Data/weights/weight.bin", "12345679");
+        assert_ne!(key(), first);
+        fs_err::write(&note, "no JSON").unwrap();
+        bench.write("x.mlpackage/Data/weights/weight.bin", "12345678");
+        assert_eq!(key(), first);
+        assert_eq!(notes().len(), 1);
     }
 
     #[test]

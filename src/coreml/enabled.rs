@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use block2::{DynBlock, RcBlock};
 use objc2::rc::{Retained, autoreleasepool};
-use objc2::runtime::{AnyObject, ProtocolObject};
+use objc2::runtime::{AnyClass, AnyObject, NSObjectProtocol as _, ProtocolObject};
 use objc2::{AnyThread as _, Message, available};
 use objc2_core_ml::{
     MLArrayBatchProvider, MLBatchProvider as _, MLCPUComputeDevice, MLComputeDeviceProtocol,
@@ -78,8 +78,8 @@ fn kind(device: &ProtocolObject<dyn MLComputeDeviceProtocol>) -> Option<Device> 
         return Some(Device::NeuralEngine);
     }
     // By name: the class's bindings would bring those of Metal with them.
-    let name = object.class().name();
-    (name.to_bytes() == b"MLGPUComputeDevice").then_some(Device::Gpu)
+    let gpu = AnyClass::get(c"MLGPUComputeDevice")?;
+    device.isKindOfClass(gpu).then_some(Device::Gpu)
 }
 
 /// A loaded model: one of the framework's for each function.
