@@ -194,12 +194,13 @@ fn download(offline: bool) -> Ability {
 }
 
 fn core_ml() -> Ability {
-    let why = if cfg!(target_os = "macos") {
-        "not in this version"
+    let yes = cfg!(target_os = "macos");
+    let why = if yes {
+        "built in; `verify PKG --backend both` compares it with the runtime of coremill"
     } else {
         "the framework exists on macOS only; the runtime of coremill stands in for it"
     };
-    Ability { what: "run packages with Core ML itself", yes: false, why: why.to_owned() }
+    Ability { what: "run packages with Core ML itself", yes, why: why.to_owned() }
 }
 
 #[cfg(test)]

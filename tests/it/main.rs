@@ -17,3 +17,4 @@ mod package;
 #[cfg(feature = "python")]
 mod pipeline;
 mod support;
+mod text;

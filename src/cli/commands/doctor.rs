@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context) -> Outcome {
         compiled_models: options.cache.folder().to_owned(),
     };
     let found = Found { python, runtime };
-    let lines = format!("{}{}", text(&found.python), runtimes(&found.runtime));
+    let lines = text(&found.python, &runtimes(&found.runtime));
     context.printer.answer(&found, &lines)?;
     Ok(HOLDS)
 }
@@ -77,7 +77,7 @@ fn runtimes(found: &Runtimes) -> String {
     out
 }
 
-fn text(found: &Doctor) -> String {
+fn text(found: &Doctor, runtimes: &str) -> String {
     let unknown = || "unknown".to_owned();
     let path = |p: &Option<PathBuf>| p.as_ref().map_or_else(unknown, |p| p.display().to_string());
     let size = |n: Option<u64>| n.map_or_else(unknown, fmt::bytes);
@@ -110,6 +110,7 @@ fn text(found: &Doctor) -> String {
     for (name, value) in rows {
         writeln!(out, "{name:<12} {value}").expect("writing to a string");
     }
+    out.push_str(runtimes);
     out.push('\n');
     for ability in &found.can {
         let mark = if ability.yes { "yes" } else { "no " };
