@@ -1,6 +1,6 @@
 //! Files and folders that are either whole or absent.
 
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
@@ -10,15 +10,53 @@ pub const PARTIAL: &str = ".coremill-partial-";
 
 /// Writes `bytes` to a sibling of `path` and renames it over `path`.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let parent = parent_of(path);
-    fs_err::create_dir_all(&parent)?;
-    let mut file =
-        NamedTempFile::with_prefix_in(PARTIAL, &parent).map_err(|e| in_place(&e, path))?;
-    file.write_all(bytes).map_err(|e| in_place(&e, path))?;
-    file.as_file().sync_all().map_err(|e| in_place(&e, path))?;
-    open_permissions(file.path(), 0o644).map_err(|e| in_place(&e, path))?;
-    file.persist(path).map_err(|e| in_place(&e.error, path))?;
-    Ok(())
+    let mut file = StagedFile::begin(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// A file under construction beside its destination: [`commit`](Self::commit) renames it into place, dropping it
+/// removes it.
+#[derive(Debug)]
+pub struct StagedFile {
+    file: NamedTempFile,
+    destination: PathBuf,
+}
+
+impl StagedFile {
+    /// Starts a file that will become `destination`.
+    pub fn begin(destination: &Path) -> io::Result<Self> {
+        let parent = parent_of(destination);
+        fs_err::create_dir_all(&parent)?;
+        let file = NamedTempFile::with_prefix_in(PARTIAL, &parent)
+            .map_err(|e| in_place(&e, destination))?;
+        Ok(Self { file, destination: destination.to_owned() })
+    }
+
+    /// Makes the file appear at its destination, in place of what stood there.
+    pub fn commit(self) -> io::Result<()> {
+        let Self { file, destination } = self;
+        file.as_file().sync_all().map_err(|e| in_place(&e, &destination))?;
+        open_permissions(file.path(), 0o644).map_err(|e| in_place(&e, &destination))?;
+        file.persist(&destination).map_err(|e| in_place(&e.error, &destination))?;
+        Ok(())
+    }
+}
+
+impl Write for StagedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|e| in_place(&e, &self.destination))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().map_err(|e| in_place(&e, &self.destination))
+    }
+}
+
+impl Seek for StagedFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to).map_err(|e| in_place(&e, &self.destination))
+    }
 }
 
 /// A folder under construction beside its destination: [`commit`](Self::commit) renames it into place,

@@ -6,6 +6,7 @@ mod clock;
 mod commands;
 mod config;
 mod failure;
+mod input;
 mod printer;
 mod progress;
 mod settings;

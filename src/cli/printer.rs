@@ -1,6 +1,7 @@
 //! The one place that writes to the terminal: data to stdout, everything else to stderr.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
 
 use owo_colors::OwoColorize as _;
 use serde::Serialize;
@@ -26,29 +27,42 @@ impl Printer {
 
     /// Whether answers are JSON.
     pub(crate) fn json(self) -> bool {
-        self.format == Format::Json
+        self.format != Format::Table
+    }
+
+    /// Whether answers that come in parts are told part by part, each a line of JSON.
+    pub(crate) fn json_lines(self) -> bool {
+        self.format == Format::Jsonl
     }
 
     /// The answer of a command: `value` as JSON or `text` for people, as `--format` says.
     pub(crate) fn answer<T: Serialize>(self, value: &T, text: &str) -> io::Result<()> {
-        if self.json() {
-            let json = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-            self.data(&json)
-        } else {
-            self.data(text)
+        match self.format {
+            Format::Table => self.data(text),
+            Format::Json => self.data(&serde_json::to_string_pretty(value)?),
+            Format::Jsonl => self.data(&serde_json::to_string(value)?),
         }
     }
 
     /// A line of data, as it is.
     pub(crate) fn data(self, text: &str) -> io::Result<()> {
+        self.line(text).map(|_| ())
+    }
+
+    /// A line of many; says whether there is somebody to read the next.
+    pub(crate) fn line(self, text: &str) -> io::Result<ControlFlow<()>> {
+        let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
+        self.piece(&format!("{text}{end}"))
+    }
+
+    /// Part of a line, seen at once; says whether there is somebody to read the next.
+    pub(crate) fn piece(self, text: &str) -> io::Result<ControlFlow<()>> {
         let mut out = anstream::stdout().lock();
-        let outcome = out.write_all(text.as_bytes()).and_then(|()| {
-            if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.write_all(b"\n") }
-        });
-        match outcome.and_then(|()| out.flush()) {
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => Ok(ControlFlow::Continue(())),
             // A reader such as `head` that has seen enough is no failure.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other,
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+            Err(e) => Err(e),
         }
     }
 

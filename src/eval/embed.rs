@@ -1,15 +1,57 @@
-//! Calls `encode` on prepared sentences.
+//! Calls `encode` on sentences, many of them side by side.
+
+use rayon::prelude::*;
 
 use super::engine::{Engine, take};
 use super::error::EvalError;
 use super::layout::Role;
 use super::runtime::Values;
-use super::sentences::Prepared;
+use super::sentences::{Prepared, Sentence};
+use super::tokenizer::Tokenizer;
 use crate::base::cancel;
 
 /// The embedding of a sentence, padded to the length that `encode` takes.
 pub fn embed(engine: &Engine, sentence: &Prepared) -> Result<Vec<f32>, EvalError> {
     Ok(take(&mut encode(engine, sentence, &[])?, "embedding")?.to_f32())
+}
+
+/// A sentence's embedding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    /// Tokens that `encode` saw.
+    pub tokens: usize,
+    /// The elements, all finite.
+    pub vector: Vec<f32>,
+}
+
+impl Embedded {
+    /// The same at length 1, or nothing where it has no direction.
+    pub fn normalized(mut self) -> Option<Self> {
+        let length = self.vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        self.vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+        (length > 0.0).then_some(self)
+    }
+}
+
+/// Embeds sentences on all cores, each in a call of its own, and gives the results in their order; `first` is the index
+/// of the first in errors.
+pub fn embed_all(
+    engine: &Engine,
+    tokenizer: &Tokenizer,
+    first: usize,
+    sentences: &[Sentence],
+) -> Vec<Result<Embedded, EvalError>> {
+    let one = |(i, sentence): (usize, &Sentence)| {
+        let index = first + i;
+        let prepared = sentence.prepare(index, tokenizer, engine.encoder()?)?;
+        let vector = embed(engine, &prepared)?;
+        if vector.iter().all(|x| x.is_finite()) {
+            Ok(Embedded { tokens: prepared.ids.len(), vector })
+        } else {
+            Err(EvalError::Embedding { index, text: sentence.text.clone() })
+        }
+    };
+    sentences.par_iter().enumerate().map(one).collect()
 }
 
 /// The outputs of `encode` for a sentence and the values named in `taps`.
@@ -35,4 +77,59 @@ pub(super) fn encode(
     }
     let mut state = engine.state(Role::Encode)?;
     engine.run(Role::Encode, inputs, &mut state, taps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::testing::Fake;
+    use crate::eval::tokenizer::letters;
+
+    #[test]
+    fn sentences_side_by_side_come_out_in_order() {
+        let engine = Fake::state(16, 4).engine();
+        let tokenizer = letters();
+        let text = |i: usize| "AbCdEfGhIjK"[i % 7..=i % 11].to_owned();
+        let texts = (0..100).filter(|i| i % 7 <= i % 11).map(text);
+        let sentences: Vec<Sentence> =
+            texts.map(|text| Sentence { instruction: None, text }).collect();
+        assert!(sentences.len() > 50);
+        let got = embed_all(&engine, &tokenizer, 0, &sentences);
+        for (i, (got, sentence)) in got.into_iter().zip(&sentences).enumerate() {
+            let prepared = sentence.prepare(i, &tokenizer, engine.encoder().unwrap()).unwrap();
+            let got = got.unwrap();
+            assert_eq!(got.tokens, sentence.text.len());
+            assert_eq!(got.vector, embed(&engine, &prepared).unwrap());
+        }
+    }
+
+    #[test]
+    fn embeddings_of_length_1() {
+        let cases = [
+            (vec![3.0, -4.0], Some(vec![0.6, -0.8])),
+            // Squares that f32 does not hold.
+            (vec![0.0, 1e-30], Some(vec![0.0, 1.0])),
+            (vec![0.0, 0.0], None),
+        ];
+        for (vector, want) in cases {
+            let got = Embedded { tokens: 1, vector }.normalized();
+            assert_eq!(got.map(|e| e.vector), want);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_embedded_is_told_by_its_index() {
+        let (inf, small) = (f32::INFINITY, 0.0);
+        for (bias, text, want) in [
+            (small, "", "sentence 8 has no tokens within the sequence length 16"),
+            (inf, "A", "embedding of sentence 8 (`A`) is zero or not finite"),
+        ] {
+            let mut fake = Fake::state(16, 4);
+            fake.bias = bias;
+            let engine = fake.engine();
+            let sentence = Sentence { instruction: None, text: text.to_owned() };
+            let mut got = embed_all(&engine, &letters(), 8, &[sentence]);
+            assert_eq!(got.remove(0).unwrap_err().to_string(), want);
+        }
+    }
 }

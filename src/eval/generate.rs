@@ -103,7 +103,7 @@ fn check(logits: &[f32], fed: usize) -> Result<(), EvalError> {
 mod tests {
     use super::*;
     use crate::base::clock::FixedClock;
-    use crate::eval::sampling::top;
+    use crate::eval::sampling::{Filter, top};
     use crate::eval::testing::{Fake, Ticking, logits_after};
 
     const CLOCK: FixedClock = FixedClock(0);
@@ -175,7 +175,7 @@ mod tests {
     fn generation_goes_on_beyond_the_cache() {
         let engine = Fake::state(16, 4).engine();
         let mut decoder = Decoder::new(&engine).unwrap();
-        let sampling = Sampling::new(1.0, 3);
+        let sampling = Sampling::new(1.0, Filter::ALL, 3).unwrap();
         let request = Request { prompt: &[1; 16], max_tokens: 40, sampling, eos: &[] };
         let got = generate(&mut decoder, &request, &CLOCK, &mut |_| ON).unwrap();
         assert_eq!(got.tokens.len(), 40);

@@ -1,7 +1,7 @@
 //! What an artifact is worth, measured on the artifact itself against a reference.
 //!
 //! [`Artifact`] is opened from disk and loaded by a [`Runtime`] into an [`Engine`]; [`Decoder`] feeds tokens to it,
-//! [`generate`] and [`embed`] use it, [`evaluate`] measures it against a [`Reference`].
+//! [`generate`] and [`speak`] continue prompts with it, [`embed`] uses the engine, [`evaluate`] measures it against a [`Reference`].
 
 mod artifact;
 mod bundle;
@@ -29,19 +29,22 @@ mod sampling;
 mod scorer;
 mod sentences;
 mod similarity;
+mod speak;
 mod stats;
+mod stop;
 #[cfg(test)]
 mod testing;
 mod text;
 mod tokenizer;
 mod transcripts;
+mod words;
 
 pub use artifact::{Artifact, Place};
 pub use bundle::{Wiring, WiringError};
 pub use chunks::Chunk;
 pub use decoder::{CacheUsage, Decoder, EachChunk};
 pub use divergence::Expected;
-pub use embed::embed;
+pub use embed::{Embedded, embed, embed_all};
 pub use engine::Engine;
 pub use error::EvalError;
 pub use evaluate::{Bench, Plan, PromptPlan, TOP_K, TextPlan, evaluate};
@@ -52,8 +55,9 @@ pub use layout::{CacheForm, DecoderLayout, EncoderLayout, Layout, LayoutError, R
 pub use memory::peak_resident;
 pub use reference::Reference;
 pub use runtime::Runtime;
-pub use sampling::{Sampler, Sampling};
+pub use sampling::{Filter, Sampler, Sampling, SamplingError};
 pub use scorer::{EachRows, Scorer};
 pub use sentences::{Prepared, Sentence};
+pub use speak::{EachPiece, Piece, Spoken, speak};
 pub use text::{Cut, Windows};
 pub use tokenizer::{Tokenizer, TokenizerError};

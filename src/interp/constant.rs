@@ -1,10 +1,34 @@
 //! From constants of the program to tensors and packed elements, mapped where they can stay where they are.
 
+use std::cell::Cell;
+
 use super::error::OpError;
 use super::stored::Packed;
 use super::tensor::Tensor;
 use crate::blob::Blob;
 use crate::mil::{Blobs, ConstError, DType, Data, TensorData, Value, constant_bytes};
+
+/// More elements than this, of all constants of a program that do not stay as they are stored, are refused.
+///
+/// Any number of operations can refer to the same bytes, and each holds its own elements of four bytes.
+const MAX_READ: usize = if cfg!(any(test, fuzzing)) { 1 << 22 } else { 1 << 31 };
+
+/// How many elements of constants a program has been given.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(Cell<usize>);
+
+impl Budget {
+    /// Takes `n` elements.
+    pub(crate) fn take(&self, n: usize) -> Result<(), OpError> {
+        self.0.set(self.0.get().saturating_add(n));
+        if self.0.get() > MAX_READ {
+            return Err(OpError::invalid(format!(
+                "the constants up to here have over {MAX_READ} elements outside of blob files"
+            )));
+        }
+        Ok(())
+    }
+}
 
 /// The shape of a constant tensor.
 pub(crate) fn shape(value: &Value) -> Result<Vec<usize>, OpError> {
@@ -19,12 +43,13 @@ pub(crate) fn shape(value: &Value) -> Result<Vec<usize>, OpError> {
 }
 
 /// The elements as they are stored.
-pub(crate) fn packed(value: &Value, blobs: &dyn Blobs) -> Result<Packed, OpError> {
+pub(crate) fn packed(value: &Value, blobs: &dyn Blobs, budget: &Budget) -> Result<Packed, OpError> {
     let shape = shape(value)?;
     let dtype = value.ty.as_tensor().map_or(DType::Str, |t| t.dtype);
     let mut mapped = None;
     let bytes = constant_bytes(value, blobs, &mut mapped)?;
     if value.as_blob().is_none() {
+        budget.take(bytes.len().div_ceil(size_of::<f32>()))?;
         return Ok(Packed::owned(dtype, shape, bytes.into_owned()));
     }
     drop(bytes);
@@ -34,7 +59,7 @@ pub(crate) fn packed(value: &Value, blobs: &dyn Blobs) -> Result<Packed, OpError
 }
 
 /// A constant as a tensor: fp16 and fp32 in a blob stay mapped, everything else is read.
-pub(crate) fn tensor(value: &Value, blobs: &dyn Blobs) -> Result<Tensor, OpError> {
+pub(crate) fn tensor(value: &Value, blobs: &dyn Blobs, budget: &Budget) -> Result<Tensor, OpError> {
     if let Data::Tensor(TensorData::Strings(texts)) = &value.data {
         let shape = shape(value)?;
         let (n, declared) = (texts.len(), shape.iter().product::<usize>());
@@ -42,9 +67,11 @@ pub(crate) fn tensor(value: &Value, blobs: &dyn Blobs) -> Result<Tensor, OpError
             let fact = format!("{declared} strings are declared and {n} are there");
             return Err(OpError::invalid(fact));
         }
+        let bytes = texts.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();
+        budget.take(bytes.div_ceil(size_of::<f32>()))?;
         return Ok(Tensor::strings(&shape, texts.clone()));
     }
-    let packed = packed(value, blobs)?;
+    let packed = packed(value, blobs, budget)?;
     let (dtype, shape) = (packed.dtype(), packed.shape().to_vec());
     if let Some(blob) = packed.as_blob()
         && matches!(dtype, DType::F16 | DType::F32)
@@ -53,6 +80,7 @@ pub(crate) fn tensor(value: &Value, blobs: &dyn Blobs) -> Result<Tensor, OpError
         return Ok(Tensor::mapped(dtype, shape, blob.clone()));
     }
     let n = packed.len();
+    budget.take(n)?;
     if dtype.is_int() && dtype.bits() >= 32 && dtype != DType::I32 {
         narrow(&packed)?;
     }

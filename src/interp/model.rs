@@ -1,6 +1,6 @@
 //! `Model` and `Function`: a planned program, ready to run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -286,6 +286,7 @@ impl Function {
             |mut free| std::mem::take(&mut *free),
         );
         room.draws.borrow_mut().clear();
+        let turns = Cell::default();
         room.slots.clear();
         room.slots.resize(self.n_slots, None);
         self.fill_inputs(inputs, &mut room.slots)?;
@@ -301,6 +302,7 @@ impl Function {
                 state: &mut *state,
                 pool: &room.pool,
                 draws: &room.draws,
+                turns: &turns,
             };
             step.run(&mut run).map_err(|source| RunError::Op {
                 op: step.name().to_owned(),

@@ -1,6 +1,6 @@
 //! Going through the steps of a planned function.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::error::OpError;
@@ -9,7 +9,7 @@ use super::list::List;
 use super::model::Precision;
 use super::pool::Pool;
 use super::state::State;
-use super::tensor::{Tensor, wrap};
+use super::tensor::{MAX_RANK, Tensor, wrap};
 use super::value::{Label, Value};
 use crate::mil::DType;
 
@@ -111,6 +111,15 @@ pub(crate) struct BodyOut {
     pub(crate) take: bool,
 }
 
+/// More turns than this, of all loops in one call together, are refused: whether a loop ends is decided by data.
+const MAX_TURNS: u64 = if cfg!(fuzzing) {
+    1 << 6
+} else if cfg!(test) {
+    1 << 12
+} else {
+    1 << 24
+};
+
 /// What a kernel sees while it runs.
 pub(crate) struct Run<'a> {
     pub(crate) slots: &'a mut [Option<Value>],
@@ -123,6 +132,8 @@ pub(crate) struct Run<'a> {
     pub(crate) pool: &'a RefCell<Pool>,
     /// How often each operation that draws by chance did so in this call.
     pub(crate) draws: &'a RefCell<BTreeMap<u64, u64>>,
+    /// Turns of loops in this call.
+    pub(crate) turns: &'a Cell<u64>,
 }
 
 impl Run<'_> {
@@ -132,6 +143,18 @@ impl Run<'_> {
         let count = draws.entry(mark).or_default();
         *count += 1;
         *count - 1
+    }
+
+    /// Counts one turn of a loop.
+    pub(crate) fn turn(&self) -> Result<(), OpError> {
+        let turns = self.turns.get() + 1;
+        self.turns.set(turns);
+        if turns > MAX_TURNS {
+            return Err(OpError::invalid(format!(
+                "the loops of one call take over {MAX_TURNS} turns"
+            )));
+        }
+        Ok(())
     }
 
     /// An argument.
@@ -227,6 +250,7 @@ impl Run<'_> {
                 state: &mut *self.state,
                 pool: self.pool,
                 draws: self.draws,
+                turns: self.turns,
             };
             step.run(&mut inner).map_err(|source| OpError::Within {
                 place: format!("operation `{}` (`{}`)", step.name(), step.kind),
@@ -336,6 +360,12 @@ impl Out {
         let OutType::Tensor { dtype, shape } = &self.ty else {
             return Err(self.unfit(&result.describe()));
         };
+        if result.rank() > MAX_RANK {
+            let rank = result.rank();
+            return Err(OpError::invalid(format!(
+                "the result has {rank} dimensions, more than {MAX_RANK}"
+            )));
+        }
         let fits = |shape: &Vec<Option<usize>>| {
             shape.len() == result.rank()
                 && shape.iter().zip(result.shape()).all(|(d, &n)| d.is_none_or(|d| d == n))

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::constant;
+use super::constant::{self, Budget};
 use super::error::OpError;
 use super::model::Precision;
 use super::run::{Body, In};
-use super::stored::{self, Packed, Shared};
+use super::stored::{self, Packed, Shared, Stored};
 use super::tensor::{Slice, Tensor};
 use crate::mil::{self, Arg, Blobs, DType, Type};
 
@@ -36,6 +36,7 @@ pub(crate) struct Site<'a, 'p> {
     pub(crate) op: &'p mil::Op,
     pub(crate) scope: &'a Scope<'p>,
     pub(crate) blobs: &'a dyn Blobs,
+    pub(crate) budget: &'a Budget,
     pub(crate) precision: Precision,
     /// The operations after this one in its block.
     pub(crate) later: &'p [mil::Op],
@@ -104,7 +105,7 @@ impl<'p> Site<'_, 'p> {
             Some(Binding::Stored(stored)) => Some(stored),
             Some(Binding::Tensor(tensor)) => Some(stored::of_tensor(tensor)),
             Some(Binding::Const(value)) => {
-                Some(stored::of_tensor(constant::tensor(value, self.blobs)?))
+                Some(stored::of_tensor(constant::tensor(value, self.blobs, self.budget)?))
             }
             _ => None,
         })
@@ -113,8 +114,8 @@ impl<'p> Site<'_, 'p> {
     /// A constant argument's elements as they are stored.
     pub(crate) fn packed(&self, parameter: &str) -> Result<Packed, OpError> {
         match self.binding(parameter)? {
-            Some(Binding::Const(value)) => constant::packed(value, self.blobs),
-            Some(Binding::Stored(stored)) => packed_again(&stored::expand(&*stored)),
+            Some(Binding::Const(value)) => constant::packed(value, self.blobs, self.budget),
+            Some(Binding::Stored(stored)) => packed_again(&self.expand(&*stored)?),
             Some(Binding::Tensor(tensor)) => packed_again(&tensor),
             Some(_) => Err(OpError::NotConstant(parameter.to_owned())),
             None => Err(OpError::Missing(parameter.to_owned())),
@@ -237,6 +238,12 @@ impl<'p> Site<'_, 'p> {
         }
     }
 
+    /// All elements of a constant.
+    fn expand(&self, stored: &dyn Stored) -> Result<Tensor, OpError> {
+        self.budget.take(stored.len())?;
+        Ok(stored::expand(stored))
+    }
+
     fn slot(&self, slot: usize) -> In {
         self.reads.borrow_mut().push(slot);
         In::Slot(slot)
@@ -249,9 +256,9 @@ impl<'p> Site<'_, 'p> {
                 let fact = format!("parameter `{parameter}` has type {ty}");
                 return Err(OpError::invalid(fact));
             }
-            Binding::Const(value) => In::Const(constant::tensor(value, self.blobs)?),
+            Binding::Const(value) => In::Const(constant::tensor(value, self.blobs, self.budget)?),
             Binding::Tensor(tensor) => In::Const(tensor),
-            Binding::Stored(stored) => In::Const(stored::expand(&*stored)),
+            Binding::Stored(stored) => In::Const(self.expand(&*stored)?),
             Binding::State(name) => {
                 let fact = format!("parameter `{parameter}` is the state `{name}`");
                 return Err(OpError::invalid(fact));

@@ -62,7 +62,10 @@ pub(crate) enum Data {
 }
 
 /// More elements than this no result has: `shape` counts in int32, and f32 elements would take 8 GiB.
-const MAX_ELEMENTS: usize = 1 << 31;
+const MAX_ELEMENTS: usize = if cfg!(fuzzing) { 1 << 16 } else { 1 << 31 };
+
+/// More dimensions than this no result has; Core ML itself ends at 5 for most operations.
+pub(crate) const MAX_RANK: usize = 32;
 
 /// The number of elements of a shape that the program or its data decide; an error where nobody could hold them.
 pub(crate) fn elements(shape: &[usize]) -> Result<usize, OpError> {

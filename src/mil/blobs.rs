@@ -68,7 +68,8 @@ pub fn constant_bytes<'a>(
 ) -> Result<Cow<'a, [u8]>, ConstError> {
     let ty = || value.ty.to_string();
     let not_tensor = || ConstError::NotTensor { ty: ty() };
-    let tensor = value.ty.as_tensor().ok_or_else(not_tensor)?;
+    // Strings have no bytes: any number of them would seem to fit into none.
+    let tensor = value.ty.as_tensor().filter(|t| t.dtype != DType::Str).ok_or_else(not_tensor)?;
     let elements = tensor.elements().ok_or_else(not_tensor)?;
     let expected = tensor.dtype.bytes_for(elements).ok_or_else(not_tensor)?;
     let bytes = match &value.data {

@@ -54,8 +54,8 @@ pub enum ReadError {
         /// The blocks there are.
         present: Vec<String>,
     },
-    /// Types, values or blocks nested deeper than the bound.
-    #[error("{place}: nested deeper than {MAX_DEPTH} levels")]
+    /// Types, values or blocks nested deeper than the bound, or a type of more dimensions.
+    #[error("{place}: nested deeper than {MAX_DEPTH} levels or dimensions")]
     Depth {
         /// Where.
         place: String,
@@ -66,11 +66,16 @@ pub enum ReadError {
 pub fn program(message: proto::Program) -> Result<Program, ReadError> {
     let mut functions = BTreeMap::new();
     for (name, function) in message.functions {
-        let read = read_function(&name, function)?;
+        let read = read_function(start(&name), function)?;
         functions.insert(name, read);
     }
     let attributes = attributes("program", message.attributes, 0)?;
     Ok(Program { version: message.version, functions, attributes })
+}
+
+/// As much of a name as a message shows: a place is put together for each operation.
+fn start(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(256)).unwrap_or(name)
 }
 
 fn read_function(name: &str, mut message: proto::Function) -> Result<Function, ReadError> {
@@ -107,7 +112,7 @@ fn read_block(place: &str, message: proto::Block, depth: usize) -> Result<Block,
 
 fn read_op(function: &str, message: proto::Operation, depth: usize) -> Result<Op, ReadError> {
     let name = message.outputs.first().map_or(message.r#type.as_str(), |o| o.name.as_str());
-    let place = format!("{function}/{name}");
+    let place = format!("{function}/{}", start(name));
     let mut inputs = BTreeMap::new();
     for (parameter, argument) in message.inputs {
         let bindings = argument
@@ -195,6 +200,7 @@ fn read_tensor_type(
         .and_then(DType::from_code)
         .ok_or_else(|| ReadError::UnknownType { place: place.to_owned(), code })?;
     let dims = message.dimensions.len();
+    check_depth(place, dims)?;
     let shape = message
         .dimensions
         .into_iter()

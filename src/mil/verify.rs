@@ -1,10 +1,17 @@
-//! Whether a program hangs together: every name is defined once, before it is used.
+//! Whether a program hangs together: every name is defined once, before it is used, and names and lists of them have
+//! lengths that whoever goes through them can bear.
 
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
 use super::{Arg, Block, Program};
+
+/// More functions than this, and more inputs or outputs of one, no model has: callers go through them name by name.
+const MAX_PORTS: usize = 1 << 12;
+
+/// A longer name nobody gives; names are copied wherever they stand for something.
+const MAX_NAME: usize = 1 << 12;
 
 /// What does not hang together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -33,6 +40,24 @@ pub enum VerifyError {
         /// The name.
         name: String,
     },
+    /// More functions, inputs or outputs than anybody calls by name.
+    #[error("{place} has {n} {what}, more than {MAX_PORTS}")]
+    Many {
+        /// `the program` or the function.
+        place: String,
+        /// `functions`, `inputs` or `outputs`.
+        what: &'static str,
+        /// How many.
+        n: usize,
+    },
+    /// A name longer than any.
+    #[error("name `{start}…` has {n} bytes, more than {MAX_NAME}")]
+    Long {
+        /// How it begins.
+        start: String,
+        /// Its length.
+        n: usize,
+    },
     /// A block's output that nothing defines.
     #[error("function `{function}`: output `{name}` is never defined")]
     NoOutput {
@@ -45,7 +70,13 @@ pub enum VerifyError {
 
 /// Checks all functions of `program`.
 pub fn program(program: &Program) -> Result<(), VerifyError> {
+    few(|| "the program".to_owned(), "functions", program.functions.len())?;
     for (name, function) in &program.functions {
+        short(name)?;
+        short(&function.opset)?;
+        let place = || format!("function `{name}`");
+        few(place, "inputs", function.inputs.len())?;
+        few(place, "outputs", function.block.outputs.len())?;
         let mut known = BTreeSet::new();
         for input in &function.inputs {
             define(name, &input.name, &mut known)?;
@@ -53,6 +84,17 @@ pub fn program(program: &Program) -> Result<(), VerifyError> {
         block(name, &function.block, &mut known)?;
     }
     Ok(())
+}
+
+fn few(place: impl Fn() -> String, what: &'static str, n: usize) -> Result<(), VerifyError> {
+    if n > MAX_PORTS { Err(VerifyError::Many { place: place(), what, n }) } else { Ok(()) }
+}
+
+fn short(name: &str) -> Result<(), VerifyError> {
+    if name.len() <= MAX_NAME {
+        return Ok(());
+    }
+    Err(VerifyError::Long { start: name.chars().take(32).collect(), n: name.len() })
 }
 
 /// Checks a block; the names that it defines are known in it alone.
@@ -65,6 +107,7 @@ fn block<'a>(
         define(function, &input.name, known)?;
     }
     for op in &block_.ops {
+        short(&op.kind)?;
         for (parameter, args) in &op.inputs {
             for arg in args {
                 if let Arg::Name(name) = arg
@@ -107,11 +150,11 @@ fn define<'a>(
     name: &'a str,
     known: &mut BTreeSet<&'a str>,
 ) -> Result<(), VerifyError> {
+    short(name)?;
     if known.insert(name) {
-        Ok(())
-    } else {
-        Err(VerifyError::Twice { function: function.to_owned(), name: name.to_owned() })
+        return Ok(());
     }
+    Err(VerifyError::Twice { function: function.to_owned(), name: name.to_owned() })
 }
 
 #[cfg(test)]

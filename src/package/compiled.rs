@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use super::describe;
-use super::inside::file_inside;
+use super::inside::{file_inside, read as read_file};
 use super::metadata::Metadata;
 use super::model::Model;
 use super::open::PackageError;
@@ -23,7 +23,7 @@ const METADATA: &str = "metadata.json";
 /// A program's text beyond this is refused: weights are in blobs.
 const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 
-const MAX_METADATA_BYTES: u64 = 64 << 20;
+const MAX_METADATA_BYTES: u64 = 16 << 20;
 
 /// Files that tell a compiled model of another kind, and what it is.
 const OTHERS: &[(&str, &str)] = &[
@@ -69,9 +69,5 @@ pub(super) fn read(path: &Path) -> Result<Model, PackageError> {
 fn file(folder: &Path, name: &str, most: u64) -> Result<Vec<u8>, PackageError> {
     let path = file_inside(folder, name)
         .ok_or_else(|| PackageError::Outside { path: folder.to_owned(), name: name.to_owned() })?;
-    let size = fs_err::metadata(&path)?.len();
-    if size > most {
-        return Err(PackageError::TooLarge { size, most });
-    }
-    Ok(fs_err::read(&path)?)
+    read_file(&path, most)
 }

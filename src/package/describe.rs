@@ -6,6 +6,8 @@
 
 #![deny(clippy::as_conversions, clippy::indexing_slicing, clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::mil::{
     DType, Data, Dim, Function, NamedType, Program, TensorData, TensorType, Type, Value,
 };
@@ -48,8 +50,9 @@ fn function(name: &str, function: &Function) -> FunctionDescription {
     let (state, input): (Vec<_>, Vec<_>) =
         function.inputs.iter().partition(|input| input.ty.is_state());
     let results = function.block.ops.iter().flat_map(|op| &op.outputs);
-    let defined: Vec<&NamedType> = results.chain(&function.inputs).collect();
-    let output = |name: &String| defined.iter().find(|d| d.name == *name).copied();
+    let defined: BTreeMap<&str, &NamedType> =
+        results.chain(&function.inputs).map(|named| (named.name.as_str(), named)).collect();
+    let output = |name: &String| defined.get(name.as_str()).copied();
     FunctionDescription {
         name: name.to_owned(),
         input: input.into_iter().map(feature).collect(),
@@ -140,11 +143,11 @@ fn ints(value: &Value) -> Option<Vec<i64>> {
 
 /// The shapes that the configurations give to `name`, each once, in order.
 fn enumerated(dictionary: &Value, name: &str) -> Option<Vec<Shape>> {
-    let mut shapes: Vec<Shape> = Vec::new();
+    let (mut shapes, mut known) = (Vec::new(), BTreeSet::new());
     for (_, configuration) in pairs(dictionary) {
-        let shape = Shape { shape: ints(lookup(configuration, name)?)? };
-        if !shapes.contains(&shape) {
-            shapes.push(shape);
+        let shape = ints(lookup(configuration, name)?)?;
+        if known.insert(shape.clone()) {
+            shapes.push(Shape { shape });
         }
     }
     Some(shapes)

@@ -1,6 +1,9 @@
 //! Paths inside a package: names that programs and manifests give may not lead out of its folder.
 
+use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
+
+use super::open::PackageError;
 
 /// `path` if it is relative and stays below where it starts.
 pub(super) fn inner_path(path: &str) -> Option<&Path> {
@@ -26,6 +29,24 @@ pub(super) fn file_inside(root: &Path, inner: &str) -> Option<PathBuf> {
     let inside =
         real.starts_with(&root) || of_hub(&root).is_some_and(|blobs| real.starts_with(blobs));
     inside.then_some(file)
+}
+
+/// The bytes of a file of at most `most`; a pipe or a device, which may never end, is none.
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, PackageError> {
+    let about = fs_err::metadata(path)?;
+    if !about.is_file() {
+        return Err(PackageError::NotFile { path: path.to_owned() });
+    }
+    let check = |size: u64| {
+        let large = || PackageError::TooLarge { path: path.to_owned(), size, most };
+        if size > most { Err(large()) } else { Ok(()) }
+    };
+    check(about.len())?;
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    let mut file = fs_err::File::open(path)?.take(most.saturating_add(1));
+    check(u64::try_from(file.read_to_end(&mut bytes)?).unwrap_or(u64::MAX))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -7,6 +7,11 @@ use crate::mil::{self, Program};
 use crate::proto;
 use crate::proto::model::{FunctionDescription, ModelDescription};
 
+/// More fields than this, in all messages of a model file, are refused: each takes up to some hundred bytes of memory.
+///
+/// An operation has about 50, and the largest programs seen have some ten thousand operations.
+const MAX_FIELDS: usize = 1 << 23;
+
 /// An ML program with what it says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -21,6 +26,9 @@ pub struct Model {
 impl Model {
     /// Reads a model file's bytes; anything but an ML program is refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PackageError> {
+        if proto::weigh::has_more_than(MAX_FIELDS, bytes) {
+            return Err(PackageError::Dense { most: MAX_FIELDS });
+        }
         let message = proto::Model::decode(bytes)?;
         let program = message.ml_program.ok_or(PackageError::NotProgram)?;
         let program = mil::read::program(program)?;
@@ -51,8 +59,10 @@ impl Model {
         if let Some(found) = description.functions.iter().find(|f| f.name == function) {
             return Some(found.clone());
         }
-        let alone =
-            description.functions.is_empty() && self.program.functions.contains_key(function);
+        let functions = &self.program.functions;
+        let alone = description.functions.is_empty()
+            && functions.len() == 1
+            && functions.contains_key(function);
         alone.then(|| FunctionDescription {
             name: function.to_owned(),
             input: description.input.clone(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use thiserror::Error;
 
 use super::compiled;
-use super::inside::{file_inside, inner_path};
+use super::inside::{file_inside, inner_path, read};
 use super::items::{AUTHOR, DATA, Items, MANIFEST};
 use super::model::Model;
 use crate::base::error::{Blame, Hint};
@@ -19,6 +19,9 @@ use crate::mil::{
 
 /// A model file larger than this is refused: the weights are in blobs, and protobuf itself ends at 2 GiB.
 const MAX_MODEL_BYTES: u64 = 2 << 30;
+
+/// A manifest names a few files.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Why a package cannot be opened.
 #[derive(Debug, Error)]
@@ -78,13 +81,27 @@ pub enum PackageError {
         /// What is wrong.
         what: String,
     },
-    /// The model file is too large to be one.
-    #[error("model file of {size} bytes is larger than {most}")]
+    /// What should be a file is a folder, a pipe or a device.
+    #[error("`{}` is no plain file", path.display())]
+    NotFile {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A file is too large to be what it should.
+    #[error("`{}` has {size} bytes, more than {most}", path.display())]
     TooLarge {
+        /// Its path.
+        path: PathBuf,
         /// Its size.
         size: u64,
         /// The largest that is read.
         most: u64,
+    },
+    /// The model file would take far more memory than it has bytes.
+    #[error("model file has more than {most} fields")]
+    Dense {
+        /// The most that are read.
+        most: usize,
     },
     /// The model file is no protobuf of a model.
     #[error("model file is damaged: {0}")]
@@ -156,19 +173,15 @@ impl Package {
     fn open_package(path: &Path, manifest: &Path) -> Result<Self, PackageError> {
         let manifest = manifest.to_owned();
         let wrong = |what: String| PackageError::Manifest { path: manifest.clone(), what };
-        let items: Items =
-            serde_json::from_slice(&fs_err::read(&manifest)?).map_err(|e| wrong(e.to_string()))?;
+        let items: Items = serde_json::from_slice(&read(&manifest, MAX_MANIFEST_BYTES)?)
+            .map_err(|e| wrong(e.to_string()))?;
         let root = items.item_info_entries.get(&items.root_model_identifier).ok_or_else(|| {
             wrong(format!("root model `{}` is not among the items", items.root_model_identifier))
         })?;
         let leads_out = || wrong(format!("item path `{}` leads out of the package", root.path));
         inner_path(&root.path).ok_or_else(leads_out)?;
         let file = file_inside(path, &format!("{DATA}/{}", root.path)).ok_or_else(leads_out)?;
-        let size = fs_err::metadata(&file)?.len();
-        if size > MAX_MODEL_BYTES {
-            return Err(PackageError::TooLarge { size, most: MAX_MODEL_BYTES });
-        }
-        let model = Model::from_bytes(&fs_err::read(&file)?)?;
+        let model = Model::from_bytes(&read(&file, MAX_MODEL_BYTES)?)?;
         let folder = file.parent().map_or_else(|| path.join(DATA).join(AUTHOR), Path::to_owned);
         let files = Arc::new(BlobFiles { folder, open: Mutex::default() });
         Ok(Self { path: path.to_owned(), model, files })

@@ -10,5 +10,6 @@
 pub mod feature;
 pub mod mil;
 pub mod model;
+pub mod weigh;
 
 pub use model::Model;

@@ -16,7 +16,7 @@ use coremill::interp::Precision;
 use crate::bigram::{Bigram, VOCAB};
 
 /// Words `w0` to `w11`, the last of which ends a text.
-fn tokenizer(folder: &Path) -> Tokenizer {
+pub(crate) fn tokenizer(folder: &Path) -> Tokenizer {
     let vocab: serde_json::Map<_, _> = (0..VOCAB).map(|i| (format!("w{i}"), i.into())).collect();
     let file = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,

@@ -49,7 +49,7 @@ const SOLE_USERS: &[(&str, &[&str])] = &[
     ("owo_colors", &["cli", "report"]),
     ("prost", &["package", "proto"]),
     ("pyo3", &["python"]),
-    ("rayon", &["interp", "quant", "source"]),
+    ("rayon", &["eval", "interp", "quant", "source"]),
     ("safetensors", &["cli", "eval", "source"]),
     ("semver", &["cli", "manifest"]),
     ("serde_saphyr", &["package"]),

@@ -8,6 +8,7 @@ mod cli;
 mod compress;
 mod evaluate;
 mod formats;
+mod hostile;
 mod interp;
 mod layers;
 #[cfg(feature = "python")]
@@ -16,3 +17,4 @@ mod package;
 #[cfg(feature = "python")]
 mod pipeline;
 mod support;
+mod text;

@@ -124,7 +124,8 @@ const FILTERS: &[(&str, &str)] = &[
     (r"memory [0-9.]+ [KMG]iB", "memory [SIZE]"),
     (r"this is \w+ on \w+", "this is [SYSTEM]"),
     (r#""seconds": [0-9.e-]+"#, r#""seconds": [TIME]"#),
-    (r#""(\w+_m?s)": [0-9.e-]+"#, r#""$1": [TIME]"#),
+    (r#"("\w+_m?s": ?)[0-9.e-]+"#, "${1}[TIME]"),
+    (r"\b[0-9.]+/s", "[RATE]/s"),
     (concat!("coremill ", env!("CARGO_PKG_VERSION")), "coremill [VERSION]"),
     (r"(?m)[ \t]+$", ""),
 ];

@@ -19,7 +19,7 @@ pub use convert::{
 };
 pub use look::{InspectArgs, ManifestCommand, ReportArgs, ReportForm};
 pub use measure::{EvaluateArgs, ExplainArgs, GateArgs, MeasureArgs, VerifyArgs};
-pub use run::{EmbedArgs, GenerateArgs, PrecisionArg, PredictArgs};
+pub use run::{EmbedArgs, GenerateArgs, LineForm, PrecisionArg, PredictArgs};
 
 /// Hugging Face checkpoints to Core ML packages that are proven before they ship.
 #[derive(Debug, Parser)]
@@ -61,6 +61,8 @@ pub enum Format {
     Table,
     /// For programs: one JSON value.
     Json,
+    /// For programs: one JSON value on each line, as soon as it is there.
+    Jsonl,
 }
 
 /// The form of progress.

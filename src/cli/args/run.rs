@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::backend::BackendArgs;
 
@@ -57,17 +57,35 @@ pub struct GenerateArgs {
     #[arg(value_name = "PKG")]
     pub package: PathBuf,
     /// The text to continue.
-    #[arg(long, short)]
-    pub prompt: String,
+    #[arg(long, short, value_name = "TEXT", required_unless_present = "prompt_file")]
+    pub prompt: Option<String>,
+    /// File with the text to continue, `-` for stdin; a line end at its end does not count.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompt_file: Option<PathBuf>,
     /// Tokens to generate at most.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 64)]
     pub max_tokens: u64,
     /// 0 takes the likeliest token; above, tokens are drawn.
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f64,
+    /// Draw from the K likeliest tokens.
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draw from the likeliest tokens that have this share of the chance together.
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub top_p: f64,
+    /// Draw from tokens that are at least P times as likely as the likeliest.
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub min_p: f64,
     /// Seed of the draw.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// Text that ends the continuation and is cut off; may be given again.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// Print the text at the end, not as it is made.
+    #[arg(long)]
+    pub no_stream: bool,
     /// Folder of the tokenizer [default: beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
@@ -78,23 +96,45 @@ pub struct GenerateArgs {
 
 /// `embed`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("input").args(["sentences", "text", "file"]).required(true).multiple(true))]
 pub struct EmbedArgs {
     /// The package.
     #[arg(value_name = "PKG")]
     pub package: PathBuf,
+    /// Sentences.
+    #[arg(value_name = "SENTENCE")]
+    pub sentences: Vec<String>,
     /// A sentence; may be given again.
-    #[arg(long, short, required_unless_present = "file")]
+    #[arg(long, short, value_name = "SENTENCE", allow_hyphen_values = true)]
     pub text: Vec<String>,
-    /// Sentences, one a line.
+    /// File of sentences, one a line; `-` for stdin.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Instruction before every sentence, left out of the mean (LLM2Vec).
+    /// What the file's lines are [default: `jsonl` for a file of that extension, else `text`].
+    #[arg(long, value_name = "FORM", value_enum, requires = "file")]
+    pub input_format: Option<LineForm>,
+    /// Where the embeddings go: X.jsonl or X.safetensors [default: stdout].
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Instruction before every sentence that has none of its own, left out of the mean (LLM2Vec).
     #[arg(long)]
     pub instruction: Option<String>,
+    /// Scale every embedding to length 1, so that dot products are cosines.
+    #[arg(long)]
+    pub normalize: bool,
     /// Folder of the tokenizer [default: beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
     /// What runs the package.
     #[command(flatten)]
     pub backend: BackendArgs,
+}
+
+/// What a line holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LineForm {
+    /// A sentence.
+    Text,
+    /// A sentence as a JSON string, or an object with `text`, and perhaps `id` and `instruction`.
+    Jsonl,
 }

@@ -1,46 +1,49 @@
-//! `embed`: sentences into vectors.
-
-use serde_json::json;
+//! `embed`: sentences into vectors, told as they are made.
 
 use super::bench::tokenizer_folder;
 use super::context::Context;
+use super::embeddings::{Line, Sink};
+use super::sentences::{Batch, Item, Sentences};
 use super::{HOLDS, Outcome, backend};
 use crate::cli::args::EmbedArgs;
 use crate::cli::failure::Failure;
-use crate::eval::{Artifact, Engine, Sentence, Tokenizer, embed};
-
-/// Elements of a vector that the form for people shows.
-const SHOWN: usize = 6;
+use crate::eval::{Artifact, Engine, EvalError, Tokenizer, embed_all};
 
 pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
-    let mut texts = args.text.clone();
-    if let Some(file) = &args.file {
-        let content = fs_err::read_to_string(file)?;
-        texts.extend(content.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
-    }
-    if texts.is_empty() {
-        return Err(Failure::input("there is no sentence to embed"));
-    }
+    let mut sink = Sink::new(args.output.as_deref(), context)?;
+    let sentences = Sentences::of(args)?;
     let artifact = Artifact::open(&args.package)?;
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, args.tokenizer.as_deref()))?;
     let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
     let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
-    let layout = engine.encoder()?;
-    let mut answers = Vec::new();
-    let mut lines = Vec::new();
-    for (index, text) in texts.into_iter().enumerate() {
-        crate::base::cancel::check()?;
-        let sentence = Sentence { instruction: args.instruction.clone(), text };
-        let prepared = sentence.prepare(index, &tokenizer, layout)?;
-        let vector = embed(&engine, &prepared)?;
-        let shown: Vec<_> = vector.iter().take(SHOWN).map(|x| format!("{x:.4}")).collect();
-        lines.push(format!("[{}, …] {} · {}", shown.join(", "), vector.len(), sentence.text));
-        answers.push(json!({
-            "text": sentence.text,
-            "tokens": prepared.ids.len(),
-            "embedding": vector,
-        }));
+    engine.encoder()?;
+    let mut index = 0;
+    loop {
+        let Batch { items, last } = sentences.next()?;
+        let (places, texts): (Vec<_>, Vec<_>) =
+            items.into_iter().map(|Item { place, id, sentence }| ((place, id), sentence)).unzip();
+        let embedded = embed_all(&engine, &tokenizer, index, &texts);
+        for (((place, id), sentence), embedded) in places.into_iter().zip(texts).zip(embedded) {
+            let text = sentence.text;
+            let zero = || EvalError::Embedding { index, text: text.clone() };
+            let scaled = |e: crate::eval::Embedded| {
+                if args.normalize { e.normalized().ok_or_else(zero) } else { Ok(e) }
+            };
+            let embedded = embedded.and_then(scaled).map_err(|error| place.blame(error))?;
+            let (tokens, embedding) = (embedded.tokens, embedded.vector);
+            if sink.put(Line { index, id, text, tokens, embedding })?.is_break() {
+                return Ok(HOLDS);
+            }
+            index += 1;
+        }
+        if let Some(outcome) = last {
+            outcome?;
+            break;
+        }
     }
-    context.printer.answer(&answers, &lines.join("\n"))?;
+    if index == 0 {
+        return Err(Failure::input("there is no sentence to embed"));
+    }
+    sink.end()?;
     Ok(HOLDS)
 }

@@ -1,4 +1,4 @@
-//! `generate`: continues a prompt.
+//! `generate`: continues a prompt, for people as it is made.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -10,12 +10,22 @@ use super::context::Context;
 use super::{HOLDS, Outcome, backend};
 use crate::base::clock::Clock as _;
 use crate::cli::args::GenerateArgs;
+use crate::cli::failure::Failure;
+use crate::cli::input;
 use crate::eval::results::Percentiles;
 use crate::eval::{
-    Artifact, Decoder, Engine, Generated, Request, Sampling, Stop, Tokenizer, generate,
+    Artifact, Decoder, Engine, EvalError, Filter, Generated, Piece, Request, Sampling, Spoken,
+    Stop, Tokenizer, speak,
 };
 
 pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
+    let filter = Filter { top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
+    let sampling = Sampling::new(args.temperature, filter, args.seed)?;
+    if args.stop.iter().any(String::is_empty) {
+        return Err(Failure::input("stop text is empty")
+            .hint("leave `--stop` out to go on to the end of the text or to `--max-tokens`"));
+    }
+    let text = prompt(args)?;
     let start = context.clock.elapsed();
     let artifact = Artifact::open(&args.package)?;
     let opened = context.clock.elapsed().saturating_sub(start);
@@ -23,23 +33,27 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
     let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
     let mut decoder = Decoder::new(&engine)?;
-    let prompt = tokenizer.encode(&args.prompt)?;
-    let request = Request {
-        prompt: &prompt,
-        max_tokens: usize::try_from(args.max_tokens).unwrap_or(usize::MAX),
-        sampling: Sampling::new(args.temperature, args.seed),
-        eos: tokenizer.eos(),
-    };
-    let generated =
-        generate(&mut decoder, &request, &context.clock, &mut |_| Ok(ControlFlow::Continue(())))?;
-    let text = tokenizer.decode(&generated.tokens)?;
+    let prompt = tokenizer.encode(&text)?;
+    let max_tokens = usize::try_from(args.max_tokens).unwrap_or(usize::MAX);
+    let request = Request { prompt: &prompt, max_tokens, sampling, eos: tokenizer.eos() };
+    let mut voice = Voice::new(context, &text, args.no_stream);
+    let each = &mut |piece: &Piece| voice.say(piece);
+    let spoken = speak(&mut decoder, &tokenizer, &request, &args.stop, &context.clock, each);
+    if spoken.is_ok() || voice.begun {
+        voice.end()?;
+    }
+    let Spoken { generated, text: continuation, stop } = spoken?;
+    if voice.unheard {
+        return Ok(HOLDS);
+    }
     let usage = decoder.usage();
     let answer = json!({
-        "text": text,
+        "text": continuation,
         "backend": chosen.choice,
         "tokens": generated.tokens,
         "prompt_tokens": prompt,
-        "stop": match generated.stop { Stop::Eos => "eos", Stop::Length => "length", Stop::Asked => "stop" },
+        "stop": why(&generated, stop.is_some()),
+        "stop_text": stop,
         "kv_cache": {
             "capacity": engine.decoder()?.capacity,
             "resident": decoder.resident().len(),
@@ -47,8 +61,90 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
         },
         "timing": timing(opened + engine.load_time(), prompt.len(), &generated),
     });
-    context.printer.answer(&answer, &format!("{}{text}", args.prompt))?;
+    if context.printer.json() || args.no_stream {
+        context.printer.answer(&answer, &format!("{text}{continuation}"))?;
+    }
+    context.printer.note(&summary(prompt.len(), &generated, stop.as_deref()));
     Ok(HOLDS)
+}
+
+/// The text to continue.
+fn prompt(args: &GenerateArgs) -> Result<String, Failure> {
+    let Some(file) = &args.prompt_file else { return Ok(args.prompt.clone().unwrap_or_default()) };
+    let mut text = input::read(file)?;
+    if text.ends_with('\n') {
+        text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
+    }
+    Ok(text)
+}
+
+/// How pieces are told as they are made.
+struct Voice<'a> {
+    context: &'a Context,
+    /// What stands in front of the first piece.
+    prompt: &'a str,
+    /// Pieces are text on a line that goes on.
+    plain: bool,
+    /// Something was told.
+    begun: bool,
+    /// Nobody reads any more.
+    unheard: bool,
+}
+
+impl<'a> Voice<'a> {
+    fn new(context: &'a Context, prompt: &'a str, silent: bool) -> Self {
+        let plain = !silent && !context.printer.json();
+        Self { context, prompt, plain, begun: false, unheard: false }
+    }
+
+    fn say(&mut self, piece: &Piece) -> Result<ControlFlow<()>, EvalError> {
+        if self.context.printer.json_lines() {
+            let line = match piece.token {
+                Some(token) => json!({"token": token, "text": piece.text}),
+                None => json!({"text": piece.text}),
+            };
+            self.put(&format!("{line}\n"))
+        } else if self.plain {
+            self.begin()?;
+            self.put(&piece.text)
+        } else {
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+
+    /// The prompt waits for the first piece, so that a prompt that cannot be continued is not printed.
+    fn begin(&mut self) -> Result<(), EvalError> {
+        if !std::mem::replace(&mut self.begun, true) {
+            let _flow = self.put(self.prompt)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), EvalError> {
+        if self.plain {
+            self.begin()?;
+            let _flow = self.put("\n")?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, text: &str) -> Result<ControlFlow<()>, EvalError> {
+        if !self.unheard {
+            self.unheard = self.context.printer.piece(text)?.is_break();
+        }
+        Ok(if self.unheard { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+}
+
+fn why(generated: &Generated, by_text: bool) -> &'static str {
+    if by_text {
+        return "stop";
+    }
+    match generated.stop {
+        Stop::Eos => "eos",
+        Stop::Length => "length",
+        Stop::Asked => "stop",
+    }
 }
 
 /// The times of a run: seconds once, milliseconds a token.
@@ -72,4 +168,19 @@ fn decode(steps: &Percentiles) -> Value {
     ]);
     map.extend(known.into_iter().filter_map(|(name, ms)| Some((name.to_owned(), json!(ms?)))));
     Value::Object(map)
+}
+
+/// The run in a line for people.
+fn summary(prompt: usize, generated: &Generated, stop: Option<&str>) -> String {
+    let ended = match (stop, generated.stop) {
+        (Some(stop), _) => format!("stopped at {stop:?}"),
+        (None, Stop::Eos) => "ended by itself".to_owned(),
+        (None, Stop::Length) => "stopped at `--max-tokens`".to_owned(),
+        // Whoever read the text went away, and nobody is told.
+        (None, Stop::Asked) => "stopped".to_owned(),
+    };
+    let pace = generated.steps.as_ref().map(|steps| format!(" at {:.1}/s", 1e3 / steps.mean));
+    let (n, pace) = (generated.tokens.len(), pace.unwrap_or_default());
+    let read = generated.prompt_time.as_secs_f64();
+    format!("tokens: {prompt} read in {read:.3} s, {n} written{pace}; {ended}")
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokenizers::{Tokenizer as Inner, TruncationParams};
+use tokenizers::{PostProcessor as _, Tokenizer as Inner, TruncationDirection};
 
 use crate::base::error::Hint;
 use special::TokenizerConfig;
@@ -144,18 +144,29 @@ impl Tokenizer {
         if all.len() <= length {
             return Ok(all);
         }
-        let mut inner = self.inner.clone();
-        let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
         let failed = |e: tokenizers::Error| TokenizerError::Failed { what: e.to_string() };
-        inner.with_truncation(Some(truncation)).map_err(failed)?;
-        ids(&inner, text, true)
+        let around = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let mut encoding = self.inner.encode_fast(text, false).map_err(failed)?;
+        encoding.truncate(length.saturating_sub(around), 0, TruncationDirection::Right);
+        let encoding = self.inner.post_process(encoding, None, true).map_err(failed)?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// The text of `tokens`, special ones left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        let failed = |e: tokenizers::Error| TokenizerError::Failed { what: e.to_string() };
-        let text = self.inner.decode(tokens, true).map_err(failed)?;
+        let text = self.decode_as_is(tokens)?;
         Ok(if self.clean_up { cleaned(&text) } else { text })
+    }
+
+    /// The text of `tokens` before it is cleaned up.
+    pub(super) fn decode_as_is(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
+        let failed = |e: tokenizers::Error| TokenizerError::Failed { what: e.to_string() };
+        self.inner.decode(tokens, true).map_err(failed)
+    }
+
+    /// Whether text is [`cleaned`].
+    pub(super) fn cleans_up(&self) -> bool {
+        self.clean_up
     }
 
     /// Tokens that end a text.
@@ -206,7 +217,7 @@ fn json<T: DeserializeOwned + Default>(folder: &Path, name: &str) -> Result<T, T
 }
 
 /// transformers' `clean_up_tokenization`: no spaces before punctuation and English contractions.
-fn cleaned(text: &str) -> String {
+pub(super) fn cleaned(text: &str) -> String {
     const RULES: [(&str, &str); 10] = [
         (" .", "."),
         (" ?", "?"),
@@ -245,6 +256,22 @@ pub(crate) fn words(files: &[(&str, &str)]) -> Tokenizer {
     for (name, text) in files {
         fs_err::write(folder.path().join(name), text).unwrap();
     }
+    Tokenizer::open(folder.path()).unwrap()
+}
+
+/// A tokenizer of 50 tokens, each a letter of its own.
+#[cfg(test)]
+pub(crate) fn letters() -> Tokenizer {
+    let letters = ('A'..='Z').chain('a'..='x');
+    let vocab: serde_json::Map<_, _> =
+        letters.zip(0..50).map(|(c, id): (char, u32)| (c.to_string(), id.into())).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+        "truncation": null, "padding": null, "post_processor": null, "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    });
+    fs_err::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
     Tokenizer::open(folder.path()).unwrap()
 }
 

@@ -11,7 +11,7 @@ use crate::interp::model::Precision;
 use crate::interp::run::Kernel;
 use crate::interp::site::Site;
 use crate::interp::stored::{Blockwise, Lut, Mask, Packed, Shared, Sparse, Stored, of_tensor};
-use crate::interp::tensor::Tensor;
+use crate::interp::tensor::{Tensor, elements};
 use crate::mil::DType;
 
 type Built = Result<Kernel, OpError>;
@@ -33,7 +33,7 @@ fn result_type(site: &Site<'_, '_>, declared: DType) -> DType {
 pub(super) fn lut_to_dense(site: &Site<'_, '_>) -> Built {
     let indices = site.packed("indices")?;
     let (lut, vector_axis) = (constant(site, "lut")?, vector_axis(site, indices.shape().len())?);
-    Ok(stored(Lut::new(indices, values(&lut), lut.shape(), lut.dtype(), vector_axis)?))
+    Ok(stored(Lut::new(indices, values(site, &lut)?, lut.shape(), lut.dtype(), vector_axis)?))
 }
 
 /// Before iOS18: one table, indices packed into uint8.
@@ -52,7 +52,7 @@ pub(super) fn lut_to_dense_ios16(site: &Site<'_, '_>) -> Built {
     let rank = indices.shape().len();
     let mut tables = vec![1; rank];
     tables.extend([entries, 1]);
-    Ok(stored(Lut::new(indices, values(&lut), &tables, lut.dtype(), 0)?))
+    Ok(stored(Lut::new(indices, values(site, &lut)?, &tables, lut.dtype(), 0)?))
 }
 
 /// scale · (data − offset), block by block.
@@ -71,8 +71,9 @@ pub(super) fn affine_dequantize(site: &Site<'_, '_>) -> Built {
     let n = data.shape().get(axis).copied().unwrap_or(1);
     let vector = |parameter: &str| -> Result<Tensor, OpError> {
         let given = constant(site, parameter)?;
-        let mut elements = values(&given);
+        let mut elements = values(site, &given)?;
         if let [one] = *elements {
+            site.budget.take(n)?;
             elements = vec![one; n];
         }
         Ok(Tensor::f32(&[elements.len()], elements).tagged(given.dtype()))
@@ -105,14 +106,18 @@ pub(super) fn lut_to_sparse(site: &Site<'_, '_>) -> Built {
     let codes = site.packed("indices_nonzero_data")?;
     let lut = constant(site, "lut")?;
     let vector_axis = vector_axis(site, bits.shape().len())?;
+    site.budget.take(bits.len().saturating_mul(2))?;
     let vector = lut.shape().last().copied().unwrap_or(1);
+    if lut.len() == 0 {
+        return Err(OpError::invalid(format!("a lut of shape {:?}", lut.shape())));
+    }
     // Dense indices, zero where nothing is stored, one byte each.
     let mut given = vec![0; codes.len()];
     codes.fill_codes(0, &mut given);
     let dense = bits.spread(&given);
     let wide = 1_usize << codes.dtype().bits().min(8);
     let dtype = if wide == 256 { codes.dtype() } else { DType::U8 };
-    let lut_values = widened(&values(&lut), wide, vector);
+    let lut_values = widened(&values(site, &lut)?, wide, vector);
     let mut shape = lut.shape().to_vec();
     let rank = bits.shape().len();
     if let Some(entries) = shape.get_mut(rank) {
@@ -131,6 +136,7 @@ pub(super) fn sparse_blockwise_shift_scale(site: &Site<'_, '_>) -> Built {
     let scale = constant(site, "scale")?;
     let grid = scale.shape().to_vec();
     let dtype = result_type(site, scale.dtype());
+    site.budget.take(given.len().saturating_add(bits.len().saturating_mul(3)))?;
     let mut nonzero = vec![0.0; given.len()];
     given.fill(0, &mut nonzero);
     let dense: Vec<u8> = bits.spread(&nonzero).iter().flat_map(|v: &f32| v.to_le_bytes()).collect();
@@ -163,10 +169,12 @@ fn values_of_mask(dense: &dyn Stored, mask: &Mask) -> Kernel {
     Kernel::Stored(vec![of_tensor(bits), of_tensor(values)])
 }
 
-fn values(stored: &Shared) -> Vec<f32> {
+/// All elements as f32.
+fn values(site: &Site<'_, '_>, stored: &Shared) -> Result<Vec<f32>, OpError> {
+    site.budget.take(stored.len())?;
     let mut out = vec![0.0; stored.len()];
     stored.fill(0, &mut out);
-    out
+    Ok(out)
 }
 
 /// Tables of `entries` entries made to 256, so that indices of one byte fit.
@@ -199,7 +207,7 @@ fn unpacked(site: &Site<'_, '_>, parameter: &str, dtype: DType) -> Result<Packed
     let bytes = site.packed(parameter)?;
     let shape = site.ints("shape")?.ok_or_else(|| OpError::Missing("shape".to_owned()))?;
     let shape = super::extents(&shape)?;
-    let bits = shape.iter().product::<usize>() * dtype.bits() as usize;
+    let bits = elements(&shape)? * dtype.bits() as usize;
     if bytes.bytes().len() != bits.div_ceil(8) {
         let n = bytes.bytes().len();
         return Err(OpError::invalid(format!("{n} bytes of {dtype} for shape {shape:?}")));

@@ -49,6 +49,7 @@ pub(super) fn while_loop(site: &Site<'_, '_>) -> Built {
         let mut values: Vec<Value> = initial.iter().map(|from| run.take_value(from)).collect();
         loop {
             cancel::check()?;
+            run.turn()?;
             let go_on = match run.body(0, values.clone())?.as_slice() {
                 [Value::Tensor(go_on)] => holds(go_on)?,
                 _ => return Err(OpError::invalid("the condition is no boolean")),

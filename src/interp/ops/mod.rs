@@ -291,6 +291,22 @@ pub(crate) fn is_pure(name: &str) -> bool {
         && !name.starts_with("random_")
 }
 
+/// Whether an operation may take much longer than to go through what it takes and gives: up to its product.
+pub(crate) fn is_product(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "einsum",
+        "gru",
+        "linear",
+        "local_response_norm",
+        "lstm",
+        "matmul",
+        "non_maximum_suppression",
+        "rnn",
+        "scaled_dot_product_attention",
+    ];
+    NAMES.contains(&name) || name.starts_with("conv") || name.ends_with("_pool")
+}
+
 /// An axis counted from either end.
 fn axis(axis: i32, rank: usize) -> Result<usize, OpError> {
     let counted = if axis < 0 { i64::from(axis) + rank as i64 } else { i64::from(axis) };

@@ -395,6 +395,8 @@ pub(super) fn non_zero(site: &Site<'_, '_>) -> Built {
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);
         let values = t.to_f32().ok_or_else(|| OpError::invalid("strings are not numbers"))?;
+        let found = values.iter().filter(|v| **v != 0.0).count();
+        elements(&[found, t.rank()])?;
         let own = steps(t.shape());
         let rows: Vec<i32> = values
             .iter()

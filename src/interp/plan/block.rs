@@ -1,6 +1,6 @@
 //! One block: its operations in order, nested blocks first, those over constants computed at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use super::Planner;
@@ -12,10 +12,14 @@ use crate::interp::site::{Binding, Scope, Site};
 use crate::interp::state::State;
 use crate::interp::tensor::{self, Tensor};
 use crate::interp::value::Value;
-use crate::mil::{self, Dim, NamedType, Type};
+use crate::mil::{self, Arg, Dim, NamedType, Type};
 
 /// More elements than this, in all constants computed for one function, are left to be computed when it runs.
-const MAX_FOLDED: usize = 1 << 28;
+const MAX_FOLDED: usize = if cfg!(fuzzing) { 1 << 18 } else { 1 << 28 };
+
+/// A product over constants that may take more multiplications than this is left to be computed when the function runs:
+/// a program of a few lines must not take hours to load.
+const MAX_FOLDED_WORK: usize = 1 << 32;
 
 /// The names in sight, and those that the innermost blocks brought, in order.
 #[derive(Default)]
@@ -131,6 +135,7 @@ impl<'a> Planner<'a> {
             op,
             scope: &self.names.scope,
             blobs: self.blobs,
+            budget: self.budget,
             precision: self.options.precision,
             later,
             bodies: &bodies,
@@ -181,7 +186,10 @@ impl<'a> Planner<'a> {
             let Some(n) = shape.and_then(|s| tensor::elements(&s).ok()) else { return Ok(None) };
             elements = elements.saturating_add(n);
         }
-        if self.folded.saturating_add(elements) > MAX_FOLDED {
+        let work = || self.taken(op).saturating_mul(elements);
+        if self.folded.saturating_add(elements) > MAX_FOLDED
+            || (ops::is_product(&op.kind) && work() > MAX_FOLDED_WORK)
+        {
             return Ok(None);
         }
         let mut slots = vec![None; step.outs.len()];
@@ -194,6 +202,7 @@ impl<'a> Planner<'a> {
             state: &mut State::default(),
             pool: &RefCell::new(Pool::default()),
             draws: &RefCell::default(),
+            turns: &Cell::default(),
         };
         match step.run(&mut run) {
             Ok(()) => {}
@@ -204,6 +213,24 @@ impl<'a> Planner<'a> {
         self.folded += elements;
         let tensor = |slot| if let Some(Value::Tensor(t)) = slot { Some(t) } else { None };
         Ok(slots.into_iter().map(tensor).collect())
+    }
+
+    /// The elements of all constants that an operation takes.
+    fn taken(&self, op: &mil::Op) -> usize {
+        let of = |value: &mil::Value| {
+            let n = value.ty.as_tensor().and_then(mil::TensorType::elements);
+            n.map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX))
+        };
+        let elements = |arg: &Arg| match arg {
+            Arg::Value(value) => of(value),
+            Arg::Name(name) => match self.names.get(name) {
+                Some(Binding::Const(value)) => of(value),
+                Some(Binding::Tensor(tensor)) => tensor.len(),
+                Some(Binding::Stored(stored)) => stored.len(),
+                Some(Binding::Slot(_) | Binding::Other(..) | Binding::State(_)) | None => 0,
+            },
+        };
+        op.inputs.values().flatten().map(elements).fold(0, usize::saturating_add)
     }
 
     /// The declared results, numbered from 0: their slots are given when it is known that they need some.

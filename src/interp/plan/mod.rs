@@ -8,7 +8,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::constant;
+use super::constant::{self, Budget};
 use super::error::{LoadError, OpError, Unsupported};
 use super::model::{Function, Options, Port, Room};
 use super::ops::{self, Opset};
@@ -39,12 +39,14 @@ pub(super) fn program(
             missing.add(function, op, opset, None);
         }
     });
+    let budget = Budget::default();
     let mut functions = BTreeMap::new();
     for (name, function) in &program.functions {
         let planner = Planner {
             name,
             function,
             blobs,
+            budget: &budget,
             options,
             missing: &mut missing,
             names: block::Names::default(),
@@ -103,6 +105,7 @@ struct Planner<'a> {
     name: &'a str,
     function: &'a mil::Function,
     blobs: &'a dyn Blobs,
+    budget: &'a Budget,
     options: Options,
     missing: &'a mut Missing,
     names: block::Names<'a>,
@@ -182,9 +185,12 @@ impl Planner<'_> {
         Ok(match self.names.get(name).ok_or_else(|| self.undefined(name))? {
             Binding::Slot(slot) | Binding::Other(slot, _) => In::Slot(*slot),
             Binding::Tensor(tensor) => In::Const(tensor.clone()),
-            Binding::Stored(stored) => In::Const(stored::expand(&**stored)),
+            Binding::Stored(stored) => {
+                self.budget.take(stored.len()).map_err(failed)?;
+                In::Const(stored::expand(&**stored))
+            }
             Binding::Const(value) => {
-                In::Const(constant::tensor(value, self.blobs).map_err(failed)?)
+                In::Const(constant::tensor(value, self.blobs, self.budget).map_err(failed)?)
             }
             Binding::State(_) => {
                 return Err(failed(OpError::invalid("a state cannot be an output")));

@@ -57,6 +57,11 @@ impl Lut {
         }
         let block = indices.shape().iter().zip(groups).map(|(&n, &g)| n / g).collect();
         let mut shape = indices.shape().to_vec();
+        // Zeros count as ones: positions in an empty constant must not overflow either.
+        let fits = shape.iter().try_fold(vector, |n, &d| n.checked_mul(d.max(1))).is_some();
+        if !fits {
+            return Err(wrong());
+        }
         shape[vector_axis] *= vector;
         let groups = groups.to_vec();
         let tables = table_values;

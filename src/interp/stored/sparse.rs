@@ -35,6 +35,11 @@ impl Mask {
         self.bits.shape()
     }
 
+    /// The number of bits.
+    pub(crate) fn len(&self) -> usize {
+        self.bits.len()
+    }
+
     /// How many bits are set.
     pub(crate) fn count(&self) -> usize {
         self.before.last().copied().unwrap_or(0)

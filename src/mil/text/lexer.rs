@@ -6,7 +6,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::MAX_DEPTH;
+use super::{MAX_DEPTH, MAX_PARTS};
 use crate::base::error::Hint;
 
 /// A place in the text, counted from 1; columns in characters.
@@ -87,6 +87,9 @@ pub enum What {
     /// Nested deeper than the bound.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     Depth,
+    /// More parts than the bound.
+    #[error("more than {MAX_PARTS} operations, arguments, types and values")]
+    Parts,
 }
 
 /// One token.

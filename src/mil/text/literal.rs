@@ -30,7 +30,10 @@ impl Parser<'_> {
 
     fn data(&mut self, ty: &Type) -> Result<Data, TextError> {
         let part = |p: &mut Self, ty: &Type| {
-            p.deeper(&mut |p| Ok(Value { ty: ty.clone(), data: p.data(ty)? }))
+            p.deeper(&mut |p| {
+                p.count_parts(size(ty))?;
+                Ok(Value { ty: ty.clone(), data: p.data(ty)? })
+            })
         };
         Ok(match ty {
             Type::Tensor(_) | Type::State(_) if *self.token() == Token::Word("BLOBFILE") => {
@@ -120,6 +123,16 @@ impl Parser<'_> {
             p.elements(inner, elements)
         })?;
         count(n, *dim, at)
+    }
+}
+
+/// The types in a type, itself among them.
+fn size(ty: &Type) -> usize {
+    match ty {
+        Type::Tensor(_) => 1,
+        Type::List(inner, _) | Type::State(inner) => 1 + size(inner),
+        Type::Dictionary(key, value) => 1 + size(key) + size(value),
+        Type::Tuple(types) => 1 + types.iter().map(size).sum::<usize>(),
     }
 }
 

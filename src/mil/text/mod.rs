@@ -36,3 +36,7 @@ pub use writer::write;
 
 /// Deeper nesting of types, values or blocks than any compiler writes; a guard against made-up input.
 const MAX_DEPTH: usize = 32;
+
+/// More operations, arguments, types and values in one text than any compiler writes; a guard as well, for each takes
+/// up to some hundred bytes of memory, and the values of a list repeat its type.
+const MAX_PARTS: usize = if cfg!(any(test, fuzzing)) { 1 << 14 } else { 1 << 23 };

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::MAX_DEPTH;
 use super::lexer::{Lexer, Position, TextError, Token, What};
 use super::opset;
+use super::{MAX_DEPTH, MAX_PARTS};
 use crate::mil::{
     Arg, Block, DType, Dim, Function, NamedType, Op, Program, TensorType, Type, Value,
 };
@@ -26,13 +26,15 @@ pub(super) struct Parser<'t> {
     token: Token<'t>,
     /// Blocks and types around what is read.
     depth: usize,
+    /// Operations, arguments, types and values that there are already.
+    parts: usize,
 }
 
 impl<'t> Parser<'t> {
     fn new(text: &'t str) -> Result<Self, TextError> {
         let mut lexer = Lexer::new(text);
         let (at, token) = lexer.next()?;
-        Ok(Self { lexer, at, token, depth: 0 })
+        Ok(Self { lexer, at, token, depth: 0, parts: 0 })
     }
 
     /// Goes on to the next token and gives the one that was there.
@@ -135,6 +137,15 @@ impl<'t> Parser<'t> {
         outcome
     }
 
+    /// Counts `n` more operations, arguments, types or values: a few characters can be each of them.
+    pub(super) fn count_parts(&mut self, n: usize) -> Result<(), TextError> {
+        self.parts = self.parts.saturating_add(n);
+        if self.parts > MAX_PARTS {
+            return Err(TextError { at: self.at, what: What::Parts });
+        }
+        Ok(())
+    }
+
     fn program(&mut self) -> Result<Program, TextError> {
         self.keyword("program")?;
         self.expect('(')?;
@@ -198,6 +209,7 @@ impl<'t> Parser<'t> {
 
     /// `type name, … = kind(arguments)[attributes] { blocks };`, the results left out where there are none.
     fn op(&mut self) -> Result<Op, TextError> {
+        self.count_parts(1)?;
         let mut outputs = Vec::new();
         let kind = loop {
             let at = self.at;
@@ -254,6 +266,7 @@ impl<'t> Parser<'t> {
     }
 
     fn one_argument(&mut self) -> Result<Arg, TextError> {
+        self.count_parts(1)?;
         let at = self.at;
         let is_text = matches!(self.token, Token::Text(_));
         let word = self.name("a name or a value")?;
@@ -300,6 +313,7 @@ impl<'t> Parser<'t> {
 
     /// The type that begins with `word`, which is gone past and stood at `at`.
     fn type_after(&mut self, word: &str, at: Position) -> Result<Type, TextError> {
+        self.count_parts(1)?;
         if let Some(dtype) = DType::from_name(word) {
             return Ok(Type::tensor(dtype, &[]));
         }

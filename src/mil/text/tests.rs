@@ -136,6 +136,18 @@ fn what_is_wrong_is_said_with_its_place() {
     assert!(read(&deep).unwrap_err().to_string().ends_with("nested deeper than 32 levels"));
     let deep = op(&"cond() { b() { ".repeat(100_000));
     assert!(read(&deep).unwrap_err().to_string().ends_with("nested deeper than 32 levels"));
+    let wide = format!("tuple<{}>", ["int8"; 200].join(", "));
+    // Few characters each, and the whole type in memory.
+    let repeated = format!("list<list<{wide}, ?>, ?>([{}])", ["[]"; 100].join(", "));
+    let parts = "more than 16384 operations, arguments, types and values";
+    for text in [
+        format!("program(1.0)[a = {repeated}]{{}}"),
+        op(&"a();".repeat(20_000)),
+        op(&format!("a(x = ({}));", vec!["x"; 20_000].join(", "))),
+    ] {
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.ends_with(parts), "{error}");
+    }
 }
 
 #[test]

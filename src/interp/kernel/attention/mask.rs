@@ -127,8 +127,9 @@ mod tests {
         let add = [N, 0.0, N, 1.0, N, N, N, N, 0.0, FAR, FAR, N, 0.0, 0.0, 0.0, f32::NAN];
         assert_eq!(seen(Values::Float(&add), 4, 4), [1..4, 0..0, 0..1, 0..4]);
         // All keys as far below: none of them is hidden by the others.
-        assert_eq!(seen(Values::Float(&[FAR, FAR, FAR - 9000.0]), 1, 3), [0..2]);
-        let seen_or_not = add.map(|a| !(a <= FAR));
+        let far = [FAR, FAR, FAR - 9000.0, FAR, FAR, FAR];
+        assert_eq!(seen(Values::Float(&far), 2, 3), [0..2, 0..3]);
+        let seen_or_not = add.map(|a| a > FAR || a.is_nan());
         assert_eq!(seen(Values::Bool(&seen_or_not), 4, 4), [1..4, 0..0, 0..1, 0..4]);
         // As many as several threads share.
         let many: Vec<f32> = add.iter().copied().cycle().take(1 << 18).collect();

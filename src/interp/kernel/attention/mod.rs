@@ -137,6 +137,9 @@ mod tests {
     use super::mask::seen as seen_of;
     use super::*;
 
+    /// What is added to the score of a query with a key.
+    type Plain<'a> = dyn Fn(usize, usize) -> f64 + 'a;
+
     /// The formula in f64.
     fn plain(
         h: &Head,
@@ -186,7 +189,7 @@ mod tests {
                 if j + seen / 2 >= i && j <= i + seen && at % 7 != 3 { number(at) } else { hidden }
             }).collect();
             let floats: Vec<f32> = (0..keys).map(|j| if j < seen { number(j) } else { f32::NEG_INFINITY }).collect();
-            let (values, reference): (Option<Values<'_>>, Box<dyn Fn(usize, usize) -> f64>) = match kind {
+            let (values, reference): (_, Box<Plain<'_>>) = match kind {
                 0 => (None, Box::new(|_, _| 0.0)),
                 1 => (Some(Values::Bool(&bools)), Box::new(|i, j| if bools[i * keys + j] { 0.0 } else { f64::NEG_INFINITY })),
                 2 => (Some(Values::Float(&floats)), Box::new(|_, j| f64::from(floats[j]))),

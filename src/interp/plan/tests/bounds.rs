@@ -170,6 +170,31 @@ fn constant(dtype: DType, shape: &[u64], data: TensorData) -> Op {
 }
 
 #[test]
+fn constants_that_many_operations_read_are_counted_each_time() {
+    let n = 1 << 20;
+    let ops = |uses: usize| {
+        let read = |i: usize| {
+            let y = named(&format!("y{i}"), DType::I32, &[n as u64]);
+            op("add", &[("x", name("c")), ("y", name("k"))], Some(y))
+        };
+        let many = constant(DType::I32, &[n as u64], TensorData::Ints(vec![1; n]));
+        std::iter::once(many).chain((0..uses).map(read)).collect()
+    };
+    let loaded = |uses| load(&program_of(vec![named("k", DType::I32, &[])], ops(uses), &["y0"]));
+    loaded(2).unwrap();
+    let failed = loaded(3).unwrap_err().to_string();
+    let want = "operation `y2` (`add`) cannot be planned: the constants up to here have over 4194304 elements outside of \
+                blob files";
+    assert!(failed.ends_with(want), "{failed}");
+    let text = constant(DType::Str, &[1 << 40], TensorData::Bytes(Vec::new()));
+    let failed = load(&program_of(vec![], vec![text], &["c"])).unwrap_err().to_string();
+    assert!(
+        failed.ends_with("the value of type string[1099511627776] is no tensor of fixed shape"),
+        "{failed}"
+    );
+}
+
+#[test]
 fn constants_of_every_type() {
     let bytes = |b: &[u8]| TensorData::Bytes(b.to_vec());
     let cases = [

@@ -147,6 +147,19 @@ fn while_loop_runs_as_long_as_its_condition_holds() {
 }
 
 #[test]
+fn a_loop_that_does_not_end_is_ended() {
+    let model = load(&growth()).unwrap();
+    let given = [
+        ("x", Tensor::f32(&[2], vec![1.0, 2.0])),
+        ("y", Tensor::f32(&[2], vec![0.5, 0.25])),
+        ("n", Tensor::i32(&[], vec![i32::MAX])),
+    ];
+    let failed = model.function("main").unwrap().run(&given, &mut model.state(), &[]).unwrap_err();
+    let want = "(`while_loop`) failed: the loops of one call take over 4096 turns";
+    assert!(failed.to_string().ends_with(want), "{failed}");
+}
+
+#[test]
 fn loops_in_loops_with_a_choice_inside() {
     // i counts to 3; each turn, j counts to i; odd sums are doubled.
     let outer_vars = || vec![number("i"), number("sum")];

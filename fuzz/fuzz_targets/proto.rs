@@ -1,0 +1,12 @@
+//! A `model.mlmodel`.
+
+#![no_main]
+
+use coremill_fuzz::{drive, mutate, seeds};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+
+fuzz_target!(init: seeds::sow(seeds::proto), |data: &[u8]| drive::proto(data));
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    mutate::apply(mutate::proto, data, size, max_size, seed, &mut fuzzer_mutate)
+});
