@@ -20,7 +20,7 @@ impl Parser<'_> {
     pub(super) fn content(&mut self, ty: Type) -> Result<Value, TextError> {
         self.expect('(')?;
         // An empty tuple may be left out altogether.
-        if matches!(ty, Type::Tuple(_)) && self.skip(')')? {
+        if matches!(&ty, Type::Tuple(types) if types.is_empty()) && self.skip(')')? {
             return Ok(Value { ty, data: Data::Tuple(Vec::new()) });
         }
         let data = self.data(&ty)?;

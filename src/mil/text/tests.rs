@@ -120,6 +120,7 @@ fn what_is_wrong_is_said_with_its_place() {
             &constant("tuple<int32, int32>", "(1)"),
             "4:64: expected a value for each type of the tuple, found `)`",
         ),
+        (&constant("tuple<int32>", ""), "4:47: expected `(`, found `)`"),
         (
             &constant("tensor<fp16, [1]>", "BLOBFILE(path = int32(1), offset = uint64(1))"),
             "4:73: expected a string, found int32[]",
