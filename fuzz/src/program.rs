@@ -63,31 +63,6 @@ const WORDS: &[&str] = &[
     "@model_path//etc/passwd",
 ];
 
-const DTYPES: &[DType] = &[
-    DType::Bool,
-    DType::Str,
-    DType::F16,
-    DType::F32,
-    DType::F64,
-    DType::Bf16,
-    DType::I8,
-    DType::I16,
-    DType::I32,
-    DType::I64,
-    DType::I4,
-    DType::U8,
-    DType::U16,
-    DType::U32,
-    DType::U64,
-    DType::U4,
-    DType::U2,
-    DType::U1,
-    DType::U6,
-    DType::U3,
-    DType::F8E4M3,
-    DType::F8E5M2,
-];
-
 /// Tensors longer than this are not made longer.
 const MOST_ELEMENTS: usize = 256;
 
@@ -114,7 +89,7 @@ pub fn edit(program: &mut Program, dice: &mut Dice) {
             }
             3 => {
                 let shape = vec![Dim::Fixed(dice.extent(2)); dice.below(4)];
-                let dtype = *dice.of(DTYPES).unwrap_or(&DType::F32);
+                let dtype = dtype(dice);
                 let tensor = TensorType { shape, ..TensorType::fixed(dtype, &[]) };
                 let name = format!("new{}", dice.below(8));
                 function.inputs.push(NamedType { name, ty: Type::Tensor(tensor) });
@@ -257,10 +232,15 @@ fn op(op: &mut Op, names: &[String], dice: &mut Dice) {
     }
 }
 
+fn dtype(dice: &mut Dice) -> DType {
+    let all: Vec<_> = DType::all().collect();
+    *dice.of(&all).unwrap_or(&DType::F32)
+}
+
 fn ty(of: &mut Type, dice: &mut Dice) {
     match of {
         Type::Tensor(tensor) => match dice.below(12) {
-            0 | 1 => tensor.dtype = *dice.of(DTYPES).unwrap_or(&DType::F32),
+            0 | 1 => tensor.dtype = dtype(dice),
             2 => tensor.shape.push(Dim::Fixed(1)),
             3 => drop(tensor.shape.pop()),
             4 => tensor.shape = vec![Dim::Unknown { variadic: true }],
@@ -382,7 +362,7 @@ fn elements(data: &mut TensorData, resize: bool, dice: &mut Dice) {
         TensorData::Bytes(v) => change(v, resize, dice, |_, d| d.below(256) as u8),
         TensorData::Strings(v) => change(v, resize, dice, |_, d| {
             if d.one_in(3) {
-                d.of(DTYPES).map_or("", |t| t.name()).to_owned()
+                dtype(d).name().to_owned()
             } else {
                 (*d.of(WORDS).unwrap_or(&"")).to_owned()
             }

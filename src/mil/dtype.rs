@@ -60,6 +60,11 @@ const TABLE: &[(DType, DataType, &str, u32, Option<BlobType>)] = &[
 ];
 
 impl DType {
+    /// Every type once.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|line| line.0)
+    }
+
     fn line(self) -> &'static (Self, DataType, &'static str, u32, Option<BlobType>) {
         TABLE.iter().find(|line| line.0 == self).expect("every type stands in the table")
     }

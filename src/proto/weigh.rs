@@ -48,7 +48,7 @@ use Kind::{
 };
 
 /// Message, number of a field in it, and what that field holds.
-const FIELDS: &[(Kind, u64, Kind)] = &[
+const FIELDS: &[(Kind, usize, Kind)] = &[
     (Model, 2, Description),
     (Model, 502, Program),
     (Description, 1, Feature),
@@ -130,7 +130,7 @@ pub fn has_more_than(most: usize, model: &[u8]) -> bool {
 }
 
 /// The next field: its number, and its bytes where it has a length.
-fn field<'b>(bytes: &mut &'b [u8]) -> Option<(u64, Option<&'b [u8]>)> {
+fn field<'b>(bytes: &mut &'b [u8]) -> Option<(usize, Option<&'b [u8]>)> {
     let key = varint(bytes)?;
     let held = match key & 7 {
         0 => varint(bytes).map(|_| None)?,
@@ -147,23 +147,15 @@ fn field<'b>(bytes: &mut &'b [u8]) -> Option<(u64, Option<&'b [u8]>)> {
     Some((key >> 3, held))
 }
 
-fn take<'b>(bytes: &mut &'b [u8], n: u64) -> Option<&'b [u8]> {
-    let (taken, rest) = bytes.split_at_checked(usize::try_from(n).ok()?)?;
+fn take<'b>(bytes: &mut &'b [u8], n: usize) -> Option<&'b [u8]> {
+    let (taken, rest) = bytes.split_at_checked(n)?;
     *bytes = rest;
     Some(taken)
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(byte & 0x7F) << shift;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
+fn varint(bytes: &mut &[u8]) -> Option<usize> {
+    // A length is a number like any other on the wire.
+    prost::decode_length_delimiter(bytes).ok()
 }
 
 #[cfg(test)]

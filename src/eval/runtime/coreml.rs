@@ -1,12 +1,11 @@
 //! Apple's framework as a [`Runtime`].
 
-use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
 use half::f16;
 
-use super::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values};
+use super::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values, held};
 use crate::base::clock::Clock;
 use crate::coreml::{self, Array, Class, CoreMlError, Element, Feature, Model, Options, Wanted};
 use crate::interp::{self, Dictionary, Label, Labels, Tensor};
@@ -82,32 +81,18 @@ impl Loaded for Model {
         }
         let state = state
             .get_mut::<Result<coreml::State, CoreMlError>>()
-            .ok_or_else(|| foreign("the state"))?
+            .ok_or_else(|| RuntimeError::foreign("the state"))?
             .as_mut()
             .map_err(|e| RuntimeError::of(e))?;
-        let outputs = Self::run(self, function, &arrays(&inputs)?, state);
+        let outputs = Self::run(self, function, &held(&inputs)?, state);
         Ok(values(outputs.map_err(|e| RuntimeError::of(&e))?))
     }
 
     fn batch(&self, function: &str, inputs: Vec<Values>) -> Result<Vec<Values>, RuntimeError> {
-        let given = inputs.iter().map(arrays).collect::<Result<Vec<_>, _>>()?;
+        let given = inputs.iter().map(held).collect::<Result<Vec<_>, _>>()?;
         let taken = Self::batch(self, function, &given).map_err(|e| RuntimeError::of(&e))?;
         Ok(taken.into_iter().map(values).collect())
     }
-}
-
-fn foreign(what: &str) -> RuntimeError {
-    RuntimeError::input(format!("{what} belongs to another runtime"))
-}
-
-fn arrays(inputs: &Values) -> Result<Vec<(&str, &Array)>, RuntimeError> {
-    let mut out = Vec::new();
-    for (name, value) in inputs {
-        let held: &dyn Any = value.as_ref();
-        let array = held.downcast_ref::<Array>();
-        out.push((name.as_str(), array.ok_or_else(|| foreign(&format!("value `{name}`")))?));
-    }
-    Ok(out)
 }
 
 /// The arrays among the outputs; classes and their scores are not what is measured.

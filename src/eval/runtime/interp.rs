@@ -1,10 +1,9 @@
 //! The interpreter as a [`Runtime`].
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values};
+use super::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values, held};
 use crate::interp::{self, Model, Options, Precision, Tensor};
 
 /// Runs programs in this process.
@@ -54,16 +53,10 @@ impl Loaded for Model {
         taps: &[&str],
     ) -> Result<Values, RuntimeError> {
         let function = self.function(function).map_err(|e| RuntimeError::of(&e))?;
-        let foreign =
-            |what: &str| RuntimeError::input(format!("{what} belongs to another runtime"));
-        let state = state.get_mut::<interp::State>().ok_or_else(|| foreign("the state"))?;
-        let mut tensors = Vec::new();
-        for (name, value) in &inputs {
-            let held: &dyn Any = value.as_ref();
-            let tensor = held.downcast_ref::<Tensor>();
-            let tensor = tensor.ok_or_else(|| foreign(&format!("value `{name}`")))?;
-            tensors.push((name.as_str(), tensor.clone()));
-        }
+        let state =
+            state.get_mut::<interp::State>().ok_or_else(|| RuntimeError::foreign("the state"))?;
+        let tensors: Vec<_> =
+            held(&inputs)?.into_iter().map(|(name, t): (_, &Tensor)| (name, t.clone())).collect();
         let outputs = function.run(&tensors, state, taps).map_err(|e| RuntimeError::of(&e))?;
         let keep = |(name, tensor): (&str, &Tensor)| {
             let value: Value = Arc::new(tensor.clone());

@@ -87,6 +87,19 @@ pub type Value = Arc<dyn Held>;
 /// Tensors by name.
 pub type Values = BTreeMap<String, Value>;
 
+/// The inputs in the form that one runtime keeps them in; an error where another made them.
+fn held<T: Held>(inputs: &Values) -> Result<Vec<(&str, &T)>, RuntimeError> {
+    let mut out = Vec::new();
+    for (name, value) in inputs {
+        let value: &dyn Any = value.as_ref();
+        let own = value
+            .downcast_ref()
+            .ok_or_else(|| RuntimeError::foreign(&format!("value `{name}`")))?;
+        out.push((name.as_str(), own));
+    }
+    Ok(out)
+}
+
 /// The states of one sequence, in the form that their runtime keeps them in.
 pub struct State(Box<dyn Any + Send>);
 
@@ -124,6 +137,11 @@ impl RuntimeError {
     /// What a runtime's own error says.
     pub(super) fn of<E: std::error::Error + Hint>(error: &E) -> Self {
         Self { message: error.to_string(), advice: error.hint(), blame: error.blame() }
+    }
+
+    /// Something that another runtime made.
+    pub(super) fn foreign(what: &str) -> Self {
+        Self::input(format!("{what} belongs to another runtime"))
     }
 
     /// A fact about the input, without advice.

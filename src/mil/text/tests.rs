@@ -183,30 +183,7 @@ fn name() -> impl Strategy<Value = String> {
 
 /// Values with their types: tensors of every element type, and what is built of them.
 fn value() -> impl Strategy<Value = Value> {
-    let dtype = proptest::sample::select(vec![
-        DType::Bool,
-        DType::Str,
-        DType::F16,
-        DType::F32,
-        DType::F64,
-        DType::Bf16,
-        DType::I8,
-        DType::I16,
-        DType::I32,
-        DType::I64,
-        DType::I4,
-        DType::U8,
-        DType::U16,
-        DType::U32,
-        DType::U64,
-        DType::U4,
-        DType::U2,
-        DType::U1,
-        DType::U6,
-        DType::U3,
-        DType::F8E4M3,
-        DType::F8E5M2,
-    ]);
+    let dtype = proptest::sample::select(DType::all().collect::<Vec<_>>());
     let tensor = (dtype, vec(0_u64..4, 0..4), any::<u64>(), vec(name(), 64));
     let leaf = prop_oneof![
         tensor.prop_map(|(dtype, shape, seed, texts)| elements(dtype, &shape, seed, &texts)),

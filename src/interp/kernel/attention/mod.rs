@@ -60,7 +60,7 @@ impl<'a> View<'a> {
     fn new(head: &Head, q: &[f32], k: Rows<'_>, mask: Option<Mask<'a>>) -> Self {
         let Head { queries, keys, depth, scale, .. } = *head;
         let view = Self { mask, narrow: true, keys };
-        if view.of(0..queries) == (0..keys) && view.of(queries - 1..queries) == (0..keys) {
+        if (0..queries).all(|q| view.of(q..q + 1) == (0..keys)) {
             return view;
         }
         // |q·k| is at most |q|·|k|.
@@ -223,6 +223,25 @@ mod tests {
             head(&h, &vec![1.0; queries], k, v, Some(mask), &mut out);
             assert_eq!(out[0], 5.0);
             assert!(out[1..].iter().all(|x| x.is_nan()));
+        }
+    }
+
+    #[test]
+    fn a_finite_mask_hides_only_what_no_score_reaches() {
+        // Causal, so that the last query sees every key; the last key's score is larger than the mask is deep.
+        for n in [3, 8] {
+            let h = Head { queries: n, keys: n, depth: 1, value_depth: 1, scale: 1.0 };
+            let add: Vec<f32> =
+                (0..n * n).map(|at| if at % n <= at / n { 0.0 } else { -3e4 }).collect();
+            let seen = seen_of(Values::Float(&add), n, n);
+            let mask = Mask { values: Values::Float(&add), step: 1, seen: &seen };
+            for (score, want) in [(1e5, n - 1), (0.0, 0)] {
+                let k: Vec<f32> = (0..n).map(|j| if j + 1 == n { score } else { 0.0 }).collect();
+                let v: Vec<f32> = (0..n).map(|j| j as f32).collect();
+                let mut out = vec![0.0; n];
+                head(&h, &vec![1.0; n], Rows::F32(&k), Rows::F32(&v), Some(mask), &mut out);
+                assert_eq!(out[0], want as f32, "{n} queries");
+            }
         }
     }
 }
