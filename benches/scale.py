@@ -13,42 +13,10 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
+
+from process import watch
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-
-def fields(path):
-    """The `name: number` lines of a file of /proc."""
-    found = {}
-    for line in pathlib.Path(path).read_text().splitlines():
-        name, _, rest = line.partition(":")
-        number = rest.split()[0] if rest.split() else ""
-        if number.isdigit():
-            found[name] = int(number)
-    return found
-
-
-def watch(command):
-    """Runs a command; gives seconds, peak anonymous and resident bytes, and bytes written."""
-    started = time.monotonic()
-    process = subprocess.Popen(command)
-    anonymous = resident = written = 0
-    while process.poll() is None:
-        try:
-            status = fields(f"/proc/{process.pid}/status")
-            anonymous = max(anonymous, status.get("RssAnon", 0) * 1024)
-            resident = max(resident, status.get("VmHWM", 0) * 1024)
-            written = fields(f"/proc/{process.pid}/io").get("wchar", written)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            pass
-        time.sleep(0.02)
-    if process.returncode:
-        sys.exit(f"{command[0]} ended with {process.returncode}")
-    return dict(
-        seconds=round(time.monotonic() - started, 1),
-        peak_anonymous_bytes=anonymous, peak_resident_bytes=resident, bytes_written=written,
-    )  # fmt: skip
 
 
 def main():
@@ -65,7 +33,7 @@ def main():
         subprocess.run([*maker, "--shape", args.shape, *layers], check=True)
     shutil.rmtree(package, ignore_errors=True)
     command = [str(ROOT / "target" / "release" / "coremill"), "convert", "--model", str(checkpoint)]
-    taken = watch([*command, "--seq-len", str(args.seq_len), "--output", str(package), "--progress", "none"])
+    taken, _ = watch([*command, "--seq-len", str(args.seq_len), "--output", str(package), "--progress", "none"])
     weights = package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
     source = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
     print(json.dumps(dict(

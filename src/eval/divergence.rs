@@ -29,13 +29,9 @@ pub(super) struct Observed {
 pub(super) fn observe(logits: &[f32], next: u32, expected: &Expected<'_>) -> Observed {
     let best = top(logits);
     let largest = logits[best];
-    // The tokens of the reference apart from all others, so that neither sum is a difference.
-    let mut others = logits.to_vec();
-    for &id in expected.ids {
-        others[id as usize] = f32::NEG_INFINITY;
-    }
     let exp = |id: u32| f64::from((logits[id as usize] - largest).exp());
-    let rest = if largest == f32::NEG_INFINITY { 0.0 } else { sum_exp(&others, largest) };
+    let rest =
+        if largest == f32::NEG_INFINITY { 0.0 } else { others(logits, expected.ids, largest) };
     let total =
         f64::from(largest) + (rest + expected.ids.iter().map(|&id| exp(id)).sum::<f64>()).ln();
     let log_prob = |id: u32| f64::from(logits[id as usize]) - total;
@@ -46,6 +42,18 @@ pub(super) fn observe(logits: &[f32], next: u32, expected: &Expected<'_>) -> Obs
     divergence += term(f64::from(expected.tail), rest.ln() + f64::from(largest) - total);
     let same_top = expected.ids.first().is_some_and(|&id| id as usize == best);
     Observed { nll: -log_prob(next), divergence, same_top }
+}
+
+/// Σ exp(logit − shift) of the tokens that `ids` leaves out: a sum of its own, so that it is no difference of two.
+fn others(logits: &[f32], ids: &[u32], shift: f32) -> f64 {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    let (mut sum, mut next) = (0.0, 0);
+    for id in ids {
+        sum += sum_exp(&logits[next..(id as usize).max(next)], shift);
+        next = id as usize + 1;
+    }
+    sum + sum_exp(&logits[next..], shift)
 }
 
 /// p · ln(p/q) from the logarithms of both; nothing where p is 0.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::value::Value;
+
 /// More bytes than this are given back to the system instead.
 const LIMIT: usize = 256 << 20;
 
@@ -39,6 +41,15 @@ impl Pool {
         }
         self.bytes -= capacity * size_of::<f32>();
         vector
+    }
+
+    /// Keeps the vector of a value that nobody else sees.
+    pub(crate) fn give_back(&mut self, value: Value) {
+        if let Value::Tensor(tensor) = value
+            && let Some(vector) = tensor.reclaim()
+        {
+            self.give(vector);
+        }
     }
 
     /// Keeps a vector for later.

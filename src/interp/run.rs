@@ -313,10 +313,8 @@ impl Step {
             Kernel::Stored(_) => {}
         }
         for &slot in &self.frees {
-            if let Some(Value::Tensor(tensor)) = run.slots[slot].take()
-                && let Some(vector) = tensor.reclaim()
-            {
-                run.pool.borrow_mut().give(vector);
+            if let Some(value) = run.slots[slot].take() {
+                run.pool.borrow_mut().give_back(value);
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use half::f16;
+use half::vec::HalfBitsVecExt as _;
 use zerocopy::{FromBytes, Immutable, IntoBytes as _, KnownLayout};
 
 use super::error::OpError;
@@ -171,7 +172,8 @@ impl Tensor {
     pub fn zeros(dtype: DType, shape: &[usize]) -> Self {
         let n = shape.iter().product();
         let zeros = match dtype {
-            DType::F16 => Self::f16(shape, vec![f16::ZERO; n]),
+            // Pages that nobody writes stay the system's.
+            DType::F16 => Self::f16(shape, vec![0; n].reinterpret_into()),
             DType::Bool => Self::bool(shape, vec![false; n]),
             DType::Str => Self::strings(shape, vec![String::new(); n]),
             float if float.is_float() => Self::f32(shape, vec![0.0; n]),

@@ -109,15 +109,17 @@ impl Sampler {
     }
 }
 
-/// Index of the largest logit, the lowest of equals.
+/// Index of the largest logit, the lowest of equals; NaN is passed over.
 pub(super) fn top(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] || logits[best].is_nan() {
-            best = i;
+    // Many maxima side by side, then the place of theirs: both loops are vectors.
+    let mut largest = [f32::NEG_INFINITY; 32];
+    for run in logits.chunks(largest.len()) {
+        for (most, &logit) in largest.iter_mut().zip(run) {
+            *most = if logit > *most { logit } else { *most };
         }
     }
-    best
+    let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&logit| logit >= largest).unwrap_or(0)
 }
 
 /// The largest logit less the second largest; 0 where there is no second.

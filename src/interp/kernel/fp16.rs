@@ -25,11 +25,9 @@ pub(crate) fn to_f32_vec(from: &[f16]) -> Vec<f32> {
     out
 }
 
-/// The nearest fp16 value of each, ties to even, overflow to infinity.
-pub(crate) fn from_f32_vec(from: &[f32]) -> Vec<f16> {
-    let mut out = vec![f16::ZERO; from.len()];
+/// Writes as many values as fp16: the nearest of each, ties to even, overflow to infinity.
+pub(crate) fn narrow(out: &mut [f16], from: &[f32]) {
     out.convert_from_f32_slice(from);
-    out
 }
 
 /// Rounds to the nearest value that fp16 has, ties to even, overflow to infinity.
@@ -113,7 +111,8 @@ mod tests {
         for (i, (f, &p)) in floats.iter().zip(&plain).enumerate() {
             assert!(f.to_bits() == p || f.is_nan() && f32::from_bits(p).is_nan(), "{i:04x}");
         }
-        let again = from_f32_vec(&floats);
+        let mut again = vec![f16::ZERO; floats.len()];
+        narrow(&mut again, &floats);
         assert!(halves.iter().zip(&again).all(|(a, b)| a == b || a.is_nan() && b.is_nan()));
         let before = floats.clone();
         round(&mut floats);

@@ -15,3 +15,4 @@ pub(crate) mod simd;
 pub(crate) mod softmax;
 pub(crate) mod strided;
 pub(crate) mod tile;
+pub(crate) mod turn;

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::product::Columns;
 use super::tile::{self, LANES, ROWS, Sums};
+use super::turn::turn;
 use crate::interp::stored::Stored;
 
 /// Elements of k that are worked on together: a panel takes 16 KiB.
@@ -40,13 +41,12 @@ impl Block<'_> {
         &self.tiles[i / ROWS][i % ROWS][..self.vectors]
     }
 
-    /// Writes the sums of one vector (counted from the first of the block) with all rows.
-    pub(crate) fn vector(&self, lane: usize, out: &mut [f32]) {
-        for (tile, out) in self.tiles.iter().zip(out.chunks_mut(ROWS)) {
-            for (row, o) in tile.iter().zip(out) {
-                *o = row[lane];
-            }
-        }
+    /// The sums turned: those of each vector with the rows of the block, followed by anything up to [`TASK`].
+    pub(crate) fn turned(&self) -> [[f32; TASK]; LANES] {
+        let mut out = [[0.0; TASK]; LANES];
+        let sums = self.tiles.as_flattened().as_flattened();
+        turn(sums, LANES, out.as_flattened_mut(), TASK, (self.rows, self.vectors));
+        out
     }
 }
 
@@ -94,6 +94,10 @@ impl Packed {
                     let at = (from + p) * x.k_stride + panel * LANES;
                     to[..lanes].copy_from_slice(&x.data[at..at + lanes]);
                 }
+            } else if x.k_stride == 1 {
+                let vectors = &x.data[panel * LANES * x.t_stride + from..];
+                let part = (lanes, piece.len());
+                turn(vectors, x.t_stride, piece.as_flattened_mut(), LANES, part);
             } else {
                 for lane in 0..lanes {
                     let at = (panel * LANES + lane) * x.t_stride;
@@ -143,6 +147,13 @@ pub(crate) fn products(
                     let (depth, panels) = packed.depth(from);
                     for (i, out) in scratch.rows.chunks_mut(STRIDE).take(n_rows).enumerate() {
                         expand(w, (row + i) * k + from, &mut out[..depth]);
+                    }
+                    // The weight's next part, in short pieces far apart, which no processor foresees.
+                    let next = from + DEPTH..k.min(from + 2 * DEPTH);
+                    for i in (0..n_rows).filter(|_| !next.is_empty()) {
+                        if let Some(part) = w.run((row + i) * k + next.start, next.len()) {
+                            part.fetch();
+                        }
                     }
                     let panels = panels.chunks(depth).skip(held);
                     for (sums, panel) in scratch.sums.chunks_mut(n_tiles).zip(panels) {

@@ -95,10 +95,8 @@ pub(crate) fn linear(
         let strips = Strips::new(out, n);
         let columns = Columns { data: x, t, k_stride: 1, t_stride: k };
         panels::products(w, (n, k), &columns, &|block: &Block<'_>| {
-            let mut sums = [0.0; panels::TASK];
-            let sums = &mut sums[..block.rows];
-            for lane in 0..block.vectors {
-                block.vector(lane, sums);
+            for (lane, sums) in block.turned()[..block.vectors].iter_mut().enumerate() {
+                let sums = &mut sums[..block.rows];
                 finish.apply(block.row, sums);
                 strips.write(block.vector + lane, block.row, sums);
             }

@@ -5,6 +5,7 @@ use half::f16;
 use super::dot::{dot, dot_f16};
 use super::fp16;
 use super::nibbles::Nibbles;
+use super::simd;
 
 /// Elements that follow one another in a row.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,15 @@ impl Row<'_> {
             Self::F32(row) => out.copy_from_slice(row),
             Self::F16(row) => fp16::to_f32(row, out),
             Self::Nibbles(row) => row.expand(out),
+        }
+    }
+
+    /// Asks for the elements, which are wanted soon, to be brought nearer.
+    pub(crate) fn fetch(&self) {
+        match self {
+            Self::F32(row) => simd::fetch(row),
+            Self::F16(row) => simd::fetch(row),
+            Self::Nibbles(row) => simd::fetch(row.codes),
         }
     }
 

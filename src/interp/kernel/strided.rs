@@ -90,6 +90,18 @@ pub(crate) fn scatter<T: Clone>(
     step: &[isize],
     values: &[T],
 ) {
+    scatter_as(dst, start, shape, step, values, |to, from| to.clone_from_slice(from));
+}
+
+/// As [`scatter`], with elements of another kind: `put` writes them a run at a time.
+pub(crate) fn scatter_as<T, S>(
+    dst: &mut [T],
+    start: isize,
+    shape: &[usize],
+    step: &[isize],
+    values: &[S],
+    put: impl Fn(&mut [T], &[S]),
+) {
     if values.is_empty() {
         return;
     }
@@ -101,10 +113,11 @@ pub(crate) fn scatter<T: Clone>(
             start + place.iter().zip(step).map(|(&p, &s)| p.cast_signed() * s).sum::<isize>();
         if inner_step == 1 {
             let base = base.cast_unsigned();
-            dst[base..base + inner].clone_from_slice(values);
+            put(&mut dst[base..base + inner], values);
         } else {
             for (i, v) in values.iter().enumerate() {
-                dst[(base + i.cast_signed() * inner_step).cast_unsigned()].clone_from(v);
+                let at = (base + i.cast_signed() * inner_step).cast_unsigned();
+                put(std::slice::from_mut(&mut dst[at]), std::slice::from_ref(v));
             }
         }
         advance(&mut place, outer);

@@ -1,7 +1,7 @@
 //! `cond` and `while_loop` over nested blocks, and the lists that loops build: `make_list`, `list_write` and theirs.
 
 use super::extents;
-use super::tensor_operation::{join, same_carrier};
+use super::joining::{join, same_carrier};
 use crate::base::cancel;
 use crate::interp::error::OpError;
 use crate::interp::list::List;
@@ -148,7 +148,7 @@ pub(super) fn list_gather(site: &Site<'_, '_>) -> Built {
         let mut row = shape.clone();
         row[0] = 1;
         let rows = elements.into_iter().map(|e| e.reshaped(row.clone())).collect();
-        join(&same_carrier(rows)?, &shape, 0)
+        join(run, &same_carrier(rows)?, &shape, 0)
     }))
 }
 

@@ -18,6 +18,7 @@ mod elementwise_unary;
 mod gather;
 mod image_resizing;
 mod image_sampling;
+mod joining;
 mod linear;
 mod non_maximum_suppression;
 mod normalization;
@@ -102,7 +103,7 @@ const TABLE: &[Entry] = &[
     op("clamped_relu", IOS15, IOS18, activation::clamped_relu),
     op("classify", IOS15, IOS18, classify::classify),
     op("clip", IOS15, IOS18, elementwise_unary::clip),
-    op("concat", IOS15, IOS18, tensor_operation::concat),
+    op("concat", IOS15, IOS18, joining::concat),
     op("cond", IOS15, IOS18, control_flow::cond),
     op("constexpr_affine_dequantize", IOS16, IOS18, compression::affine_dequantize),
     op("constexpr_blockwise_shift_scale", IOS18, IOS18, compression::blockwise_shift_scale),
@@ -258,7 +259,7 @@ const TABLE: &[Entry] = &[
     op("sqrt", IOS15, IOS18, elementwise_unary::sqrt),
     op("square", IOS15, IOS18, elementwise_unary::square),
     op("squeeze", IOS15, IOS18, tensor_transformation::squeeze),
-    op("stack", IOS15, IOS18, tensor_operation::stack),
+    op("stack", IOS15, IOS18, joining::stack),
     op("sub", IOS15, IOS18, elementwise_binary::sub),
     op("tan", IOS15, IOS18, elementwise_unary::tan),
     op("tanh", IOS15, IOS18, elementwise_unary::tanh),

@@ -2,7 +2,7 @@
 
 use crate::interp::error::OpError;
 use crate::interp::kernel::fp16;
-use crate::interp::kernel::strided::{scatter, steps};
+use crate::interp::kernel::strided::{scatter, scatter_as, steps};
 use crate::interp::run::{Kernel, Run};
 use crate::interp::site::{Ints, Site};
 use crate::interp::tensor::{Data, Slice, Tensor};
@@ -185,7 +185,7 @@ pub(super) fn slice_update(site: &Site<'_, '_>) -> Built {
             (Data::F32(data), _) => scatter(data.make_mut(), start, extents, step, &update.f32s()?),
             (Data::F16(data), Slice::F16(v)) => scatter(data.make_mut(), start, extents, step, v),
             (Data::F16(data), Slice::F32(v)) => {
-                scatter(data.make_mut(), start, extents, step, &fp16::from_f32_vec(v));
+                scatter_as(data.make_mut(), start, extents, step, v, fp16::narrow);
             }
             (Data::I32(data), Slice::I32(v)) => {
                 scatter(&mut std::sync::Arc::make_mut(data).0, start, extents, step, v);

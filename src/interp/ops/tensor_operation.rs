@@ -1,9 +1,9 @@
-//! Tensors put together, taken apart and made: `concat`, `split`, `stack`, `tile`, `pad`, `fill`, `range_1d`.
+//! Tensors taken apart and made: `split`, `tile`, `pad`, `fill`, `range_1d`.
 
 use super::{axis, extents};
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, gather, mask, repeat, steps, transpose};
-use crate::interp::run::{In, Kernel, Run};
+use crate::interp::kernel::strided::{around, gather, mask, repeat, steps};
+use crate::interp::run::{In, Kernel};
 use crate::interp::site::{Ints, Site};
 use crate::interp::tensor::{Slice, Tensor, elements, map_carrier};
 
@@ -22,124 +22,6 @@ pub(super) fn shape(site: &Site<'_, '_>) -> Built {
         let shape: Vec<i32> = run.get(&x).shape().iter().map(|&n| n as i32).collect();
         Ok(Tensor::i32(&[shape.len()], shape))
     }))
-}
-
-/// Tensors one after another along an axis, or element by element in turn.
-pub(super) fn concat(site: &Site<'_, '_>) -> Built {
-    let values = site.inputs("values")?;
-    let along = site.int("axis", None)?;
-    let interleave = site.bool("interleave", false)?;
-    Ok(Kernel::one(move |run| {
-        let parts = same_carrier(arguments(&values, run))?;
-        let first = parts.first().ok_or_else(|| OpError::invalid("nothing to join"))?;
-        if parts.iter().all(|p| p.rank() == 0) {
-            return join(&parts, &[parts.len()], 0);
-        }
-        let along = axis(along, first.rank())?;
-        let mut shape = first.shape().to_vec();
-        let fits = |p: &Tensor| {
-            p.rank() == shape.len()
-                && p.shape().iter().zip(&shape).enumerate().all(|(i, (a, b))| i == along || a == b)
-        };
-        if !parts.iter().all(fits) {
-            let shapes: Vec<_> = parts.iter().map(|p| format!("{:?}", p.shape())).collect();
-            return Err(OpError::invalid(format!(
-                "shapes {} do not join along axis {along}",
-                shapes.join(", ")
-            )));
-        }
-        let n = shape[along];
-        shape[along] = parts.iter().map(|p| p.shape()[along]).sum();
-        elements(&shape)?;
-        if !interleave {
-            return join(&parts, &shape, along);
-        }
-        if parts.iter().any(|p| p.shape()[along] != n) {
-            let fact = format!("parts of {n} elements and of others do not interleave");
-            return Err(OpError::invalid(fact));
-        }
-        // [.., parts, n, ..] to [.., n, parts, ..].
-        let joined = join(&parts, &shape, along)?;
-        let (before, all, after) = around(&shape, along);
-        let split = [before, parts.len(), all / parts.len(), after];
-        Ok(map_carrier!(&joined, shape, |src| transpose(src, &split, &[0, 2, 1, 3])))
-    }))
-}
-
-/// Tensors of one shape as places of a new axis.
-pub(super) fn stack(site: &Site<'_, '_>) -> Built {
-    let values = site.inputs("values")?;
-    let along = site.int("axis", None)?;
-    Ok(Kernel::one(move |run| {
-        let parts = same_carrier(arguments(&values, run))?;
-        let first = parts.first().ok_or_else(|| OpError::invalid("nothing to stack"))?;
-        let along = axis(along, first.rank() + 1)?;
-        let mut shape = first.shape().to_vec();
-        if parts.iter().any(|p| p.shape() != shape) {
-            return Err(OpError::invalid("tensors of different shapes do not stack"));
-        }
-        shape.insert(along, parts.len());
-        elements(&shape)?;
-        shape[along] = 1;
-        let parts: Vec<_> = parts.iter().map(|p| p.clone().reshaped(shape.clone())).collect();
-        shape[along] = parts.len();
-        join(&parts, &shape, along)
-    }))
-}
-
-fn arguments(values: &[In], run: &Run<'_>) -> Vec<Tensor> {
-    values.iter().map(|v| run.get(v).clone()).collect()
-}
-
-/// The tensors in one carrier: stored fp16 joins f32 as f32.
-pub(super) fn same_carrier(parts: Vec<Tensor>) -> Result<Vec<Tensor>, OpError> {
-    let halves = parts.iter().filter(|p| matches!(p.carrier(), Slice::F16(_))).count();
-    if halves == 0 || halves == parts.len() {
-        return Ok(parts);
-    }
-    let as_f32 = |p: Tensor| Ok(Tensor::f32(p.shape(), p.f32s()?.into_owned()).tagged(p.dtype()));
-    parts.into_iter().map(as_f32).collect()
-}
-
-pub(super) fn join(parts: &[Tensor], shape: &[usize], along: usize) -> Result<Tensor, OpError> {
-    fn pieces<T: Clone>(parts: &[(&[T], usize)], before: usize) -> Vec<T> {
-        let mut out = Vec::with_capacity(parts.iter().map(|p| p.0.len()).sum());
-        for outer in 0..before {
-            for (elements, run) in parts {
-                out.extend_from_slice(&elements[outer * run..(outer + 1) * run]);
-            }
-        }
-        out
-    }
-    let (before, _, after) = around(shape, along);
-    let length = |p: &Tensor| if p.rank() == 0 { 1 } else { p.shape()[along] * after };
-    let shape = shape.to_vec();
-    macro_rules! of {
-        ($kind:ident) => {
-            parts
-                .iter()
-                .map(|p| {
-                    if let Slice::$kind(v) = p.carrier() {
-                        Ok((v, length(p)))
-                    } else {
-                        Err(mixed())
-                    }
-                })
-                .collect::<Result<Vec<_>, _>>()?
-        };
-    }
-    let first = parts.first().ok_or_else(|| OpError::invalid("nothing to join"))?;
-    Ok(match first.carrier() {
-        Slice::F32(_) => first.with_f32(shape, pieces(&of!(F32), before)),
-        Slice::F16(_) => first.with_f16(shape, pieces(&of!(F16), before)),
-        Slice::I32(_) => first.with_i32(shape, pieces(&of!(I32), before)),
-        Slice::Bool(_) => first.with_bool(shape, pieces(&of!(Bool), before)),
-        Slice::Str(_) => first.with_str(shape, pieces(&of!(Str), before)),
-    })
-}
-
-fn mixed() -> OpError {
-    OpError::invalid("tensors of different types do not join")
 }
 
 /// Parts along an axis, of equal or given sizes.
@@ -459,29 +341,6 @@ mod tests {
 
     fn x() -> Tensor {
         floats(&[2, 2], &[1.0, 2.0, 3.0, 4.0])
-    }
-
-    #[test]
-    fn joins() {
-        let y = || floats(&[2, 1], &[9.0, 8.0]);
-        check("concat")
-            .list("values", vec![x(), y()])
-            .int("axis", -1)
-            .gives(&[2, 3], &[1.0, 2.0, 9.0, 3.0, 4.0, 8.0]);
-        check("concat")
-            .list("values", vec![x(), x()])
-            .int("axis", 0)
-            .flag("interleave", true)
-            .gives(&[4, 2], &[1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0]);
-        let failed = check("concat").list("values", vec![x(), y()]).int("axis", 0).fails();
-        assert_eq!(
-            failed,
-            "operation `out` (`concat`) failed: shapes [2, 2], [2, 1] do not join along axis 0"
-        );
-        check("stack")
-            .list("values", vec![y(), y()])
-            .int("axis", 1)
-            .gives(&[2, 2, 1], &[9.0, 9.0, 8.0, 8.0]);
     }
 
     #[test]

@@ -128,6 +128,27 @@ fn taps_see_values_that_are_later_changed_in_place() {
 }
 
 #[test]
+fn results_that_nobody_keeps_are_room_for_the_next() {
+    let ones = Arg::Value(value(&Tensor::f32(&[500], vec![1.0; 500])));
+    let add = op("add", &[("x", name("x")), ("y", ones)], Some(named("y", DType::F32, &[500])));
+    let program = program_of(vec![named("x", DType::F32, &[1])], vec![add], &["y"]);
+    let model = load(&program).unwrap();
+    let function = model.function("main").unwrap();
+    let run = |x: f32| {
+        let given = [("x", Tensor::f32(&[1], vec![x]))];
+        function.run(&given, &mut model.state(), &[]).unwrap().get("y").unwrap().clone()
+    };
+    let seen = |y: &Tensor| (y.f32s().unwrap().as_ptr().addr(), y.f32s().unwrap()[499]);
+    let first = run(1.0);
+    let place = seen(&first).0;
+    let second = run(2.0);
+    assert_eq!((seen(&first), seen(&second).1), ((place, 2.0), 3.0));
+    let place = seen(&second).0;
+    drop(second);
+    assert_eq!((seen(&run(3.0)), seen(&first).1), ((place, 4.0), 2.0));
+}
+
+#[test]
 fn operations_over_constants_are_folded() {
     let two = || Arg::Value(value(&Tensor::f32(&[1], vec![2.0])));
     let ops = vec![
