@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use rayon::prelude::*;
 
 use super::product::Columns;
-use super::tile::{self, LANES, ROWS, Sums};
+use super::tile::{self, LANES, Lanes, ROWS, Sums};
 use super::turn::turn;
 use crate::interp::stored::Stored;
 
@@ -61,13 +61,13 @@ const KEPT: usize = 1 << 23;
 
 thread_local! {
     // Taken and put back: a thread that waits for others may be lent to another product.
-    static PANELS: Cell<Vec<[f32; LANES]>> = Cell::default();
+    static PANELS: Cell<Vec<Lanes>> = Cell::default();
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// Vectors in panels: `[depth][panel][k in depth][LANES]`; whatever stands beyond the last vector is never read.
 struct Packed {
-    panels: Vec<[f32; LANES]>,
+    panels: Vec<Lanes>,
     n_panels: usize,
     k: usize,
 }
@@ -76,7 +76,7 @@ impl Packed {
     fn new(x: &Columns<'_>, k: usize) -> Self {
         let n_panels = x.t.div_ceil(LANES);
         let mut panels = PANELS.take();
-        panels.resize(n_panels * k, [0.0; LANES]);
+        panels.resize(n_panels * k, Lanes::default());
         let mut pieces = Vec::new();
         let mut rest = panels.as_mut_slice();
         for from in (0..k).step_by(DEPTH) {
@@ -87,23 +87,23 @@ impl Packed {
                 rest = after;
             }
         }
-        let pack = |(from, panel, piece): (usize, usize, &mut [[f32; LANES]])| {
+        let pack = |(from, panel, piece): (usize, usize, &mut [Lanes])| {
             let lanes = LANES.min(x.t - panel * LANES);
             if x.t_stride == 1 {
                 for (p, to) in piece.iter_mut().enumerate() {
                     let at = (from + p) * x.k_stride + panel * LANES;
-                    to[..lanes].copy_from_slice(&x.data[at..at + lanes]);
+                    to.0[..lanes].copy_from_slice(&x.data[at..at + lanes]);
                 }
             } else if x.k_stride == 1 {
                 let vectors = &x.data[panel * LANES * x.t_stride + from..];
                 let part = (lanes, piece.len());
-                turn(vectors, x.t_stride, piece.as_flattened_mut(), LANES, part);
+                turn(vectors, x.t_stride, bytemuck::cast_slice_mut(piece), LANES, part);
             } else {
                 for lane in 0..lanes {
                     let at = (panel * LANES + lane) * x.t_stride;
                     let vector = &x.data[at + from * x.k_stride..];
                     for (to, v) in piece.iter_mut().zip(vector.iter().step_by(x.k_stride)) {
-                        to[lane] = *v;
+                        to.0[lane] = *v;
                     }
                 }
             }
@@ -119,7 +119,7 @@ impl Packed {
     }
 
     /// The panels of the depth that starts at `from`, one after another.
-    fn depth(&self, from: usize) -> (usize, &[[f32; LANES]]) {
+    fn depth(&self, from: usize) -> (usize, &[Lanes]) {
         let depth = DEPTH.min(self.k - from);
         (depth, &self.panels[from * self.n_panels..][..depth * self.n_panels])
     }

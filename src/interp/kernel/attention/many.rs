@@ -8,22 +8,20 @@ use rayon::prelude::*;
 
 use super::{Head, Rows, View};
 use crate::interp::kernel::softmax::{scale_by, weigh};
-use crate::interp::kernel::tile::{self, LANES, ROWS, Sums};
+use crate::interp::kernel::tile::{self, LANES, Lanes, ROWS, Sums};
 
 /// Queries worked on together.
 const QUERIES: usize = 8 * ROWS;
 /// Keys and values of more elements than this are not kept from one head to the next.
 const KEPT: usize = 1 << 22;
 
-type Panel = [f32; LANES];
-
 /// Keys and values of a head.
 #[derive(Default)]
 struct Packed {
     /// Keys in panels of [`LANES`] keys: `[panel][depth][LANES]`.
-    keys: Vec<Panel>,
+    keys: Vec<Lanes>,
     /// Values in panels of [`LANES`] columns: `[panel][key][LANES]`.
-    values: Vec<Panel>,
+    values: Vec<Lanes>,
     /// The first key in there.
     first: usize,
     /// The number of keys.
@@ -68,17 +66,17 @@ impl Packed {
         (self.first, self.n) = (seen.start, n);
         let mut row = Vec::new();
         // What stood here before remains beyond the last key and the last column, where sums are never read.
-        self.keys.resize(n.div_ceil(LANES) * depth, [0.0; LANES]);
-        self.values.resize(value_depth.div_ceil(LANES) * n, [0.0; LANES]);
+        self.keys.resize(n.div_ceil(LANES) * depth, Lanes::default());
+        self.values.resize(value_depth.div_ceil(LANES) * n, Lanes::default());
         for (place, key) in seen.enumerate() {
             k.tile(key * depth, (key + 1) * depth, &mut row);
             let panel = &mut self.keys[place / LANES * depth..][..depth];
             for (to, &x) in panel.iter_mut().zip(&row) {
-                to[place % LANES] = x;
+                to.0[place % LANES] = x;
             }
             v.tile(key * value_depth, (key + 1) * value_depth, &mut row);
             for (panel, part) in row.chunks(LANES).enumerate() {
-                self.values[panel * n + place][..part.len()].copy_from_slice(part);
+                self.values[panel * n + place].0[..part.len()].copy_from_slice(part);
             }
         }
     }
