@@ -17,6 +17,12 @@ fn open(rank: usize) -> NamedType {
     NamedType { name: "y".to_owned(), ty: Type::Tensor(ty) }
 }
 
+fn any_rank() -> NamedType {
+    let shape = vec![Dim::Unknown { variadic: true }];
+    let ty = TensorType { dtype: DType::F32, shape, attributes: BTreeMap::new() };
+    NamedType { name: "y".to_owned(), ty: Type::Tensor(ty) }
+}
+
 fn outcome(op: Op) -> String {
     let x = named("x", DType::F32, &[2, 3]);
     let n = named("n", DType::I32, &[2]);
@@ -36,6 +42,7 @@ fn outcome(op: Op) -> String {
 fn results_too_large_are_refused() {
     let million = 1 << 20;
     let floats = |n: f32| Arg::Value(value(&Tensor::f32(&[], vec![n])));
+    let deep: Vec<i32> = [2, 3].into_iter().chain([1; 31]).collect();
     let cases = [
         (
             op("fill", &[("shape", name("n"))], Some(open(2))),
@@ -91,12 +98,30 @@ fn results_too_large_are_refused() {
             "operation `y` (`reshape`) failed: \
              shape [2147483647, 2147483647, 2147483647, 2147483647] has more than 2147483648 elements",
         ),
+        (
+            op("reshape", &[("x", name("x")), ("shape", ints(&deep))], Some(any_rank())),
+            "operation `y` (`reshape`) failed: the result has 33 dimensions, more than 32",
+        ),
     ];
     for (op, want) in cases {
         let got = outcome(op);
         // The greatest usize stands for a float beyond it.
         let want = want.replace("1000000015047466219876688855040", &usize::MAX.to_string());
         assert!(got.starts_with(&want), "{got}\n{want}");
+    }
+}
+
+#[test]
+fn products_that_take_long_are_left_to_the_run() {
+    for (n, steps) in [(64, 0), (512, 1)] {
+        let square = || Arg::Value(value(&Tensor::f32(&[n, n], vec![1.0; n * n])));
+        let y = named("y", DType::F32, &[n as u64, n as u64]);
+        let product = op("matmul", &[("x", square()), ("y", square())], Some(y));
+        let model = load(&program_of(vec![], vec![product], &["y"])).unwrap();
+        let function = model.function("main").unwrap();
+        assert_eq!(function.n_steps(), steps, "{n}");
+        let got = function.run(&[], &mut model.state(), &[]).unwrap();
+        assert_eq!(got.get("y").unwrap().f32s().unwrap()[n * n - 1], n as f32);
     }
 }
 
