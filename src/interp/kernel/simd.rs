@@ -80,15 +80,17 @@ pub fn sum_exp(values: &[f32], shift: f32) -> f64 {
 
 /// Brings elements that are wanted soon into the second-level cache, on processors that can be asked to.
 pub(crate) fn fetch<T>(elements: &[T]) {
-    /// Bytes that come at once.
-    const LINE: usize = 64;
     #[cfg(target_arch = "x86_64")]
-    for element in elements.iter().step_by((LINE / size_of::<T>().max(1)).max(1)) {
+    {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        #[expect(unsafe_code, reason = "the instruction takes a pointer")]
-        // SAFETY: every processor of this family has it, and it changes nothing but the caches.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(element).cast());
+        /// Bytes that come at once.
+        const LINE: usize = 64;
+        for element in elements.iter().step_by((LINE / size_of::<T>().max(1)).max(1)) {
+            #[expect(unsafe_code, reason = "the instruction takes a pointer")]
+            // SAFETY: every processor of this family has it, and it changes nothing but the caches.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(element).cast());
+            }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
