@@ -39,7 +39,7 @@ def watch(command, **options):
     if process.returncode:
         sys.exit(f"{command[0]} ended with {process.returncode}")
     taken = dict(
-        seconds=round(seconds, 1),
+        seconds=round(seconds, 3),
         peak_anonymous_bytes=anonymous, peak_resident_bytes=resident, bytes_written=written,
     )  # fmt: skip
     return taken, output

@@ -9,7 +9,7 @@ use super::kmeans::Search;
 use super::palette::{self, Palettized};
 use super::scheme::{ScaleGranularity, Scheme, TableGranularity};
 use super::weight::Weight;
-use super::{dequant, pack};
+use super::{dequant, fill, pack};
 
 /// A weight in the form that a scheme gives it.
 #[derive(Debug, Clone)]
@@ -61,7 +61,20 @@ impl Compressed<'_> {
 
     /// How far [`Self::dequantize`] is from `original`.
     pub fn distortion(&self, original: Weight<'_>) -> Result<Distortion, Error> {
-        Distortion::between(original.values(), &self.dequantize())
+        let original = original.values();
+        let len = match self {
+            Self::Dense(weight) => weight.values().len(),
+            Self::Palettized(weight) => weight.indices.len(),
+            Self::Affine(weight) => weight.data.len(),
+        };
+        if original.len() != len {
+            return Err(Error::Mismatch { expected: original.len(), len });
+        }
+        Ok(Distortion::of(original, &|at, out| match self {
+            Self::Dense(weight) => out.copy_from_slice(&weight.values()[at..at + out.len()]),
+            Self::Palettized(weight) => fill::palettized(weight, at, out),
+            Self::Affine(weight) => fill::affine(weight, at, out),
+        }))
     }
 
     /// The bytes of its parts as they are stored, without alignment: indices or integers packed, tables, scales, zero points.

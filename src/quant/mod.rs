@@ -9,6 +9,7 @@ mod compressed;
 pub mod dequant;
 mod distortion;
 mod error;
+mod fill;
 pub mod histogram;
 pub mod kmeans;
 pub mod pack;

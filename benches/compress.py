@@ -1,0 +1,214 @@
+"""Compresses one package with coremltools and with coremill, and prints time, memory and error side by side.
+
+    cargo build --release
+    $(target/release/coremill setup --print-python) benches/compress.py [--shape qwen3-0.6b] [--layers 4] [--work DIR] [--markdown FILE]
+
+The package has one function, because coremltools' passes refuse several. coremltools' time is that of its pass alone, on
+a package that is loaded already; coremill's is the whole command: reading, compressing, SHA-256, writing. Squared errors
+are summed over all weights that both compressed, each package read by coremltools' own frontend. `copy` is the time to
+read the package and to write as many bytes as came out: what no program can beat without knowing less.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import pathlib
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from process import watch
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BINARY = os.environ.get("COREMILL", ROOT / "target" / "release" / "coremill")
+sys.path.insert(0, str(ROOT / "python"))
+
+
+def linear(dtype, granularity, **more):
+    return {"kind": "linear", "mode": "linear_symmetric", "dtype": dtype, "granularity": granularity, **more}
+
+
+GROUPS = {"kind": "palettize", "mode": "kmeans", "nbits": 4, "granularity": "per_grouped_channel", "group_size": 16}
+# One line per row of the table: what coremltools is told, coremill's recipe, more flags.
+CASES = (
+    (GROUPS, "pal4-g16", ()),
+    (GROUPS, "pal4-g16", ("--exact",)),
+    ({"kind": "palettize", "mode": "kmeans", "nbits": 6}, "pal6-t", ()),
+    (linear("int4", "per_block", block_size=32), "int4-b32", ()),
+    (linear("int8", "per_channel"), "int8-c", ()),
+)  # fmt: skip
+
+
+def apart(function, *arguments):
+    """What `function` gives in a process of its own, and the largest memory that it had."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measured, (function, arguments))
+
+
+def measured(function, arguments):
+    value = function(*arguments)
+    return value, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def make(checkpoint, package):
+    from coremill.entry import call
+
+    request = {"op": "convert_full", "model": str(checkpoint), "out": str(package), "seq_len": 256,
+               "prompt_chunk": 64, "functions": ["decode"]}  # fmt: skip
+    response = json.loads(call(json.dumps(request)))
+    if "ok" not in response:
+        sys.exit(f"conversion failed: {response['error']}")
+
+
+def theirs(package, scheme, out):
+    """Seconds of coremltools' pass."""
+    import coremltools as ct
+    import coremltools.optimize.coreml as cto
+
+    scheme = dict(scheme)
+    make_config, apply = {
+        "palettize": (cto.OpPalettizerConfig, cto.palettize_weights),
+        "linear": (cto.OpLinearQuantizerConfig, cto.linear_quantize_weights),
+    }[scheme.pop("kind")]
+    config = cto.OptimizationConfig(global_config=make_config(**scheme))
+    model = ct.models.MLModel(str(package), skip_model_load=True)
+    start = time.perf_counter()
+    compressed = apply(model, config)
+    seconds = time.perf_counter() - start
+    compressed.save(str(out))
+    return seconds
+
+
+def errors(dense, first, second):
+    """Σ (compressed − original)² of two packages over the weights that both compressed, and how many those are."""
+    import numpy as np
+    from coremill.compressed import dequantize
+    from safetensors import safe_open
+
+    with tempfile.TemporaryDirectory(dir=dense.parent) as folder:
+        files = [f"{folder}/{i}.safetensors" for i in range(2)]
+        for package, file in zip((first, second), files):
+            dequantize({"package": str(package), "out": file})
+        originals = constants(dense)
+        with safe_open(files[0], "np") as a, safe_open(files[1], "np") as b:
+            sides = [(side, {plain(name): name for name in side.keys()}) for side in (a, b)]
+            common = sorted(sides[0][1].keys() & sides[1][1].keys())
+            sums = [0.0, 0.0]
+            for name in common:
+                original = originals[name].astype(np.float64)
+                for i, (side, names) in enumerate(sides):
+                    sums[i] += float(((side.get_tensor(names[name]).astype(np.float64) - original) ** 2).sum())
+            missing = [len(names) - len(common) for _, names in sides]
+    return sums, len(common), missing
+
+
+def plain(name):
+    """A weight's name without what coremltools' passes put behind it."""
+    return name.removesuffix("_quantized").removesuffix("_palettized")
+
+
+def constants(package):
+    """The weights of the fp16 package, by the names that `dequantize` gives."""
+    import coremltools as ct
+    import numpy as np
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    model = ct.models.MLModel(str(package), skip_model_load=True)
+    spec = model.get_spec()
+    program = load(spec, specification_version=spec.specificationVersion, file_weights_dir=model.weights_dir)
+    return {
+        f"{name}/{op.outputs[0].name}": op.outputs[0].val
+        for name, function in program.functions.items()
+        for op in function.operations
+        if op.op_type == "const" and isinstance(op.outputs[0].val, np.ndarray) and op.outputs[0].val.size >= 2048
+    }
+
+
+def size(package):
+    return sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
+
+
+def copy(package, length, folder):
+    """Seconds to read the package and to write `length` bytes: the quicker of two, both files in the system's cache."""
+    times = []
+    block = bytes(1 << 24)
+    for _ in range(2):
+        start = time.perf_counter()
+        for file in package.rglob("*"):
+            if file.is_file():
+                with file.open("rb", buffering=0) as source:
+                    while source.read(1 << 24):
+                        pass
+        with tempfile.NamedTemporaryFile(dir=folder) as target:
+            for at in range(0, length, len(block)):
+                target.write(block[: length - at])
+            target.flush()
+            times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", default="qwen3-0.6b")
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--only", nargs="*", help="recipes to run")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of coremill; the quickest counts")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "compress")
+    parser.add_argument("--markdown", type=pathlib.Path)
+    args = parser.parse_args()
+    work = args.work / f"{args.shape}-{args.layers or 'all'}"
+    work.mkdir(parents=True, exist_ok=True)
+    checkpoint, dense = work / "checkpoint", work / "decode.mlpackage"
+    if not (checkpoint / "config.json").exists():
+        maker = [sys.executable, ROOT / "benches" / "make_checkpoint.py", checkpoint, "--shape", args.shape]
+        subprocess.run([*maker, *(["--layers", str(args.layers)] if args.layers else [])], check=True)
+    if not dense.exists():
+        apart(make, checkpoint, dense)
+    reference, ours = work / "theirs.mlpackage", work / "ours.mlpackage"
+    rows, seen = [], None
+    for scheme, recipe, flags in CASES:
+        if args.only and recipe not in args.only:
+            continue
+        if scheme is not seen:
+            shutil.rmtree(reference, ignore_errors=True)
+            seconds, memory = apart(theirs, dense, scheme, reference)
+            seen = scheme
+        command = [BINARY, "quantize", dense, "--recipe", recipe, "--output", ours, "--force", "--quiet", *flags]
+        runs = [watch(list(map(str, command)), stdout=subprocess.DEVNULL)[0] for _ in range(args.rounds)]
+        (their_error, our_error), weights, missing = apart(errors, dense, reference, ours)[0]
+        best = min(run["seconds"] for run in runs)
+        rows.append(dict(
+            recipe=" ".join([recipe, *flags]), weights=weights, only_theirs=missing[0], only_ours=missing[1],
+            coremltools_seconds=seconds, coremltools_peak_bytes=memory, coremltools_squared_error=their_error,
+            seconds=best, peak_anonymous_bytes=max(run["peak_anonymous_bytes"] for run in runs),
+            squared_error=our_error, copy_seconds=copy(dense, size(ours), work), bytes=size(ours),
+        ))  # fmt: skip
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    elements = sum(value.size for value in constants(dense).values())
+    print(json.dumps(dict(shape=args.shape, layers=args.layers, elements=elements, rows=rows), indent=2))
+    if args.markdown:
+        args.markdown.write_text(markdown(rows))
+
+
+def markdown(rows):
+    lines = [
+        "| recipe | coremltools | coremill | × | squared error, × coremltools' | peak memory, coremltools | coremill (anonymous) | × the copy |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| `{row['recipe']}` | {row['coremltools_seconds']:.1f} s | {row['seconds']:.2f} s "
+        f"| {row['coremltools_seconds'] / row['seconds']:.0f} "
+        f"| {row['squared_error'] / row['coremltools_squared_error']:.5f} "
+        f"| {row['coremltools_peak_bytes'] / 1e9:.1f} GB | {row['peak_anonymous_bytes'] / 1e6:.0f} MB "
+        f"| {row['seconds'] / row['copy_seconds']:.1f} |"
+        for row in rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()
