@@ -4,6 +4,7 @@
 //! that cannot be compressed is an error, never a skip.
 
 mod audit;
+mod behind;
 mod error;
 mod recipe;
 mod rewrite;

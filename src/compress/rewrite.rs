@@ -19,13 +19,26 @@ pub(super) struct Part {
     pub(super) bytes: Vec<u8>,
 }
 
+/// A part that is written.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// As the part's.
+    pub(super) parameter: &'static str,
+    /// As the part's.
+    pub(super) dtype: DType,
+    /// As the part's.
+    pub(super) shape: Vec<u64>,
+    /// The offset of its record in the blob file.
+    pub(super) offset: u64,
+}
+
 /// A compressed weight as it stands in a program.
 #[derive(Debug)]
 pub(super) struct Form {
     /// The operation that gives the dense weight back.
     pub(super) kind: &'static str,
-    /// Its arguments and their offsets in the blob file.
-    pub(super) parts: Vec<(&'static str, DType, Vec<u64>, u64)>,
+    /// Its arguments.
+    pub(super) parts: Vec<Place>,
 }
 
 /// The operation and the blobs of `compressed`, a weight of `shape`; nothing for a dense one.
@@ -102,7 +115,8 @@ fn affine(weight: &Affine, shape: &[u64]) -> Vec<Part> {
 }
 
 fn halves(values: &[half::f16]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    // Little-endian, as every machine that this is built for.
+    bytemuck::cast_slice(values).to_vec()
 }
 
 /// Turns the constant `op` into the operation of `form`; its name and type stay.
@@ -112,7 +126,7 @@ pub(super) fn replace(op: &mut Op, form: &Form) {
     op.inputs = form
         .parts
         .iter()
-        .map(|(parameter, dtype, shape, offset)| {
+        .map(|Place { parameter, dtype, shape, offset }| {
             let at = BlobRef { file: WEIGHT_FILE.to_owned(), offset: *offset };
             ((*parameter).to_owned(), vec![Arg::Value(Value::blob(*dtype, shape, at))])
         })

@@ -7,13 +7,14 @@ use std::path::Path;
 use half::f16;
 
 use super::audit::TensorAudit;
+use super::behind::{Item, Stored, behind};
 use super::error::CompressError;
 use super::recipe::Recipe;
-use super::rewrite::{self, Form};
+use super::rewrite::{self, Form, Part};
 use super::select::{self, Weight};
 use crate::base::cancel;
 use crate::base::progress::{Progress, Unit};
-use crate::blob::{Blob, Writer, WriterError};
+use crate::blob::Blob;
 use crate::mil::{BlobRef, DType, Program, edit};
 use crate::package::{Draft, FileRecord, Model, Package, WEIGHT_FILE};
 use crate::quant::{self, ScaleGranularity, Scheme, Search};
@@ -40,7 +41,7 @@ pub struct Compressed {
 
 /// Compresses `package` by `recipe` into a package at `output`.
 ///
-/// Weights that no rule matches are copied. One weight at a time is in memory.
+/// Weights that no rule matches are copied. One weight is in memory, and the one before it while it is written.
 pub fn run(
     package: &Package,
     recipe: &Recipe,
@@ -68,27 +69,40 @@ pub fn run(
         total += blobs.blob(place)?.bytes().len() as u64;
     }
     progress.begin("compress", Some(total), Unit::Bytes);
-    let mut writer = draft.weights(count)?;
+    let made = behind(draft.weights(count)?, |put| {
+        let mut made = Vec::new();
+        for place in &places {
+            cancel::check()?;
+            let blob = blobs.blob(place)?;
+            let length = blob.bytes().len() as u64;
+            let (kind, audit, item) = if let Some((weight, scheme)) = chosen.get(place) {
+                let (kind, parts, audit) = compress(weight, *scheme, &blob, options.search)?;
+                (Some(kind), Some(audit), Item::Parts(parts))
+            } else {
+                let weight = weights.iter().find(|w| w.at == *place);
+                (None, weight.map(|w| TensorAudit::dense(w, length)), Item::Copy(blob))
+            };
+            made.push((place, kind, audit));
+            if put(item).is_break() {
+                break;
+            }
+            progress.advance(length);
+        }
+        Ok(made)
+    });
+    let (made, stored, written) = made?;
+    progress.end();
     let mut copied = BTreeMap::new();
     let mut forms = BTreeMap::new();
     let mut tensors = Vec::new();
-    for place in &places {
-        cancel::check()?;
-        let blob = blobs.blob(place)?;
-        if let Some((weight, scheme)) = chosen.get(place) {
-            let (form, audit) = compress(weight, *scheme, &blob, options.search, &mut writer)?;
-            forms.insert(place.clone(), form);
-            tensors.push(audit);
-        } else {
-            copied.insert(place.clone(), copy(&blob, &mut writer)?);
-            if let Some(weight) = weights.iter().find(|w| w.at == *place) {
-                tensors.push(TensorAudit::dense(weight, blob.bytes().len() as u64));
-            }
+    for ((place, kind, audit), stored) in made.into_iter().zip(stored) {
+        match (kind, stored) {
+            (Some(kind), Stored::Parts(parts)) => drop(forms.insert(place, Form { kind, parts })),
+            (_, Stored::Copy(offset)) => drop(copied.insert(place, offset)),
+            (None, Stored::Parts(_)) => unreachable!("parts have the kind of their operation"),
         }
-        progress.advance(blob.bytes().len() as u64);
+        tensors.extend(audit);
     }
-    let written = writer.finish()?;
-    progress.end();
 
     let mut model = package.model().clone();
     let moved = edit::for_each_op_mut::<Infallible>(&mut model.program, &mut |op| {
@@ -169,13 +183,13 @@ fn n_parts(scheme: Scheme) -> u32 {
     }
 }
 
+/// The operation of a compressed weight, its blobs, and what they come to.
 fn compress(
     weight: &Weight,
     scheme: Scheme,
     blob: &Blob,
     search: Search,
-    writer: &mut Writer,
-) -> Result<(Form, TensorAudit), CompressError> {
+) -> Result<(&'static str, Vec<Part>, TensorAudit), CompressError> {
     let wrong = |error| CompressError::Weight {
         name: weight.name.clone(),
         scheme: scheme.to_string(),
@@ -190,22 +204,7 @@ fn compress(
     let distortion = compressed.distortion(dense).map_err(wrong)?;
     let (kind, parts) =
         rewrite::parts(&compressed, &weight.shape).expect("a scheme other than fp16 has a form");
-    let mut form = Form { kind, parts: Vec::new() };
-    let mut bytes = 0;
-    for part in parts {
-        let ty = part.dtype.blob_type().expect("forms use types of the blob format");
-        let elements = part.shape.iter().product();
-        let offset =
-            writer.blob::<WriterError>(ty, elements, part.dtype.bits(), |put| put(&part.bytes))?;
-        bytes += part.bytes.len() as u64;
-        form.parts.push((part.parameter, part.dtype, part.shape, offset));
-    }
-    let audit =
-        TensorAudit::compressed(weight, scheme.to_string(), bytes, distortion.relative_error());
-    Ok((form, audit))
-}
-
-fn copy(blob: &Blob, writer: &mut Writer) -> Result<u64, WriterError> {
-    let bits = blob.bytes().len() as u64 * 8 - blob.padding_bits;
-    writer.blob_of_bits(blob.ty, bits, |put| put(blob.bytes()))
+    let bytes = parts.iter().map(|part| part.bytes.len() as u64).sum();
+    let error = distortion.relative_error();
+    Ok((kind, parts, TensorAudit::compressed(weight, scheme.to_string(), bytes, error)))
 }

@@ -103,7 +103,7 @@ pub(super) fn sparse_to_dense_ios16(site: &Site<'_, '_>) -> Built {
 /// Table values for the set bits of a mask: the mask (spread over vectors) and the values.
 pub(super) fn lut_to_sparse(site: &Site<'_, '_>) -> Built {
     let bits = mask(site, "indices_mask")?;
-    let codes = site.packed("indices_nonzero_data")?;
+    let indices = site.packed("indices_nonzero_data")?;
     let lut = constant(site, "lut")?;
     let vector_axis = vector_axis(site, bits.shape().len())?;
     site.budget.take(bits.len().saturating_mul(2))?;
@@ -112,11 +112,9 @@ pub(super) fn lut_to_sparse(site: &Site<'_, '_>) -> Built {
         return Err(OpError::invalid(format!("a lut of shape {:?}", lut.shape())));
     }
     // Dense indices, zero where nothing is stored, one byte each.
-    let mut given = vec![0; codes.len()];
-    codes.fill_codes(0, &mut given);
-    let dense = bits.spread(&given);
-    let wide = 1_usize << codes.dtype().bits().min(8);
-    let dtype = if wide == 256 { codes.dtype() } else { DType::U8 };
+    let dense = bits.spread(&codes(&indices, "indices_nonzero_data")?);
+    let wide = 1_usize << indices.dtype().bits();
+    let dtype = if wide == 256 { indices.dtype() } else { DType::U8 };
     let lut_values = widened(&values(site, &lut)?, wide, vector);
     let mut shape = lut.shape().to_vec();
     let rank = bits.shape().len();
@@ -197,9 +195,22 @@ fn mask(site: &Site<'_, '_>, parameter: &str) -> Result<Mask, OpError> {
         return Ok(Mask::new(packed));
     }
     // A mask that another operation made is carried a number per bit.
+    let codes = codes(&packed, parameter)?;
+    Ok(Mask::from_flags(packed.shape(), codes.iter().map(|&c| c != 0)))
+}
+
+/// A parameter's whole numbers, one in each byte.
+fn codes(packed: &Packed, parameter: &str) -> Result<Vec<u8>, OpError> {
+    let dtype = packed.dtype();
+    if dtype.is_float() || dtype == DType::Str || dtype.bits() > 8 {
+        let shape = packed.shape();
+        return Err(OpError::invalid(format!(
+            "`{parameter}` is {dtype}{shape:?}, no whole numbers of at most 8 bits"
+        )));
+    }
     let mut codes = vec![0; packed.len()];
     packed.fill_codes(0, &mut codes);
-    Ok(Mask::from_flags(packed.shape(), codes.iter().map(|&c| c != 0)))
+    Ok(codes)
 }
 
 /// A uint8 parameter reread as bit fields of the shape in `shape`.

@@ -29,6 +29,29 @@ fn fails(cases: Vec<(Check, &str)>) {
 }
 
 #[test]
+fn compressed_constants() {
+    let codes = |dtype: DType| Tensor::i32(&[4], vec![1, 0, 1, 0]).tagged(dtype);
+    let two = floats(&[2], &[1.0, 2.0]);
+    let sparse = |mask: &Tensor| {
+        check("constexpr_sparse_to_dense").constant("mask", mask).constant("nonzero_data", &two)
+    };
+    let table = |indices: DType| {
+        check("constexpr_lut_to_sparse")
+            .constant("indices_mask", &codes(DType::U8))
+            .constant("indices_nonzero_data", &codes(indices))
+            .constant("lut", &floats(&[1, 2, 1], &[1.0, 2.0]))
+    };
+    fails(vec![
+        (sparse(&codes(DType::I16)), "`mask` is int16[4], no whole numbers of at most 8 bits"),
+        (sparse(&floats(&[4], &[1.0; 4])), "`mask` is fp32[4], no whole numbers of at most 8 bits"),
+        (
+            table(DType::I32).outs(&[DType::U8, DType::F32], 1),
+            "`indices_nonzero_data` is int32[4], no whole numbers of at most 8 bits",
+        ),
+    ]);
+}
+
+#[test]
 fn elementwise() {
     const MANY: usize = 1 << 17;
     let pair = |kind: &str| check(kind).input("x", line(MANY, true)).input("y", line(MANY, false));

@@ -57,7 +57,7 @@ impl Packed {
         Self { dtype, shape, bytes: self.bytes }
     }
 
-    /// Writes whole numbers of at most 8 bits without a sign from the flat position `at` on.
+    /// Writes whole numbers of at most 8 bits, which the caller knows these to be, without a sign from the flat position `at` on.
     pub(crate) fn fill_codes(&self, at: usize, out: &mut [u8]) {
         unpack(self.bytes(), self.dtype.bits(), at, out);
     }
