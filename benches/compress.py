@@ -67,14 +67,9 @@ def make(checkpoint, package):
 def theirs(package, scheme, out):
     """Seconds of coremltools' pass."""
     import coremltools as ct
-    import coremltools.optimize.coreml as cto
+    from coremill.compressed import compressor
 
-    scheme = dict(scheme)
-    make_config, apply = {
-        "palettize": (cto.OpPalettizerConfig, cto.palettize_weights),
-        "linear": (cto.OpLinearQuantizerConfig, cto.linear_quantize_weights),
-    }[scheme.pop("kind")]
-    config = cto.OptimizationConfig(global_config=make_config(**scheme))
+    apply, config = compressor(scheme)
     model = ct.models.MLModel(str(package), skip_model_load=True)
     start = time.perf_counter()
     compressed = apply(model, config)
@@ -113,16 +108,12 @@ def plain(name):
 
 def constants(package):
     """The weights of the fp16 package, by the names that `dequantize` gives."""
-    import coremltools as ct
     import numpy as np
-    from coremltools.converters.mil.frontend.milproto.load import load
+    from coremill.compressed import program
 
-    model = ct.models.MLModel(str(package), skip_model_load=True)
-    spec = model.get_spec()
-    program = load(spec, specification_version=spec.specificationVersion, file_weights_dir=model.weights_dir)
     return {
         f"{name}/{op.outputs[0].name}": op.outputs[0].val
-        for name, function in program.functions.items()
+        for name, function in program(str(package)).functions.items()
         for op in function.operations
         if op.op_type == "const" and isinstance(op.outputs[0].val, np.ndarray) and op.outputs[0].val.size >= 2048
     }

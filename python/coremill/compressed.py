@@ -17,7 +17,14 @@ def quantize_reference(fields: dict) -> dict:
     `scheme` is {"kind": "palettize" | "linear", ...}: the other entries go to coremltools' OpPalettizerConfig
     (mode, nbits, granularity, group_size) or OpLinearQuantizerConfig (mode, dtype, granularity, block_size).
     """
-    scheme = dict(fields["scheme"])
+    apply, config = compressor(fields["scheme"])
+    apply(ct.models.MLModel(fields["package"], skip_model_load=True), config).save(fields["out"])
+    return {"out": fields["out"]}
+
+
+def compressor(scheme: dict):
+    """coremltools' pass for a scheme as `quantize_reference` has it, and the configuration that goes with it."""
+    scheme = dict(scheme)
     kind = scheme.pop("kind", None)
     kinds = {
         "palettize": (cto.OpPalettizerConfig, cto.palettize_weights),
@@ -27,11 +34,9 @@ def quantize_reference(fields: dict) -> dict:
         raise Known("bad_request", f"scheme kind is {kind!r}", f"it can be {', '.join(kinds)}")
     make, apply = kinds[kind]
     try:
-        config = cto.OptimizationConfig(global_config=make(**scheme))
+        return apply, cto.OptimizationConfig(global_config=make(**scheme))
     except (TypeError, ValueError) as error:
         raise Known("bad_request", f"coremltools refuses the scheme {scheme}: {error}") from None
-    apply(ct.models.MLModel(fields["package"], skip_model_load=True), config).save(fields["out"])
-    return {"out": fields["out"]}
 
 
 def dequantize(fields: dict) -> dict:
@@ -40,11 +45,8 @@ def dequantize(fields: dict) -> dict:
     The tensors are called FUNCTION/NAME. The response lists for each function every constant as coremltools read it:
     its type, shape, and the SHA-256 of its values, sub-byte types one value a byte.
     """
-    model = ct.models.MLModel(fields["package"], skip_model_load=True)
-    spec = model.get_spec()
-    program = load(spec, specification_version=spec.specificationVersion, file_weights_dir=model.weights_dir)
     dense, constants = {}, {}
-    for name, function in program.functions.items():
+    for name, function in program(fields["package"]).functions.items():
         constants[name] = {}
         for op in function.operations:
             if op.op_type == "const" and isinstance(op.outputs[0].val, (np.ndarray, np.generic)):
@@ -55,6 +57,13 @@ def dequantize(fields: dict) -> dict:
                     dense[f"{name}/{output.name}"] = np.ascontiguousarray(value)
     save_file(dense, fields["out"])
     return {"compressed": sorted(dense), "constants": constants}
+
+
+def program(package: str):
+    """A package's program as coremltools' frontend reads it."""
+    model = ct.models.MLModel(package, skip_model_load=True)
+    spec = model.get_spec()
+    return load(spec, specification_version=spec.specificationVersion, file_weights_dir=model.weights_dir)
 
 
 def _described(value: np.ndarray) -> dict:

@@ -5,23 +5,23 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use super::error::CompressError;
-use super::rewrite::{Part, Place};
+use super::rewrite::{Form, Part, Place};
 use crate::blob::{Blob, Writer, WriterError, Written};
 
 /// What is written at one place of the new file.
 pub(super) enum Item {
     /// A blob as it is.
     Copy(Blob),
-    /// The blobs of a compressed weight.
-    Parts(Vec<Part>),
+    /// A compressed weight: its operation and its blobs.
+    Parts(&'static str, Vec<Part>),
 }
 
 /// Where that has come to stand.
 pub(super) enum Stored {
     /// The offset of the blob.
     Copy(u64),
-    /// Each part with its offset.
-    Parts(Vec<Place>),
+    /// The weight with the offset of each blob.
+    Form(Form),
 }
 
 /// Runs `make`, which hands its items over one by one, and writes them behind it in their order.
@@ -54,9 +54,10 @@ fn write(mut writer: Writer, items: Receiver<Item>) -> Result<(Vec<Stored>, Writ
                 let bits = blob.bytes().len() as u64 * 8 - blob.padding_bits;
                 Stored::Copy(writer.blob_of_bits(blob.ty, bits, |put| put(blob.bytes()))?)
             }
-            Item::Parts(parts) => Stored::Parts(
-                parts.into_iter().map(|part| store(&mut writer, part)).collect::<Result<_, _>>()?,
-            ),
+            Item::Parts(kind, parts) => {
+                let parts = parts.into_iter().map(|part| store(&mut writer, part));
+                Stored::Form(Form { kind, parts: parts.collect::<Result<_, _>>()? })
+            }
         });
     }
     Ok((stored, writer.finish()?))
@@ -77,12 +78,8 @@ mod tests {
 
     fn part(bytes: usize) -> Item {
         let shape = vec![4];
-        Item::Parts(vec![Part {
-            parameter: "data",
-            dtype: DType::U8,
-            shape,
-            bytes: vec![7; bytes],
-        }])
+        let part = Part { parameter: "data", dtype: DType::U8, shape, bytes: vec![7; bytes] };
+        Item::Parts("constexpr_blockwise_shift_scale", vec![part])
     }
 
     #[test]
@@ -94,7 +91,7 @@ mod tests {
         };
         let (all, stored, written) = behind(writer, put_two).unwrap();
         let offset = |stored: &Stored| match stored {
-            Stored::Parts(parts) => parts[0].offset,
+            Stored::Form(form) => form.parts[0].offset,
             Stored::Copy(_) => unreachable!("nothing was copied"),
         };
         let offsets: Vec<u64> = stored.iter().map(offset).collect();

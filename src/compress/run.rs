@@ -10,7 +10,7 @@ use super::audit::TensorAudit;
 use super::behind::{Item, Stored, behind};
 use super::error::CompressError;
 use super::recipe::Recipe;
-use super::rewrite::{self, Form, Part};
+use super::rewrite::{self, Part};
 use super::select::{self, Weight};
 use crate::base::cancel;
 use crate::base::progress::{Progress, Unit};
@@ -75,14 +75,14 @@ pub fn run(
             cancel::check()?;
             let blob = blobs.blob(place)?;
             let length = blob.bytes().len() as u64;
-            let (kind, audit, item) = if let Some((weight, scheme)) = chosen.get(place) {
+            let (audit, item) = if let Some((weight, scheme)) = chosen.get(place) {
                 let (kind, parts, audit) = compress(weight, *scheme, &blob, options.search)?;
-                (Some(kind), Some(audit), Item::Parts(parts))
+                (Some(audit), Item::Parts(kind, parts))
             } else {
                 let weight = weights.iter().find(|w| w.at == *place);
-                (None, weight.map(|w| TensorAudit::dense(w, length)), Item::Copy(blob))
+                (weight.map(|w| TensorAudit::dense(w, length)), Item::Copy(blob))
             };
-            made.push((place, kind, audit));
+            made.push((place, audit));
             if put(item).is_break() {
                 break;
             }
@@ -95,11 +95,10 @@ pub fn run(
     let mut copied = BTreeMap::new();
     let mut forms = BTreeMap::new();
     let mut tensors = Vec::new();
-    for ((place, kind, audit), stored) in made.into_iter().zip(stored) {
-        match (kind, stored) {
-            (Some(kind), Stored::Parts(parts)) => drop(forms.insert(place, Form { kind, parts })),
-            (_, Stored::Copy(offset)) => drop(copied.insert(place, offset)),
-            (None, Stored::Parts(_)) => unreachable!("parts have the kind of their operation"),
+    for ((place, audit), stored) in made.into_iter().zip(stored) {
+        match stored {
+            Stored::Form(form) => drop(forms.insert(place, form)),
+            Stored::Copy(offset) => drop(copied.insert(place, offset)),
         }
         tensors.extend(audit);
     }

@@ -202,8 +202,6 @@ pub struct Function {
 pub(super) struct Room {
     slots: Vec<Option<Value>>,
     pool: RefCell<Pool>,
-    /// Results of the last run; those that the caller has let go of by the next are room for that.
-    lent: Vec<Value>,
     draws: RefCell<BTreeMap<u64, u64>>,
 }
 
@@ -288,9 +286,7 @@ impl Function {
             |mut free| std::mem::take(&mut *free),
         );
         room.draws.borrow_mut().clear();
-        for value in room.lent.drain(..) {
-            room.pool.borrow_mut().give_back(value);
-        }
+        room.pool.borrow_mut().recall();
         let turns = Cell::default();
         room.slots.clear();
         room.slots.resize(self.n_slots, None);
@@ -340,7 +336,7 @@ impl Function {
             }
         }
         room.slots.clear();
-        room.lent.extend(outputs.values.values().cloned());
+        outputs.values.values().for_each(|value| room.pool.borrow_mut().lend(value));
         if let Ok(mut free) = self.room.try_lock() {
             *free = room;
         }

@@ -12,6 +12,7 @@ const LIMIT: usize = 256 << 20;
 pub(crate) struct Pool {
     free: BTreeMap<usize, Vec<Vec<f32>>>,
     bytes: usize,
+    lent: Vec<Value>,
 }
 
 impl Pool {
@@ -43,6 +44,21 @@ impl Pool {
         vector
     }
 
+    /// Remembers a result that a caller is given: it is room again where that has let go of it by [`Self::recall`].
+    pub(crate) fn lend(&mut self, value: &Value) {
+        // What is larger could not be given back, and is not kept from the system either.
+        if value.as_tensor().is_some_and(|t| t.len() * size_of::<f32>() <= LIMIT) {
+            self.lent.push(value.clone());
+        }
+    }
+
+    /// Takes back of what was lent what nobody else sees, and forgets the rest.
+    pub(crate) fn recall(&mut self) {
+        for value in std::mem::take(&mut self.lent) {
+            self.give_back(value);
+        }
+    }
+
     /// Keeps the vector of a value that nobody else sees.
     pub(crate) fn give_back(&mut self, value: Value) {
         if let Value::Tensor(tensor) = value
@@ -65,6 +81,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interp::tensor::Tensor;
 
     #[test]
     fn a_vector_given_is_taken_again() {
@@ -79,5 +96,20 @@ mod tests {
         let again = pool.take(90);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         assert_eq!((pool.bytes, pool.free.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_lent_comes_back_once_nobody_else_has_it() {
+        let mut pool = Pool::default();
+        let [kept, dropped] = [300, 700].map(|n| Value::from(Tensor::f32(&[n], vec![7.0; n])));
+        pool.lend(&kept);
+        pool.lend(&dropped);
+        drop(dropped);
+        pool.recall();
+        assert_eq!((pool.bytes, pool.lent.len()), (4 * 700, 0));
+        assert_eq!(kept.as_tensor().unwrap().to_f32().unwrap(), [7.0; 300]);
+        pool.lend(&Value::from(Tensor::i32(&[0], vec![])));
+        pool.recall();
+        assert_eq!(pool.bytes, 4 * 700, "a vector of other elements is no room");
     }
 }

@@ -149,9 +149,10 @@ pub(crate) fn products(
                         expand(w, (row + i) * k + from, &mut out[..depth]);
                     }
                     // The weight's next part, in short pieces far apart, which no processor foresees.
-                    let next = from + DEPTH..k.min(from + 2 * DEPTH);
-                    for i in (0..n_rows).filter(|_| !next.is_empty()) {
-                        if let Some(part) = w.run((row + i) * k + next.start, next.len()) {
+                    let next = from + depth;
+                    let rows = if next < k { row..row + n_rows } else { 0..0 };
+                    for at in rows.map(|row| row * k + next) {
+                        if let Some(part) = w.run(at, DEPTH.min(k - next)) {
                             part.fetch();
                         }
                     }

@@ -85,7 +85,7 @@ pub(crate) fn fetch<T>(elements: &[T]) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         /// Bytes that come at once.
         const LINE: usize = 64;
-        for element in elements.iter().step_by((LINE / size_of::<T>().max(1)).max(1)) {
+        for element in elements.iter().step_by(const { LINE / size_of::<T>() }) {
             #[expect(unsafe_code, reason = "the instruction takes a pointer")]
             // SAFETY: every processor of this family has it, and it changes nothing but the caches.
             unsafe {

@@ -67,6 +67,25 @@ pub(crate) fn gather_to<T: Clone + Send + Sync>(
     }
 }
 
+/// Writes a run of each part in turn, as often as there are runs; with each part stands the length of its runs.
+pub(crate) fn runs_in_turn<T: Clone + Send + Sync>(parts: &[(&[T], usize)], out: &mut [T]) {
+    let all: usize = parts.iter().map(|(_, n)| n).sum();
+    if all == 0 {
+        return;
+    }
+    let each = ALONE.div_ceil(all);
+    out.par_chunks_mut(each * all).enumerate().for_each(|(i, out)| {
+        for (turn, out) in (i * each..).zip(out.chunks_mut(all)) {
+            let mut rest = out;
+            for (elements, n) in parts {
+                let (to, after) = rest.split_at_mut(*n);
+                to.clone_from_slice(&elements[turn * n..(turn + 1) * n]);
+                rest = after;
+            }
+        }
+    });
+}
+
 /// The place of a row-major number.
 fn place(mut n: usize, shape: &[usize]) -> Vec<usize> {
     let mut place: Vec<usize> = shape
@@ -185,6 +204,22 @@ mod tests {
         for (shape, perm, want) in cases {
             assert_eq!(transpose(&src, shape, perm)[..6], want);
         }
+    }
+
+    #[test]
+    fn runs_stand_in_turn() {
+        let words = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
+        let (first, second) = (words(&["a", "b", "c", "d"]), words(&["1", "2"]));
+        let mut out = vec![String::new(); 6];
+        runs_in_turn(&[(&first, 2), (&second, 1)], &mut out);
+        assert_eq!(out, words(&["a", "b", "1", "c", "d", "2"]));
+        // More than one thread is asked for, with a last piece that is shorter than the others.
+        let n = 2 * ALONE + 5;
+        let [even, odd] = [0, 1].map(|from| (from..2 * n).step_by(2).collect::<Vec<_>>());
+        let mut out = vec![0; 2 * n];
+        runs_in_turn(&[(&even, 1), (&odd, 1)], &mut out);
+        assert!(out.into_iter().eq(0..2 * n));
+        runs_in_turn::<u8>(&[(&[], 0)], &mut []);
     }
 
     #[test]

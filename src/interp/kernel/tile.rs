@@ -14,8 +14,7 @@ pub(crate) const LANES: usize = 16;
 /// Elements of the panel between two looks at the loop's end.
 const UNROLLED: usize = 4;
 
-/// One element of each of [`LANES`] vectors, in a line of the cache: a load from two lines takes twice as long, which
-/// costs the kernel a fifth of its speed.
+/// One element of each of [`LANES`] vectors, in a line of the cache: a load from two lines takes twice as long.
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct Lanes(pub(crate) [f32; LANES]);
