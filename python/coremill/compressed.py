@@ -1,6 +1,7 @@
 """coremltools' own compression, as the reference for the native one, and what it reads from compressed packages."""
 
 import hashlib
+import inspect
 
 import coremltools as ct
 import coremltools.optimize.coreml as cto
@@ -52,11 +53,30 @@ def dequantize(fields: dict) -> dict:
             if op.op_type == "const" and isinstance(op.outputs[0].val, (np.ndarray, np.generic)):
                 constants[name][op.outputs[0].name] = _described(np.asarray(op.outputs[0].val))
             elif op.op_type.startswith("constexpr_"):
-                values = op.materialized_val_inference()
+                values = dequantized(op)
                 for output, value in zip(op.outputs, values if isinstance(values, tuple) else (values,)):
                     dense[f"{name}/{output.name}"] = np.ascontiguousarray(value)
     save_file(dense, fields["out"])
     return {"compressed": sorted(dense), "constants": constants}
+
+
+def dequantized(op):
+    """What a `constexpr` operation makes: an array, or a pair of a mask and the values where it is set.
+
+    The arithmetic is coremltools' own; its `materialized_val_inference` alone does not follow a table that another
+    `constexpr` makes.
+    """
+    if not hasattr(op, "decompress"):
+        return op.materialized_val_inference()
+    names = inspect.signature(op.decompress).parameters
+    return op.decompress(**{name: _value(op.inputs.get(name)) for name in names})
+
+
+def _value(var):
+    if var is None or var.val is not None:
+        return None if var is None else var.val
+    values = dequantized(var.op)
+    return values[var.op.outputs.index(var)] if isinstance(values, tuple) else values
 
 
 def program(package: str):
