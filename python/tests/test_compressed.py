@@ -1,6 +1,8 @@
 """coremltools' compression and what it reads back, through the two requests."""
 
 import hashlib
+import json
+from pathlib import Path
 
 import coremltools as ct
 import numpy as np
@@ -9,6 +11,9 @@ import tiny
 from poured import ask, blob, read, refuse, values
 from safetensors.numpy import load_file
 
+FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
+# What coremltools stores, by package and scheme: `make.py` beside it.
+STORED = json.loads((FIXTURES / "compression" / "coremltools.json").read_text())["packages"]
 WEIGHT = "model_layers_0_mlp_gate_proj_weight_to_fp16"
 
 
@@ -44,7 +49,7 @@ SCHEMES = [
 @pytest.mark.parametrize(("scheme", "bound"), SCHEMES, ids=lambda value: str(value))
 def test_compressed_and_read_back(package, tmp_path, scheme, bound):
     out, dense = str(tmp_path / "small.mlpackage"), str(tmp_path / "dense.safetensors")
-    ask("quantize_reference", package=package, scheme=scheme, out=out)
+    ask("quantize_reference", package=package, rules=[{"scheme": [scheme]}], out=out)
     response = ask("dequantize", package=out, out=dense)
     found = load_file(dense)
     assert sorted(found) == response["compressed"]
@@ -75,7 +80,92 @@ def test_multifunction_package(tmp_path):
     assert len(offsets[WEIGHT]) == 1
 
 
-@pytest.mark.parametrize("scheme", [{"kind": "melt"}, {"kind": "palettize", "nbits": 5, "mode": "kmeans"}, {}])
-def test_refused_schemes(package, tmp_path, scheme):
-    error = refuse("quantize_reference", package=package, scheme=scheme, out=str(tmp_path / "x.mlpackage"))
-    assert error["kind"] == "bad_request"
+# Package, scheme, the weights that coremltools leaves, and of which step.
+STORED_CASES = [
+    ("dense_ios16", "uniform4-t", {}),
+    ("dense_ios16", "int8-c-asym", {}),
+    ("dense_ios16", "sparse50-b4", {}),
+    ("dense_ios18", "uniform4-g16", {"conv_transpose_weight": "palettize"}),
+    ("dense_ios18", "uniform4-g8-s", {}),
+    ("dense_ios18", "unique-t-v2", {name: "palettize" for name in ("linear", "conv", "conv_transpose", "matmul", "blank")}),
+    ("dense_ios18", "int4-b16-asym", {}),
+    ("dense_ios18", "int4-b1x8x0x0", {}),
+    ("dense_ios18", "sparse2:4", {}),
+    ("dense_ios18", "below0.02", {name: "prune" for name in ("matmul", "embedding")}),
+    ("dense_ios18", "sparse50+int8-c", {}),
+    ("dense_ios18", "sparse50+uniform4-g8+lut8", {}),
+    # A table of four entries, and one that stands behind a scale.
+    ("dense_ios18", "pal2-t+lut8", {name: "linear" for name in ("linear", "conv", "conv_transpose", "matmul", "embedding", "blank")}),
+    ("dense_ios18", "uniform4-g8-s+lut8", {name: "linear" for name in ("linear", "conv", "conv_transpose", "matmul", "embedding", "blank")}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "scheme", "left"), STORED_CASES, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_coremltools_is_known_to_store(tmp_path, name, scheme, left):
+    package, entry = FIXTURES / "compression" / f"{name}.mlpackage", STORED[name][scheme]
+    names = [line["weight"] for line in entry["weights"]]
+    out, dense = str(tmp_path / "small.mlpackage"), str(tmp_path / "dense.safetensors")
+    rules = [{"scheme": entry["steps"], "weights": names}]
+    response = ask("quantize_reference", package=str(package), rules=rules, out=out)
+    left = {f"{weight.removesuffix('_weight')}_weight": step for weight, step in left.items()}
+    assert {line["weight"]: line["step"] for line in response["skipped"]} == left
+    assert all(line["reason"] and not line["small"] for line in response["skipped"])
+    assert {line["weight"] for line in response["compressed"]} == set(names) - set(left)
+    if "sparse" in scheme:
+        assert all(0.45 < line["zeros"] < 0.6 for line in response["compressed"] if line["weight"] != "blank_weight")
+    ask("dequantize", package=out, out=dense)
+    found = {hashlib.sha256(value.tobytes()).hexdigest()[:32] for value in load_file(dense).values()}
+    # k-means depends on the machine; all else is the same everywhere.
+    if not scheme.startswith("pal"):
+        assert {line["dequantized_sha256"] for line in entry["weights"] if "ops" in line} <= found
+
+
+def test_rules_for_single_weights(tmp_path):
+    out = str(tmp_path / "mixed.mlpackage")
+    table = {
+        "linear_weight": "int8-c",
+        "conv_weight": "sparse50+int8-c",
+        "matmul_weight": "uniform4-t",
+        "embedding_weight": "uniform4-t+lut8",
+    }
+    known = STORED["dense_ios18"]
+    rules = [{"scheme": known[scheme]["steps"], "weights": [weight]} for weight, scheme in table.items()]
+    package = str(FIXTURES / "compression" / "dense_ios18.mlpackage")
+    response = ask("quantize_reference", package=package, rules=rules, out=out)
+    assert [line["weight"] for line in response["compressed"]] == list(table)
+    assert response["skipped"] == []
+    response = ask("dequantize", package=out, out=str(tmp_path / "dense.safetensors"))
+    found = {hashlib.sha256(v.tobytes()).hexdigest()[:32] for v in load_file(str(tmp_path / "dense.safetensors")).values()}
+    for weight, scheme in table.items():
+        (line,) = (line for line in known[scheme]["weights"] if line["weight"] == weight)
+        assert line["dequantized_sha256"] in found
+    assert {"blank_weight", "conv_transpose_weight"} <= response["constants"]["main"].keys()
+
+
+def test_a_weight_below_the_threshold(tmp_path):
+    rule = {"scheme": [{"kind": "palettize", "mode": "uniform", "nbits": 4}], "weights": ["linear_0_weight_0_to_fp16"]}
+    package, out = str(FIXTURES / "tiny.mlpackage"), str(tmp_path / "x.mlpackage")
+    (line,) = ask("quantize_reference", package=package, rules=[rule], out=out)["skipped"]
+    assert line["small"] and line["reason"] == "2048 elements are below coremltools' threshold"
+
+
+DENSE = "compression/dense_ios16.mlpackage"
+PALETTE = {"kind": "palettize", "mode": "uniform", "nbits": 4}
+
+
+@pytest.mark.parametrize(
+    ("package", "rule", "kind", "said"),
+    [
+        (DENSE, {"scheme": [{"kind": "melt"}]}, "bad_request", "scheme kind is 'melt'"),
+        (DENSE, {"scheme": [{}]}, "bad_request", "scheme kind is None"),
+        (DENSE, {"scheme": [{**PALETTE, "nbits": 5}]}, "bad_request", 'Invalid value of "nbits" (5)'),
+        (DENSE, {"scheme": [PALETTE], "weights": ["nobody"]}, "bad_request", "package has no constant 'nobody'"),
+        (DENSE, {"scheme": [{**PALETTE, "cluster_dim": 2}]}, "conversion_failed", "supported since iOS18"),
+        ("tiny_multifunction.mlpackage", {"scheme": [PALETTE]}, "bad_request", "this one has 2: first, second"),
+    ],
+)
+def test_refused(tmp_path, package, rule, kind, said):
+    out = tmp_path / "x.mlpackage"
+    error = refuse("quantize_reference", package=str(FIXTURES / package), rules=[rule], out=str(out))
+    assert error["kind"] == kind and said in error["message"]
+    assert not out.exists()
