@@ -53,6 +53,7 @@ CASES = (
     ([HALF, linear("int8", "per_channel")], "sparse50+int8-c", ()),
     ([palette(4, "uniform")], "uniform4-t", ()),
     ([*GROUPS, linear("int8", "per_tensor")], "pal4-g16+lut8", ()),
+    ([palette(3, cluster_dim=2)], "pal3-t-v2", ()),
 )  # fmt: skip
 
 
