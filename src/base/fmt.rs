@@ -26,6 +26,11 @@ pub fn count(n: u64) -> String {
     if unit == 0 { format!("{n}") } else { format!("{}{}", significant(value), UNITS[unit]) }
 }
 
+/// `1 weight`, `2 weights`.
+pub fn several(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
 /// A duration in the unit that suits it: `350 µs`, `1.20 s`, `2 min 05 s`.
 pub fn duration(d: Duration) -> String {
     let seconds = d.as_secs_f64();
@@ -63,6 +68,9 @@ mod tests {
         }
         for (n, want) in [(7, "7"), (2_760_000, "2.76M"), (8_030_000_000, "8.03B")] {
             assert_eq!(count(n), want);
+        }
+        for (n, want) in [(0, "0 weights"), (1, "1 weight"), (1234, "1234 weights")] {
+            assert_eq!(several(n, "weight"), want);
         }
         for (ms, want) in
             [(0.35, "350 µs"), (12.3, "12.3 ms"), (1200.0, "1.20 s"), (125_000.0, "2 min 05 s")]

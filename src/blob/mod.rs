@@ -11,5 +11,5 @@ mod writer;
 
 pub use map::{Map, map};
 pub use reader::{Blob, BlobError, Reader};
-pub use record::BlobType;
+pub use record::{BlobType, overhead};
 pub use writer::{Writer, WriterError, Written};

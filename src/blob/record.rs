@@ -10,6 +10,11 @@ pub(super) const RECORD: u64 = 64;
 pub(super) const VERSION: u32 = 2;
 const SENTINEL: u32 = 0xDEAD_BEEF;
 
+/// What a blob of `size` bytes takes in the file besides them: its record, and zeros up to the next multiple of 64.
+pub fn overhead(size: u64) -> u64 {
+    RECORD + (ALIGNMENT - size % ALIGNMENT) % ALIGNMENT
+}
+
 /// The type code of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the variants are the format's own names")]

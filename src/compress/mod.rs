@@ -5,6 +5,7 @@
 
 mod audit;
 mod behind;
+mod diff;
 mod error;
 mod form;
 mod groups;
@@ -12,7 +13,11 @@ mod recipe;
 mod run;
 mod select;
 
-pub use audit::{Audit, TensorAudit, audit};
+pub use audit::{
+    Audit, CONVENTION, Coding, ComponentAudit, Parts, Rest, Role, Scales, StoredWeight, Tables,
+    TensorAudit, audit, float_constants, stored_weights,
+};
+pub use diff::{Diff, Difference, Totals, WeightDifference, What, diff};
 pub use error::CompressError;
 pub use groups::check_group_sizes;
 pub use recipe::{Component, Recipe, RecipeError, Selector};

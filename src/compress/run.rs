@@ -197,13 +197,7 @@ fn one_place(
                 let share = length / ways;
                 let (flow, distortion) =
                     pour(&compressed, &form, files, &to, work.progress, share)?;
-                let bytes = form.parts().map(|part| part.bits().div_ceil(8)).sum();
-                let audit = TensorAudit::compressed(
-                    weight,
-                    scheme.to_string(),
-                    bytes,
-                    distortion.relative_error(),
-                );
+                let audit = TensorAudit::compressed(weight, scheme.to_string(), &form, &distortion);
                 (flow, Made { form: Some(form), audit: Some(audit) })
             }
             _ => {

@@ -104,6 +104,22 @@ pub fn weights(program: &Program, least: u64) -> Vec<Weight> {
     found.into_values().collect()
 }
 
+/// The name of the weight that a constant is: without what the pass to fp16 appends.
+pub(super) fn dense_name(op: &str) -> &str {
+    op.trim_end_matches("_to_fp16")
+}
+
+/// The name of the weight that a compressed constant is: also without what coremltools' compression appends.
+pub(super) fn compressed_name(op: &str) -> &str {
+    const ENDS: [&str; 5] =
+        ["_to_fp16", "_palettized", "_palettized_pcs", "_quantized", "_sparsified"];
+    let mut name = op;
+    while let Some(shorter) = ENDS.iter().find_map(|end| name.strip_suffix(end)) {
+        name = shorter;
+    }
+    name
+}
+
 fn candidate(op: &Op, least: u64) -> Option<Weight> {
     let value = op.const_value()?;
     let at = value.as_blob()?.clone();
@@ -114,7 +130,7 @@ fn candidate(op: &Op, least: u64) -> Option<Weight> {
         && tensor.elements()? >= least
         && matches!(tensor.dtype, DType::F16 | DType::F32)
         && component != Component::Table;
-    let name = op.name().trim_end_matches("_to_fp16").to_owned();
+    let name = dense_name(op.name()).to_owned();
     fits.then(|| Weight {
         name,
         at,
@@ -124,4 +140,24 @@ fn candidate(op: &Op, least: u64) -> Option<Weight> {
         component,
         functions: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_what_passes_append() {
+        let cases = [
+            ("w", "w", "w"),
+            ("w_to_fp16", "w", "w"),
+            ("w_to_fp16_palettized", "w_to_fp16_palettized", "w"),
+            ("w_sparsified_palettized", "w_sparsified_palettized", "w"),
+            ("w_palettized_pcs", "w_palettized_pcs", "w"),
+            ("w_quantized_scale", "w_quantized_scale", "w_quantized_scale"),
+        ];
+        for (op, dense, compressed) in cases {
+            assert_eq!((dense_name(op), compressed_name(op)), (dense, compressed));
+        }
+    }
 }

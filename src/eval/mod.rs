@@ -37,6 +37,7 @@ mod testing;
 mod text;
 mod tokenizer;
 mod transcripts;
+mod weights;
 mod words;
 
 pub use artifact::{Artifact, Place};
@@ -61,3 +62,4 @@ pub use sentences::{Prepared, Sentence};
 pub use speak::{EachPiece, Piece, Spoken, speak};
 pub use text::{Cut, Windows};
 pub use tokenizer::{Tokenizer, TokenizerError};
+pub use weights::{WeightErrors, WeightsError, weight_errors};

@@ -8,6 +8,7 @@
 
 mod chain;
 mod constant;
+mod dequantized;
 mod error;
 mod kernel;
 mod list;
@@ -25,6 +26,7 @@ mod testing;
 mod value;
 
 pub use chain::Chain;
+pub use dequantized::Dequantized;
 pub use error::{LoadError, OpError, RunError, Unsupported};
 pub use kernel::simd::sum_exp;
 pub use list::List;

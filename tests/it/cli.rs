@@ -81,6 +81,36 @@ fn packages_are_inspected() {
 }
 
 #[test]
+fn weights_are_measured_and_packages_compared() {
+    let sandbox = packages();
+    let dense = root("tests/fixtures/compression/dense_ios18.mlpackage");
+    copy(&dense, &sandbox.path().join("dense.mlpackage"));
+    let recipe = "/linear/=pal4-g16,/conv_weight/=sparse50+int8-c,embedding=int4-b16";
+    sandbox.run(&["quantize", "dense.mlpackage", "-r", recipe, "-o", "small.mlpackage"]).ends(0);
+    assert_snapshot!(sandbox.session(&[
+        "inspect small.mlpackage",
+        "inspect small.mlpackage --baseline dense.mlpackage",
+        "inspect tiny.mlpackage --baseline dense.mlpackage",
+        "inspect --diff dense.mlpackage small.mlpackage",
+        "inspect --diff small.mlpackage small.mlpackage",
+        "inspect --diff tiny.mlpackage tiny_multifunction.mlpackage",
+        "inspect --diff nowhere.mlpackage small.mlpackage",
+        "inspect small.mlpackage --baseline nowhere.mlpackage",
+        "inspect small.mlpackage --baseline dense.mlpackage --diff dense.mlpackage",
+    ]));
+    let json = |args: &[&str]| sandbox.run(&[args, &["--format", "json"]].concat()).ends(0).json();
+    let measured = json(&["inspect", "small.mlpackage", "--baseline", "dense.mlpackage"]);
+    assert_eq!(measured["baseline"]["compared"], 6);
+    let lines = measured["weights"]["tensors"].as_array().unwrap();
+    let line = lines.iter().find(|line| line["name"] == "linear_weight").unwrap();
+    assert_eq!(line["stored"]["tables"]["grid"], serde_json::json!([3, 1]));
+    assert!(line["psnr_db"].as_f64().unwrap() > 10.0, "{line}");
+    let diff = json(&["inspect", "--diff", "dense.mlpackage", "small.mlpackage"]);
+    assert_eq!((&diff["equal"], &diff["equal_weights"]), (&false.into(), &3.into()));
+    assert_eq!(diff["weights"][0]["what"], "form");
+}
+
+#[test]
 fn images_classes_and_flexible_shapes_stand_at_the_edge() {
     let sandbox = Sandbox::bare();
     for name in ["ranged", "classifier", "control"] {

@@ -19,7 +19,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("coreml", &["base"]),
     ("compress", &["base", "blob", "mil", "package", "quant"]),
     ("convert", &["base", "blob", "mil", "package", "proto", "python", "source"]),
-    ("eval", &["base", "coreml", "interp", "mil", "package", "proto", "python"]),
+    (
+        "eval",
+        &["base", "compress", "coreml", "interp", "mil", "package", "proto", "python", "quant"],
+    ),
     ("gate", &["base", "eval"]),
     ("manifest", &["base", "eval", "gate", "mil", "package"]),
     ("sweep", &["base", "eval", "gate", "manifest"]),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails where it should")]
 
+mod audit;
 mod backends;
 mod bigram;
 mod cli;

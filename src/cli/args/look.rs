@@ -18,8 +18,14 @@ pub struct InspectArgs {
     /// Print the program whole, in the form of a compiled model's `model.mil`.
     #[arg(long, conflicts_with = "program")]
     pub mil: bool,
+    /// Compare each weight with the one of its name in this package, with the values that both files give back.
+    #[arg(long, value_name = "DENSE", conflicts_with_all = ["program", "mil"])]
+    pub baseline: Option<PathBuf>,
+    /// Show what differs between this package (left) and PKG (right): functions, weights, totals.
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["program", "mil", "baseline"])]
+    pub diff: Option<PathBuf>,
     /// On a Mac, show what Core ML would compute each operation on, and why not on the Neural Engine.
-    #[arg(long, conflicts_with_all = ["program", "mil"])]
+    #[arg(long, conflicts_with_all = ["program", "mil", "baseline", "diff"])]
     pub compute_plan: bool,
     /// The function that `--compute-plan` shows [default: all].
     #[arg(long, short, value_name = "NAME", requires = "compute_plan")]

@@ -8,6 +8,7 @@ mod ios18;
 
 use half::f16;
 
+use super::audit::Role;
 use super::error::CompressError;
 use crate::blob::BlobType;
 use crate::mil::{Arg, BlobRef, DType, NamedType, Op, Type, Value};
@@ -117,6 +118,19 @@ impl Form {
         self.lines.iter().flat_map(|line| &line.parameters).filter_map(|(_, source)| match source {
             Source::Part(part) => Some(part),
             _ => None,
+        })
+    }
+
+    /// Its blobs with what each holds.
+    pub(super) fn roles(&self) -> impl Iterator<Item = (Role, &Part)> {
+        self.lines.iter().flat_map(|line| {
+            // A line of its own under a table makes the table's entries.
+            let is_table = line.suffix == "_lut";
+            line.parameters.iter().filter_map(move |(parameter, source)| {
+                let Source::Part(part) = source else { return None };
+                let (_, role) = Role::of(parameter)?;
+                Some((if is_table && role == Role::Codes { Role::Tables } else { role }, part))
+            })
         })
     }
 

@@ -1,6 +1,11 @@
 //! `inspect`: what a package holds, or each part of a bundle.
 
+mod baseline;
+mod diff;
+mod signature;
+
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -10,7 +15,7 @@ use crate::base::fmt;
 use crate::cli::args::InspectArgs;
 use crate::cli::failure::Failure;
 use crate::cli::tables;
-use crate::compress;
+use crate::compress::{self, Audit};
 use crate::mil;
 use crate::package::{Bundle, Package};
 
@@ -18,7 +23,14 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     if args.compute_plan {
         return compute_plan::run(args, context);
     }
+    if let Some(left) = &args.diff {
+        return diff::run(args, left, context);
+    }
     if Bundle::is_at(&args.package) {
+        if args.baseline.is_some() {
+            let fact = format!("`{}` is a bundle of packages", args.package.display());
+            return Err(Failure::input(fact).hint("compare its packages one by one"));
+        }
         return bundle(args, context);
     }
     let package = Package::open(&args.package)?;
@@ -26,7 +38,7 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
         context.printer.data(&text)?;
         return Ok(HOLDS);
     }
-    let (mut answer, text) = describe(&package, context)?;
+    let (mut answer, text) = describe(&package, args.baseline.as_deref(), context)?;
     answer["package"] = json!(args.package);
     context.printer.answer(&answer, &text)?;
     Ok(HOLDS)
@@ -44,7 +56,7 @@ fn bundle(args: &InspectArgs, context: &Context) -> Outcome {
             context.printer.data(&format!("// {}\n{text}", name(package)))?;
             continue;
         }
-        let (mut answer, text) = describe(package, context)?;
+        let (mut answer, text) = describe(package, None, context)?;
         answer["package"] = json!(name(package));
         answer["part"] = json!(part);
         answers.push(answer);
@@ -66,8 +78,16 @@ fn program(args: &InspectArgs, package: &Package) -> Option<String> {
     }
 }
 
-fn describe(package: &Package, context: &Context) -> Result<(Value, String), Failure> {
-    let audit = compress::audit(package)?;
+fn describe(
+    package: &Package,
+    baseline: Option<&Path>,
+    context: &Context,
+) -> Result<(Value, String), Failure> {
+    let mut audit = compress::audit(package)?;
+    let errors = match baseline {
+        Some(path) => Some(baseline::measure(package, path, &mut audit, context)?),
+        None => None,
+    };
     let mut functions = Vec::new();
     let mut text = String::new();
     for (name, function) in &package.program().functions {
@@ -87,25 +107,53 @@ fn describe(package: &Package, context: &Context) -> Result<(Value, String), Fai
             "opset": function.opset,
             "inputs": inputs,
             "outputs": outputs,
+            "signature": signature::of(function),
             "features": features,
             "operations": function.block.ops.len(),
         }));
     }
-    let answer = json!({
+    let mut answer = json!({
         "package": null,
         "specification_version": package.model().specification_version,
         "functions": functions,
         "weights": audit,
     });
+    text.push_str(&weights(&audit, context.printer.width()));
+    if let Some((value, said)) = errors {
+        answer["baseline"] = value;
+        write!(text, "\n{said}").expect("writing to a string");
+    }
+    Ok((answer, text))
+}
+
+/// The weights one by one, their sums, and what the figures count.
+fn weights(audit: &Audit, width: usize) -> String {
+    let mut text = String::new();
+    if !audit.tensors.is_empty() {
+        let (each, sums) = (tables::audit(audit, width), tables::components(audit, width));
+        write!(text, "\n{each}\n\n{sums}\n").expect("writing to a string");
+    }
     write!(
         text,
-        "\n{}\n{} weights, {} elements, {}, {:.3} bits per weight",
-        tables::tensors(&audit.tensors, context.printer.width()),
-        audit.tensors.len(),
+        "\n{}, {} elements, {}, {:.3} bits per weight, {:.3} with alignment\n{}",
+        fmt::several(audit.tensors.len() as u64, "weight"),
         fmt::count(audit.elements),
         fmt::bytes(audit.bytes),
         audit.bits_per_weight,
+        audit.bits_with_alignment,
+        audit.convention.replace("; ", "\n"),
     )
     .expect("writing to a string");
-    Ok((answer, text))
+    let rest = audit.rest;
+    if rest.blobs > 0 {
+        write!(
+            text,
+            "\nbesides weights: {}, {}, {} of alignment",
+            fmt::several(rest.blobs, "blob"),
+            fmt::bytes(rest.bytes),
+            fmt::bytes(rest.alignment),
+        )
+        .expect("writing to a string");
+    }
+    text
 }
