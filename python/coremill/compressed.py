@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import logging
+import re
 
 import coremltools as ct
 import coremltools.optimize.coreml as cto
@@ -42,7 +43,7 @@ def quantize_reference(fields: dict) -> dict:
     `skipped`, which says why: coremltools logs a skip at best. `small` are those below its `weight_threshold`.
     """
     model = ct.models.MLModel(fields["package"], skip_model_load=True)
-    functions = list(model.get_spec().mlProgram.functions)
+    functions = sorted(model.get_spec().mlProgram.functions)
     if len(functions) != 1:
         raise Known(
             "bad_request",
@@ -59,7 +60,7 @@ def quantize_reference(fields: dict) -> dict:
         for apply in passes(fields["rules"]):
             model = apply(model)
     except (IndexError, NotImplementedError, ValueError) as error:
-        raise Known("conversion_failed", f"coremltools refuses: {error}") from None
+        raise Known("conversion_failed", f"coremltools refuses: {str(error).rstrip('.')}") from None
     finally:
         logging.getLogger("coremltools").removeHandler(heard)
     model.save(fields["out"])
@@ -72,8 +73,7 @@ def quantize_reference(fields: dict) -> dict:
             compressed.append({"weight": name, **_zeros(chain, operations, sizes[name])})
             continue
         small = sizes[name] <= left[0].get("weight_threshold", 2048)
-        said = [line for line in heard.lines if name in line] or ["coremltools says nothing of it"]
-        reason = f"{sizes[name]} elements are below coremltools' threshold" if small else "; ".join(said)
+        reason = f"{sizes[name]} elements are below coremltools' threshold" if small else heard.of(name, sizes)
         skipped.append({"weight": name, "step": left[0]["kind"], "reason": reason, "small": small})
     return {"out": fields["out"], "compressed": compressed, "skipped": skipped}
 
@@ -125,6 +125,18 @@ class _Heard(logging.Handler):
 
     def emit(self, record):
         self.lines.append(record.getMessage())
+
+    def of(self, name: str, names) -> str:
+        """Why the constant `name` was skipped. The line with the reason often names no constant, and the next one does."""
+        for before, line in zip(["", *self.lines], self.lines):
+            if _names(line, name):
+                reason = before if before and not any(_names(before, other) for other in names) else line
+                return reason.removesuffix(" Skipped.").removesuffix(" Skipped this op.").rstrip(".")
+        return "it says nothing of it"
+
+
+def _names(line: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", line) is not None
 
 
 def _operations(model) -> dict:

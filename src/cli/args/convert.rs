@@ -161,6 +161,9 @@ pub struct QuantizeArgs {
     /// Exact k-means instead of the quick search.
     #[arg(long)]
     pub exact: bool,
+    /// `native` compresses here; `coremltools` runs Apple's passes in Python, for comparison.
+    #[arg(long, value_enum, default_value_t = Engine::Native)]
+    pub engine: Engine,
 }
 
 /// `sweep`.

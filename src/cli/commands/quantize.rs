@@ -7,21 +7,24 @@ use serde_json::json;
 
 use super::bench::tokenizer_folder;
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, Outcome, engine};
 use crate::base::clock::Clock as _;
 use crate::base::fmt;
 use crate::base::fs::{files_below, write_atomic};
-use crate::cli::args::QuantizeArgs;
+use crate::cli::args::{Engine, QuantizeArgs};
 use crate::cli::failure::Failure;
 use crate::cli::tables;
 use crate::compress::{self, Options, Recipe};
 use crate::eval::Artifact;
 use crate::manifest::{Manifest, Quality, manifest_path, next_version};
-use crate::package::Package;
+use crate::package::{FileRecord, Package};
 use crate::quant::Search;
 
 pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
     let recipe: Recipe = args.recipe.parse()?;
+    if args.engine == Engine::Coremltools {
+        return engine::run(args, &recipe, context);
+    }
     let package = Package::open(&args.package)?;
     let search = if args.exact { Search::Exact } else { Search::Quick };
     let options = Options { search, replace: args.force };
@@ -30,7 +33,7 @@ pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
     let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
     let size: u64 = compressed.files.iter().map(|f| f.size).sum();
     copy_tokenizer(&args.package, &args.output)?;
-    let manifest = derive_manifest(args, &recipe, &compressed)?;
+    let manifest = derive_manifest(args, &recipe, compressed.files)?;
     let bytes: u64 = compressed.tensors.iter().map(|t| t.bytes).sum();
     let elements: u64 = compressed.tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum();
     let bits = bytes as f64 * 8.0 / elements as f64;
@@ -59,7 +62,7 @@ pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
 }
 
 /// Puts the tokenizer of one package beside another, where there is one and the other has none.
-fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Failure> {
+pub(super) fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Failure> {
     let Ok(artifact) = Artifact::open(from) else { return Ok(()) };
     let source = tokenizer_folder(&artifact, None);
     let stem = to.file_stem().unwrap_or_default().to_string_lossy();
@@ -75,17 +78,17 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Failure> {
 
 /// The compressed package's manifest, from that of its source if there is one: other files, another recipe, the next
 /// version, and no quality until somebody measures it.
-fn derive_manifest(
+pub(super) fn derive_manifest(
     args: &QuantizeArgs,
     recipe: &Recipe,
-    compressed: &compress::Compressed,
+    files: Vec<FileRecord>,
 ) -> Result<Option<PathBuf>, Failure> {
     let source = manifest_path(&args.package);
     if !source.is_file() {
         return Ok(None);
     }
     let old = Manifest::read(&source)?;
-    let artifact = super::job::artifact(&args.output, compressed.files.clone())?;
+    let artifact = super::job::artifact(&args.output, files)?;
     let mut new = Manifest {
         package: args.output.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         size_bytes: artifact.size_bytes,

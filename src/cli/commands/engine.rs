@@ -1,0 +1,404 @@
+//! `--engine coremltools`: Apple's own passes over a package, for comparison with ours.
+//!
+//! The recipe is worked out here, weight by weight, and every weight is named to coremltools; so components and
+//! expressions mean what they mean to our engine. What coremltools leaves is told by looking at what it wrote.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::context::Context;
+use super::quantize::{copy_tokenizer, derive_manifest};
+use super::{HOLDS, Outcome};
+use crate::base::clock::Clock as _;
+use crate::base::error::Blame;
+use crate::base::fmt;
+use crate::base::fs::Staging;
+use crate::base::progress::Unit;
+use crate::cli::args::QuantizeArgs;
+use crate::cli::failure::Failure;
+use crate::cli::tables;
+use crate::compress::{self, CompressError, Recipe};
+use crate::manifest;
+use crate::mil::edit;
+use crate::package::{DraftError, Package};
+
+/// What is told of a weight that a recipe matches.
+struct Target {
+    /// The constant in the program.
+    constant: String,
+    /// The weight, as recipes call it.
+    weight: String,
+    scheme: String,
+}
+
+/// What coremltools did with the weights, by the names of their constants.
+#[derive(Deserialize)]
+struct Report {
+    compressed: Vec<Done>,
+    skipped: Vec<Skipped>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Done {
+    weight: String,
+    /// The part of the values that pruning made zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zeros: Option<f64>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Skipped {
+    weight: String,
+    /// The kind of the first pass that left it.
+    step: String,
+    reason: String,
+    /// Whether it has too few elements for coremltools, whose threshold is another than ours.
+    small: bool,
+}
+
+/// Compresses the package as `quantize` does, by coremltools.
+pub(super) fn run(args: &QuantizeArgs, recipe: &Recipe, context: &Context) -> Outcome {
+    if args.exact {
+        return Err(Failure::input("`--exact` is for the native engine")
+            .hint("coremltools chooses its own k-means"));
+    }
+    let package = Package::open(&args.package)?;
+    let functions: Vec<&str> = package.program().functions.keys().map(String::as_str).collect();
+    if functions.len() != 1 {
+        let fact = format!(
+            "coremltools compresses packages with one function, and `{}` has {}: {}",
+            args.package.display(),
+            functions.len(),
+            functions.join(", ")
+        );
+        return Err(Failure::input(fact)
+            .hint("take a package with one function, or leave `--engine coremltools` out"));
+    }
+    if !args.package.join("Manifest.json").is_file() {
+        let fact =
+            format!("coremltools reads packages only, and `{}` is none", args.package.display());
+        return Err(Failure::input(fact).hint("take the `.mlpackage` that it was compiled from"));
+    }
+    let targets = targets(&package, recipe)?;
+    let rules = rules(&targets)?;
+    if args.output.exists() && !args.force {
+        return Err(DraftError::Exists { path: args.output.clone() }.into());
+    }
+    let staging = Staging::begin(&args.output)?;
+    let written = staging.path().join("written.mlpackage");
+    let python = context.python()?;
+    let started = context.clock.elapsed();
+    context.progress.begin("compress in Python", None, Unit::Items);
+    let answer = python.call(&json!({
+        "op": "quantize_reference",
+        "package": args.package,
+        "out": written,
+        "rules": rules,
+    }))?;
+    context.progress.end();
+    let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
+    let report = read(answer, &targets)?;
+    refuse(&report)?;
+    for entry in fs_err::read_dir(&written)? {
+        let entry = entry?;
+        fs_err::rename(entry.path(), staging.path().join(entry.file_name()))?;
+    }
+    fs_err::remove_dir(&written)?;
+    staging.commit(args.force)?;
+
+    let audit = compress::audit(&Package::open(&args.output)?)?;
+    let artifact = manifest::Artifact::read(&args.output, audit.elements)?;
+    let size = artifact.size_bytes;
+    copy_tokenizer(&args.package, &args.output)?;
+    let manifest = derive_manifest(args, recipe, artifact.files)?;
+    if let Some(warning) = dense(&report) {
+        context.printer.warn(&warning);
+    }
+    for left in &report.skipped {
+        context.printer.warn(&format!("weight `{}` stays as it is: {}", left.weight, left.reason));
+    }
+    let summary = format!(
+        "{} → {} by coremltools: {recipe} in {} weights, {:.3} bits per weight, {} in {}",
+        args.package.display(),
+        args.output.display(),
+        report.compressed.len(),
+        audit.bits_per_weight,
+        fmt::bytes(size),
+        fmt::duration(Duration::from_secs_f64(seconds)),
+    );
+    let answer = json!({
+        "package": args.output,
+        "manifest": manifest,
+        "recipe": recipe.to_string(),
+        "engine": "coremltools",
+        "bytes": size,
+        "weights": {
+            "bytes": audit.bytes,
+            "elements": audit.elements,
+            "bits_per_weight": audit.bits_per_weight,
+        },
+        "compressed": report.compressed,
+        "skipped": report.skipped,
+        "tensors": audit.tensors,
+        "seconds": seconds,
+    });
+    let text = format!("{}\n{summary}", tables::tensors(&audit.tensors, context.printer.width()));
+    context.printer.answer(&answer, &text)?;
+    Ok(HOLDS)
+}
+
+/// The weights that `recipe` compresses, each by all the constants that hold it.
+fn targets(package: &Package, recipe: &Recipe) -> Result<Vec<Target>, Failure> {
+    let weights = compress::weights(package.program());
+    if weights.is_empty() {
+        return Err(CompressError::NoWeights.into());
+    }
+    let named: Vec<_> = weights.iter().map(|w| (w.name.as_str(), w.component)).collect();
+    if let Some(selector) = recipe.idle_rule(&named) {
+        let selector = selector.to_string();
+        return Err(CompressError::Idle { selector, weights: weights.len() }.into());
+    }
+    let mut found = Vec::new();
+    edit::for_each_op(package.program(), &mut |_, op| {
+        let at = op.const_value().and_then(|value| value.as_blob());
+        let weight = at.and_then(|at| weights.iter().find(|weight| weight.at == *at));
+        let scheme =
+            weight.and_then(|w| Some((w, recipe.scheme_for(&w.name, w.component)?.to_string())));
+        if let Some((weight, scheme)) = scheme.filter(|(_, scheme)| scheme != "fp16") {
+            let constant = op.name().to_owned();
+            found.push(Target { constant, weight: weight.name.clone(), scheme });
+        }
+    });
+    Ok(found)
+}
+
+/// The request's rules: one per scheme.
+fn rules(targets: &[Target]) -> Result<Vec<Value>, Failure> {
+    let mut by_scheme: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for target in targets {
+        by_scheme.entry(&target.scheme).or_default().push(&target.constant);
+    }
+    by_scheme
+        .into_iter()
+        .map(|(scheme, constants)| {
+            let steps = steps(scheme).map_err(|fact| {
+                Failure::input(format!("coremltools has no scheme `{scheme}`: {fact}"))
+                    .hint("leave `--engine coremltools` out")
+            })?;
+            Ok(json!({ "scheme": steps, "weights": constants }))
+        })
+        .collect()
+}
+
+/// Python's answer, weights called as in recipes.
+fn read(answer: Value, targets: &[Target]) -> Result<Report, Failure> {
+    let mut report: Report = serde_json::from_value(answer).map_err(|error| Failure {
+        message: format!("Python's answer cannot be read: {error}"),
+        hint: None,
+        code: Blame::Environment.exit_code(),
+    })?;
+    let names = report.compressed.iter_mut().map(|done| &mut done.weight);
+    for name in names.chain(report.skipped.iter_mut().map(|skipped| &mut skipped.weight)) {
+        if let Some(target) = targets.iter().find(|target| target.constant == *name) {
+            name.clone_from(&target.weight);
+        }
+    }
+    Ok(report)
+}
+
+/// A weight that the recipe matches and that coremltools leaves is an error, as it is for our engine; but for those that
+/// are too small for it.
+fn refuse(report: &Report) -> Result<(), Failure> {
+    let left: Vec<&Skipped> = report.skipped.iter().filter(|skipped| !skipped.small).collect();
+    let Some(first) = left.first() else { return Ok(()) };
+    let others: Vec<String> = left[1..].iter().map(|s| format!("`{}`", s.weight)).collect();
+    let others = match others.len() {
+        0 => String::new(),
+        n => format!("; and {n} more: {}", others.join(", ")),
+    };
+    let Skipped { weight, step, reason, .. } = first;
+    let fact = format!("coremltools does not {step} weight `{weight}`: {reason}{others}");
+    Err(Failure::input(fact).hint(format!(
+        "a rule for this weight alone is `/{weight}/=SCHEME`, with `fp16` it is left as it is"
+    )))
+}
+
+/// What is to be said where pruning left a weight dense.
+fn dense(report: &Report) -> Option<String> {
+    // Values that were zero before are left out of a sparse weight too.
+    let few = |done: &&Done| done.zeros.is_some_and(|zeros| zeros < 0.02);
+    let left: Vec<_> = report.compressed.iter().filter(few).map(|done| &done.weight).collect();
+    let first = left.first()?;
+    Some(format!(
+        "coremltools pruned next to nothing of {} weights, `{first}` the first: of more than 65520 fp16 values its \
+         percentile is NaN",
+        left.len()
+    ))
+}
+
+/// coremltools' passes for a scheme, as the request `quantize_reference` takes them; or why there are none.
+fn steps(scheme: &str) -> Result<Vec<Value>, String> {
+    scheme.split('+').map(step).collect()
+}
+
+fn step(word: &str) -> Result<Value, String> {
+    let mut pieces = word.split('-');
+    let kind = pieces.next().unwrap_or_default();
+    let mut map = Map::new();
+    let mut set = |key: &str, value: Value| drop(map.insert(key.to_owned(), value));
+    if kind == "lut8" {
+        return step("int8-t");
+    } else if let Some(share) = kind.strip_prefix("sparse") {
+        set("kind", json!("prune"));
+        match share.split_once(':') {
+            Some((n, m)) => set("n_m_ratio", json!([number(n)?, number(m)?])),
+            None => set("target_sparsity", json!(decimal(share)? / 100.0)),
+        }
+        for piece in pieces {
+            match piece.split_at_checked(1) {
+                Some(("b", size)) => set("block_size", number(size)?),
+                Some(("a", axis)) => set("dim", number(axis)?),
+                _ => return Err(format!("`{piece}` is no option of its pruning")),
+            }
+        }
+    } else if let Some(threshold) = kind.strip_prefix("below") {
+        set("kind", json!("prune"));
+        set("threshold", json!(decimal(threshold)?));
+    } else if let "int4" | "uint4" | "int8" | "uint8" = kind {
+        set("kind", json!("linear"));
+        set("dtype", json!(kind));
+        set("mode", json!(if kind.starts_with('i') { "linear_symmetric" } else { "linear" }));
+        for piece in pieces {
+            match (piece, piece.split_at_checked(1)) {
+                ("t", _) => set("granularity", json!("per_tensor")),
+                ("c", _) => set("granularity", json!("per_channel")),
+                ("sym", _) => set("mode", json!("linear_symmetric")),
+                ("asym", _) => set("mode", json!("linear")),
+                ("ls", _) => return Err("it rounds to the largest value only".to_owned()),
+                (_, Some(("b", sizes))) => {
+                    set("granularity", json!("per_block"));
+                    let sizes = sizes.split('x').map(number).collect::<Result<Vec<_>, _>>()?;
+                    let one = if let [one] = &sizes[..] { Some(one.clone()) } else { None };
+                    set("block_size", one.unwrap_or(Value::Array(sizes)));
+                }
+                _ => return Err(format!("`{piece}` is no option of its quantization")),
+            }
+        }
+    } else {
+        let modes = [("pal", "kmeans"), ("uniform", "uniform"), ("unique", "unique")];
+        let (bits, mode) = modes
+            .iter()
+            .find_map(|(word, mode)| Some((kind.strip_prefix(word)?, mode)))
+            .ok_or_else(|| format!("`{kind}` is none of its kinds"))?;
+        set("kind", json!("palettize"));
+        set("mode", json!(mode));
+        if !bits.is_empty() {
+            set("nbits", number(bits)?);
+        }
+        for piece in pieces {
+            match (piece, piece.split_at_checked(1)) {
+                ("t", _) => set("granularity", json!("per_tensor")),
+                ("s", _) => set("enable_per_channel_scale", json!(true)),
+                (_, Some(("g", size))) => {
+                    set("granularity", json!("per_grouped_channel"));
+                    set("group_size", number(size)?);
+                }
+                (_, Some(("a", axis))) => set("channel_axis", number(axis)?),
+                (_, Some(("v", size))) => set("cluster_dim", number(size)?),
+                _ => return Err(format!("`{piece}` is no option of its palettes")),
+            }
+        }
+    }
+    Ok(Value::Object(map))
+}
+
+fn number(digits: &str) -> Result<Value, String> {
+    digits.parse::<u64>().map(Value::from).map_err(|_| format!("`{digits}` is no number"))
+}
+
+fn decimal(digits: &str) -> Result<f64, String> {
+    digits.parse().map_err(|_| format!("`{digits}` is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What coremltools was told when its answers were written down.
+    const KNOWN: &str = include_str!("../../../tests/fixtures/compression/coremltools.json");
+
+    #[test]
+    fn the_passes_of_every_scheme() {
+        let known: Value = serde_json::from_str(KNOWN).unwrap();
+        let mut n = 0;
+        for (package, schemes) in known["packages"].as_object().unwrap() {
+            for (scheme, entry) in schemes.as_object().unwrap() {
+                let steps = steps(scheme).map(Value::Array);
+                assert_eq!(steps.as_ref(), Ok(&entry["steps"]), "{package} {scheme}");
+                n += 1;
+            }
+        }
+        assert!(n > 80, "{n}");
+    }
+
+    #[test]
+    fn what_coremltools_does_not_have() {
+        let cases = [
+            ("int4-b32-ls", "it rounds to the largest value only"),
+            ("int4-b32-x", "`x` is no option of its quantization"),
+            ("fp8-c", "`fp8` is none of its kinds"),
+            ("pal4-t-q", "`q` is no option of its palettes"),
+            ("sparse50-c", "`c` is no option of its pruning"),
+            ("sparsehalf", "`half` is no number"),
+            ("pal4-g", "`` is no number"),
+        ];
+        for (scheme, fact) in cases {
+            assert_eq!(steps(scheme), Err(fact.to_owned()), "{scheme}");
+        }
+    }
+
+    #[test]
+    fn pruning_that_does_nothing_is_said() {
+        let done = |weight: &str, zeros| Done { weight: weight.to_owned(), zeros };
+        let check = |compressed, want: Option<&str>| {
+            assert_eq!(dense(&Report { compressed, skipped: vec![] }).as_deref(), want);
+        };
+        check(vec![done("a", None), done("b", Some(0.5))], None);
+        check(
+            vec![done("a", Some(0.5)), done("b", Some(0.001)), done("c", Some(0.0))],
+            Some(
+                "coremltools pruned next to nothing of 2 weights, `b` the first: of more than 65520 fp16 values its \
+                 percentile is NaN",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_weight_that_is_left_fails_the_run_unless_it_is_small() {
+        let skipped = |weight: &str, small| Skipped {
+            weight: weight.to_owned(),
+            step: "palettize".to_owned(),
+            reason: "24 channels do not divide".to_owned(),
+            small,
+        };
+        let check = |skipped: Vec<Skipped>, want: Option<&str>| {
+            let refused = refuse(&Report { compressed: Vec::new(), skipped });
+            assert_eq!(refused.err().map(|failure| failure.message).as_deref(), want);
+        };
+        check(vec![], None);
+        check(vec![skipped("a", true)], None);
+        check(
+            vec![skipped("a", true), skipped("b", false)],
+            Some("coremltools does not palettize weight `b`: 24 channels do not divide"),
+        );
+        check(
+            vec![skipped("b", false), skipped("c", false), skipped("d", false)],
+            Some(
+                "coremltools does not palettize weight `b`: 24 channels do not divide; and 2 more: `c`, `d`",
+            ),
+        );
+    }
+}
