@@ -10,5 +10,6 @@ pub mod fs;
 pub mod mistake;
 pub mod nearest;
 pub mod progress;
+pub(crate) mod simd;
 #[cfg(test)]
 pub(crate) mod testing;

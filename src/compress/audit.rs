@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::recipe::Component;
-use super::select::{self, Weight};
+use super::select::{self, MIN_ELEMENTS, Weight};
 use crate::mil::{Arg, ConstError, Op, edit};
 use crate::package::Package;
 
@@ -85,7 +85,7 @@ fn bits_per_weight(bytes: u64, elements: u64) -> f64 {
 pub fn audit(package: &Package) -> Result<Audit, ConstError> {
     let blobs = package.blobs();
     let mut tensors = Vec::new();
-    for weight in select::weights(package.program()) {
+    for weight in select::weights(package.program(), MIN_ELEMENTS) {
         let bytes = blobs.blob(&weight.at)?.bytes().len() as u64;
         tensors.push((
             weight.at.clone(),

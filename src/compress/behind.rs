@@ -1,115 +1,163 @@
-//! Writing on a thread of its own: one weight is written and digested while the next is compressed.
+//! Writing on threads of its own: files are written and digested while the next bytes are made.
 
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::error::CompressError;
-use super::rewrite::{Form, Part, Place};
-use crate::blob::{Blob, Writer, WriterError, Written};
+use crate::blob::{Blob, BlobType, Writer, WriterError, Written};
 
-/// What is written at one place of the new file.
-pub(super) enum Item {
-    /// A blob as it is.
+/// Items that may wait for a file: enough to keep it busy, few enough to be small.
+const WAITING: usize = 4;
+
+/// What is done to a file.
+enum Item {
+    /// A blob is copied.
     Copy(Blob),
-    /// A compressed weight: its operation and its blobs.
-    Parts(&'static str, Vec<Part>),
+    /// A blob of so many bits begins.
+    Begin(BlobType, u64),
+    /// Some of its bytes.
+    Bytes(Arc<Vec<u8>>),
 }
 
-/// Where that has come to stand.
-pub(super) enum Stored {
-    /// The offset of the blob.
-    Copy(u64),
-    /// The weight with the offset of each blob.
-    Form(Form),
+/// Several files that are being written, each from front to back.
+pub(super) struct Files {
+    senders: Vec<SyncSender<Item>>,
 }
 
-/// Runs `make`, which hands its items over one by one, and writes them behind it in their order.
+/// Whether to go on: a break says that writing has failed.
+pub(super) type Flow = ControlFlow<()>;
+
+impl Files {
+    /// Copies a blob to the end of the files `to`.
+    pub(super) fn copy(&self, to: &[usize], blob: &Blob) -> Flow {
+        self.send(to, || Item::Copy(blob.clone()))
+    }
+
+    /// Begins a blob of so many bits in the files `to`.
+    pub(super) fn begin(&self, to: &[usize], ty: BlobType, bits: u64) -> Flow {
+        self.send(to, || Item::Begin(ty, bits))
+    }
+
+    /// Goes on with the blob that began in the files `to`.
+    pub(super) fn bytes(&self, to: &[usize], bytes: Vec<u8>) -> Flow {
+        let bytes = Arc::new(bytes);
+        self.send(to, || Item::Bytes(Arc::clone(&bytes)))
+    }
+
+    fn send(&self, to: &[usize], item: impl Fn() -> Item) -> Flow {
+        for file in to {
+            if self.senders[*file].send(item()).is_err() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Where the blobs of a file stand, in their order, and what the file has become.
+pub(super) type Done = (Vec<u64>, Written);
+
+/// Runs `make`, which fills the files, and writes them behind it.
 ///
-/// Gives what `make` gives, where its items stand, and what the file has become. A break says that writing failed, and
-/// with what is known only here: `make` then ends.
+/// Where writing fails `make` is told by a break, and the failure is given.
 pub(super) fn behind<T>(
-    writer: Writer,
-    make: impl FnOnce(&mut dyn FnMut(Item) -> ControlFlow<()>) -> Result<T, CompressError>,
-) -> Result<(T, Vec<Stored>, Written), CompressError> {
-    // Nothing waits between the two: an item is either being made or being written.
-    let (send, receive) = sync_channel(0);
+    writers: Vec<Writer>,
+    make: impl FnOnce(&Files) -> Result<T, CompressError>,
+) -> Result<(T, Vec<Done>), CompressError> {
     thread::scope(|scope| {
-        let writing = scope.spawn(move || write(writer, receive));
-        let made = make(&mut |item| match send.send(item) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        })?;
-        drop(send);
-        let (stored, written) = writing.join().expect("writing does not panic")?;
-        Ok((made, stored, written))
+        let (senders, threads): (Vec<_>, Vec<_>) = writers
+            .into_iter()
+            .map(|writer| {
+                let (send, receive) = sync_channel(WAITING);
+                (send, scope.spawn(move || write(writer, &receive)))
+            })
+            .unzip();
+        let files = Files { senders };
+        let made = make(&files);
+        drop(files);
+        let ends: Vec<Result<Done, WriterError>> = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("writing does not panic"))
+            .collect();
+        let made = made?;
+        // A file that lacks blobs does so because another failed.
+        let own = |end: &Result<_, _>| !matches!(end, Ok(_) | Err(WriterError::Count { .. }));
+        let failed = ends.iter().position(own);
+        let failed = failed.or_else(|| ends.iter().position(Result::is_err));
+        let mut ends: Vec<_> = ends.into_iter().map(Some).collect();
+        if let Some(Some(Err(error))) = failed.map(|at| ends[at].take()) {
+            return Err(error.into());
+        }
+        let done = ends.into_iter().flatten().collect::<Result<_, _>>()?;
+        Ok((made, done))
     })
 }
 
-fn write(mut writer: Writer, items: Receiver<Item>) -> Result<(Vec<Stored>, Written), WriterError> {
-    let mut stored = Vec::new();
-    for item in items {
-        stored.push(match item {
+fn write(mut writer: Writer, items: &Receiver<Item>) -> Result<Done, WriterError> {
+    let mut offsets = Vec::new();
+    while let Ok(item) = items.recv() {
+        offsets.push(match item {
             Item::Copy(blob) => {
                 let bits = blob.bytes().len() as u64 * 8 - blob.padding_bits;
-                Stored::Copy(writer.blob_of_bits(blob.ty, bits, |put| put(blob.bytes()))?)
+                writer.blob_of_bits(blob.ty, bits, |put| put(blob.bytes()))?
             }
-            Item::Parts(kind, parts) => {
-                let parts = parts.into_iter().map(|part| store(&mut writer, part));
-                Stored::Form(Form { kind, parts: parts.collect::<Result<_, _>>()? })
+            Item::Begin(ty, bits) => writer.blob_of_bits::<WriterError>(ty, bits, |put| {
+                let mut left = bits.div_ceil(8);
+                while left > 0 {
+                    let Ok(Item::Bytes(bytes)) = items.recv() else { break };
+                    left = left.saturating_sub(bytes.len() as u64);
+                    put(&bytes)?;
+                }
+                Ok(())
+            })?,
+            Item::Bytes(bytes) => {
+                return Err(WriterError::Length { announced: 0, written: bytes.len() as u64 });
             }
         });
     }
-    Ok((stored, writer.finish()?))
-}
-
-fn store(writer: &mut Writer, part: Part) -> Result<Place, WriterError> {
-    let Part { parameter, dtype, shape, bytes } = part;
-    let ty = dtype.blob_type().expect("forms use types of the blob format");
-    let elements = shape.iter().product();
-    let offset = writer.blob(ty, elements, dtype.bits(), |put| put(&bytes))?;
-    Ok(Place { parameter, dtype, shape, offset })
+    Ok((offsets, writer.finish()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mil::DType;
 
-    fn part(bytes: usize) -> Item {
-        let shape = vec![4];
-        let part = Part { parameter: "data", dtype: DType::U8, shape, bytes: vec![7; bytes] };
-        Item::Parts("constexpr_blockwise_shift_scale", vec![part])
-    }
+    const TYPE: BlobType = BlobType::Uint8;
 
     #[test]
-    fn items_stand_in_their_order() {
+    fn blobs_stand_in_their_order_in_each_file() {
         let dir = tempfile::tempdir().unwrap();
-        let writer = Writer::create(&dir.path().join("w"), 2).unwrap();
-        let put_two = |put: &mut dyn FnMut(Item) -> ControlFlow<()>| {
-            Ok([put(part(4)), put(part(4))].iter().all(ControlFlow::is_continue))
-        };
-        let (all, stored, written) = behind(writer, put_two).unwrap();
-        let offset = |stored: &Stored| match stored {
-            Stored::Form(form) => form.parts[0].offset,
-            Stored::Copy(_) => unreachable!("nothing was copied"),
-        };
-        let offsets: Vec<u64> = stored.iter().map(offset).collect();
-        assert_eq!((all, offsets, written.size), (true, vec![64, 192], 260));
+        let writer = |name, n| Writer::create(&dir.path().join(name), n).unwrap();
+        let (all, done) = behind(vec![writer("a", 2), writer("b", 1)], |files| {
+            let flows = [
+                files.begin(&[0, 1], TYPE, 32),
+                files.bytes(&[0, 1], vec![1; 3]),
+                files.bytes(&[0, 1], vec![2]),
+                files.begin(&[0], TYPE, 8),
+                files.bytes(&[0], vec![3]),
+            ];
+            Ok(flows.iter().all(ControlFlow::is_continue))
+        })
+        .unwrap();
+        let sizes: Vec<_> = done.iter().map(|(offsets, w)| (offsets.clone(), w.size)).collect();
+        assert_eq!((all, sizes), (true, vec![(vec![64, 192], 257), (vec![64], 132)]));
     }
 
     #[test]
     fn whichever_fails_first_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let writer = || Writer::create(&dir.path().join("w"), 9).unwrap();
-        // A part of another length than its shape says.
-        let error = behind(writer(), |put| {
-            while put(part(3)).is_continue() {}
+        let writers = || ["a", "b"].map(|f| Writer::create(&dir.path().join(f), 9).unwrap()).into();
+        // More bytes than the blob has.
+        let error = behind(writers(), |files| {
+            let _ = files.begin(&[1], TYPE, 8);
+            while files.bytes(&[1], vec![0; 3]).is_continue() {}
             Ok(())
         });
-        assert_eq!(error.map(drop).unwrap_err().to_string(), "a blob of 4 bytes got 3");
-        let error = behind(writer(), |put| {
-            let _ = put(part(4));
+        assert_eq!(error.map(drop).unwrap_err().to_string(), "a blob of 1 bytes got 3");
+        let error = behind(writers(), |files| {
+            let _ = files.begin(&[0], TYPE, 32);
             Err::<(), _>(CompressError::NoWeights)
         });
         assert!(matches!(error.map(drop).unwrap_err(), CompressError::NoWeights));

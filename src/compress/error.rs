@@ -39,17 +39,23 @@ pub enum CompressError {
         /// Why not.
         error: quant::Error,
     },
-    /// A weight of a rank that the scheme's form cannot hold.
-    #[error(
-        "weight `{name}` of shape {shape:?} cannot be `{scheme}`: blocks run along the inputs of a matrix"
-    )]
-    Rank {
+    /// A weight whose uses disagree about its channels.
+    #[error("weight `{name}` cannot be `{scheme}`: its uses have different output channels")]
+    Axes {
         /// The weight.
         name: String,
-        /// Its shape.
-        shape: Vec<u64>,
         /// The scheme.
         scheme: String,
+    },
+    /// Groups that only a processor takes.
+    #[error(
+        "scheme `{scheme}` has groups of {size} channels, which the Neural Engine and the GPU do not take"
+    )]
+    GroupSize {
+        /// The scheme.
+        scheme: String,
+        /// Channels that share a table.
+        size: usize,
     },
     /// A weight in fp32.
     #[error("weight `{name}` is fp32; schemes compress fp16")]
@@ -69,10 +75,12 @@ pub enum CompressError {
     #[error("package has no uncompressed weights")]
     NoWeights,
     /// A target whose packages cannot hold the form.
-    #[error("scheme `{scheme}` needs specification version 9 (iOS18), the package has {version}")]
+    #[error("scheme `{scheme}` needs {needed}, the package has specification version {version}")]
     Target {
         /// The scheme.
         scheme: String,
+        /// The least target that can hold it.
+        needed: &'static str,
         /// The package's version.
         version: i32,
     },
@@ -93,7 +101,11 @@ impl Hint for CompressError {
             Self::NoWeights => {
                 Some("compress the fp16 package, not one that is compressed already".to_owned())
             }
-            Self::Target { .. } => Some("convert for iOS18".to_owned()),
+            Self::Target { needed, .. } => Some(format!("convert for {needed}")),
+            Self::GroupSize { .. } => Some(
+                "group sizes are 8, 16, 32 and 64; any with `--compute-units CPU_ONLY`".to_owned(),
+            ),
+            Self::Axes { .. } => Some("choose one table or scale for the tensor (`-t`)".to_owned()),
             _ => None,
         }
     }

@@ -6,13 +6,15 @@
 mod audit;
 mod behind;
 mod error;
+mod form;
+mod groups;
 mod recipe;
-mod rewrite;
 mod run;
 mod select;
 
 pub use audit::{Audit, TensorAudit, audit};
 pub use error::CompressError;
+pub use groups::check_group_sizes;
 pub use recipe::{Component, Recipe, RecipeError, Selector};
-pub use run::{Compressed, Options, run};
-pub use select::{Weight, weights};
+pub use run::{Compressed, Options, Skipped, run, run_all};
+pub use select::{MIN_ELEMENTS, Weight, weights};

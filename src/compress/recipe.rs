@@ -178,7 +178,7 @@ impl Recipe {
 
     /// Whether the recipe leaves every weight in fp16.
     pub fn is_plain(&self) -> bool {
-        self.rules.iter().all(|(_, scheme)| *scheme == Scheme::Fp16)
+        self.rules.iter().all(|(_, scheme)| *scheme == Scheme::FP16)
     }
 }
 

@@ -1,31 +1,49 @@
-//! One package in, one compressed package out, weight by weight.
+//! One package in, compressed packages out, weight by weight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use half::f16;
+use regex::Regex;
+use serde::Serialize;
 
 use super::audit::TensorAudit;
-use super::behind::{Item, Stored, behind};
+use super::behind::{Done, Files, Flow, behind};
 use super::error::CompressError;
+use super::form::{self, Content, Form, Target};
 use super::recipe::Recipe;
-use super::rewrite::{self, Part};
-use super::select::{self, Weight};
+use super::select::{self, MIN_ELEMENTS, Weight};
 use crate::base::cancel;
 use crate::base::progress::{Progress, Unit};
 use crate::blob::Blob;
 use crate::mil::{BlobRef, DType, Program, edit};
 use crate::package::{Draft, FileRecord, Model, Package, WEIGHT_FILE};
-use crate::quant::{self, ScaleGranularity, Scheme, Search};
+use crate::quant::{self, Axes, Code, Distortion, Scheme, Search};
 
 /// Choices that are no part of a recipe.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How hard k-means tries.
     pub search: Search,
     /// Whether something standing at the output is replaced.
     pub replace: bool,
+    /// Constants with fewer elements are no weights.
+    pub weight_threshold: u64,
+    /// Weights that may stay as they are where they cannot be compressed.
+    pub may_skip: Vec<Regex>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            search: Search::Quick,
+            replace: false,
+            weight_threshold: MIN_ELEMENTS,
+            may_skip: Vec::new(),
+        }
+    }
 }
 
 /// What a compression wrote.
@@ -37,77 +55,241 @@ pub struct Compressed {
     pub files: Vec<FileRecord>,
     /// Every weight with its form, size and error.
     pub tensors: Vec<TensorAudit>,
+    /// Weights that could not be compressed and were allowed to stay.
+    pub skipped: Vec<Skipped>,
 }
 
-/// Compresses `package` by `recipe` into a package at `output`.
-///
-/// Weights that no rule matches are copied. One weight is in memory, and the one before it while it is written.
+/// A weight that a recipe matches and that stayed as it was.
+#[derive(Debug, Clone, Serialize)]
+pub struct Skipped {
+    /// The weight.
+    pub name: String,
+    /// What it should have become.
+    pub scheme: String,
+    /// Why it could not.
+    pub reason: String,
+}
+
+/// Compresses `package` by `recipe` into a package at `output`; see [`run_all`].
 pub fn run(
     package: &Package,
     recipe: &Recipe,
     output: &Path,
-    options: Options,
+    options: &Options,
     progress: &dyn Progress,
 ) -> Result<Compressed, CompressError> {
-    let weights = select::weights(package.program());
-    check(package, recipe, &weights)?;
-    let chosen: BTreeMap<&BlobRef, (&Weight, Scheme)> = weights
-        .iter()
-        .filter_map(|w| {
-            let scheme = recipe.scheme_for(&w.name, w.component)?;
-            (scheme != Scheme::Fp16).then_some((&w.at, (w, scheme)))
-        })
-        .collect();
+    let mut all = run_all(package, &[(recipe, output)], options, progress)?;
+    Ok(all.remove(0))
+}
+
+/// Compresses `package` by each recipe into a package at its path.
+///
+/// What several recipes want of a weight is made once. Weights that no rule matches are copied. Besides the scales and
+/// tables of one weight, and a bit for each value where it is pruned, only a few pieces of it are in memory.
+pub fn run_all(
+    package: &Package,
+    outputs: &[(&Recipe, &Path)],
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<Compressed>, CompressError> {
+    let version = package.model().specification_version;
+    let target = Target::of(version);
+    let weights = select::weights(package.program(), options.weight_threshold);
+    let blobs = package.blobs();
+    let mut plans: Vec<Plan<'_>> = Vec::new();
+    for (recipe, _) in outputs {
+        plans.push(plan(package, recipe, &weights, options)?);
+    }
     let places = places(package.program());
 
-    let draft = Draft::begin(output, options.replace)?;
-    let blobs = package.blobs();
-    let mut count = 0;
+    let mut drafts = Vec::new();
+    let mut writers = Vec::new();
+    for ((_, output), plan) in outputs.iter().zip(&plans) {
+        let draft = Draft::begin(output, options.replace)?;
+        let parts = |place: &BlobRef| {
+            plan.chosen.get(place).map_or(1, |(weight, scheme)| {
+                let channels = weight.axes.and_then(|axes| weight.shape.get(axes.output));
+                form::n_parts(*scheme, target, channels.copied().unwrap_or(0))
+            })
+        };
+        writers.push(draft.weights(places.iter().map(parts).sum())?);
+        drafts.push(draft);
+    }
     let mut total = 0;
     for place in &places {
-        count += chosen.get(place).map_or(1, |(_, scheme)| n_parts(*scheme));
         total += blobs.blob(place)?.bytes().len() as u64;
     }
     progress.begin("compress", Some(total), Unit::Bytes);
-    let made = behind(draft.weights(count)?, |put| {
-        let mut made = Vec::new();
+    let (made, done) = behind(writers, |files| {
+        let mut made: Vec<Vec<Made>> = plans.iter().map(|_| Vec::new()).collect();
         for place in &places {
             cancel::check()?;
             let blob = blobs.blob(place)?;
-            let length = blob.bytes().len() as u64;
-            let (audit, item) = if let Some((weight, scheme)) = chosen.get(place) {
-                let (kind, parts, audit) = compress(weight, *scheme, &blob, options.search)?;
-                (Some(audit), Item::Parts(kind, parts))
-            } else {
-                let weight = weights.iter().find(|w| w.at == *place);
-                (weight.map(|w| TensorAudit::dense(w, length)), Item::Copy(blob))
-            };
-            made.push((place, audit));
-            if put(item).is_break() {
+            let flow = one_place(
+                place,
+                &blob,
+                &plans,
+                &weights,
+                files,
+                &mut made,
+                &Work { search: options.search, target, version, progress },
+            )?;
+            if flow.is_break() {
                 break;
             }
-            progress.advance(length);
         }
         Ok(made)
-    });
-    let (made, stored, written) = made?;
+    })?;
     progress.end();
-    let mut copied = BTreeMap::new();
-    let mut forms = BTreeMap::new();
+    let mut all = Vec::new();
+    for (((draft, made), done), plan) in drafts.into_iter().zip(made).zip(done).zip(plans) {
+        all.push(finish(package, draft, made, done, plan, &places, target)?);
+    }
+    Ok(all)
+}
+
+/// What a recipe means for a package.
+struct Plan<'a> {
+    chosen: BTreeMap<&'a BlobRef, (&'a Weight, Scheme)>,
+    skipped: Vec<Skipped>,
+}
+
+/// What has been made of a place.
+#[derive(Clone)]
+struct Made {
+    /// The form, or nothing where the blob was copied.
+    form: Option<Form>,
+    /// The line of the report, if it is a weight.
+    audit: Option<TensorAudit>,
+}
+
+/// What stays the same from weight to weight.
+struct Work<'a> {
+    search: Search,
+    target: Target,
+    version: i32,
+    progress: &'a dyn Progress,
+}
+
+/// Puts the blob at `place` into every file: as it is, or compressed once for each scheme that is wanted of it.
+fn one_place(
+    place: &BlobRef,
+    blob: &Blob,
+    plans: &[Plan<'_>],
+    weights: &[Weight],
+    files: &Files,
+    made: &mut [Vec<Made>],
+    work: &Work<'_>,
+) -> Result<Flow, CompressError> {
+    let length = blob.bytes().len() as u64;
+    let mut wanted: BTreeMap<Option<Scheme>, Vec<usize>> = BTreeMap::new();
+    for (file, plan) in plans.iter().enumerate() {
+        wanted.entry(plan.chosen.get(place).map(|(_, scheme)| *scheme)).or_default().push(file);
+    }
+    let weight = weights.iter().find(|weight| weight.at == *place);
+    let ways = wanted.len() as u64;
+    for (scheme, to) in wanted {
+        let (flow, new) = match (scheme, weight) {
+            (Some(scheme), Some(weight)) => {
+                let compressed = compress(weight, scheme, blob, work.search)?;
+                form::check_found(&compressed, scheme, work.version)?;
+                let form = Form::of(&compressed, &weight.shape, work.target);
+                let share = length / ways;
+                let (flow, distortion) =
+                    pour(&compressed, &form, files, &to, work.progress, share)?;
+                let bytes = form.parts().map(|part| part.bits().div_ceil(8)).sum();
+                let audit = TensorAudit::compressed(
+                    weight,
+                    scheme.to_string(),
+                    bytes,
+                    distortion.relative_error(),
+                );
+                (flow, Made { form: Some(form), audit: Some(audit) })
+            }
+            _ => {
+                let audit = weight.map(|weight| TensorAudit::dense(weight, length));
+                let flow = files.copy(&to, blob);
+                work.progress.advance(length / ways);
+                (flow, Made { form: None, audit })
+            }
+        };
+        for file in to {
+            made[file].push(new.clone());
+        }
+        if flow.is_break() {
+            return Ok(flow);
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Writes the parts of a form; the error that its codes make. Progress is told `length` in all.
+fn pour(
+    compressed: &quant::Compressed<'_>,
+    form: &Form,
+    files: &Files,
+    to: &[usize],
+    progress: &dyn Progress,
+    length: u64,
+) -> Result<(Flow, Distortion), CompressError> {
+    let mut distortion = Distortion::default();
+    for part in form.parts() {
+        let mut flow = files.begin(to, part.blob_type(), part.bits());
+        match &part.content {
+            Content::Bytes(bytes) => {
+                if flow.is_continue() {
+                    flow = files.bytes(to, bytes.clone());
+                }
+            }
+            Content::Codes => {
+                let all = compressed.poured_len().max(1) as u64;
+                let (mut poured, mut told) = (0, 0);
+                distortion = compressed.pour(&mut |bytes| {
+                    poured += bytes.len() as u64;
+                    let now = length * poured / all;
+                    progress.advance(now - told);
+                    told = now;
+                    flow = files.bytes(to, bytes);
+                    if cancel::check().is_err() { ControlFlow::Break(()) } else { flow }
+                });
+                cancel::check()?;
+            }
+        }
+        if flow.is_break() {
+            return Ok((flow, distortion));
+        }
+    }
+    Ok((ControlFlow::Continue(()), distortion))
+}
+
+/// Puts the new places into the program and ends the package.
+fn finish(
+    package: &Package,
+    draft: Draft,
+    made: Vec<Made>,
+    (offsets, written): Done,
+    plan: Plan<'_>,
+    places: &BTreeSet<BlobRef>,
+    target: Target,
+) -> Result<Compressed, CompressError> {
     let mut tensors = Vec::new();
-    for ((place, audit), stored) in made.into_iter().zip(stored) {
-        match stored {
-            Stored::Form(form) => drop(forms.insert(place, form)),
-            Stored::Copy(offset) => drop(copied.insert(place, offset)),
+    let mut offsets = offsets.into_iter();
+    let mut copied: BTreeMap<&BlobRef, u64> = BTreeMap::new();
+    let mut forms: BTreeMap<&BlobRef, (Form, Vec<u64>)> = BTreeMap::new();
+    for (place, Made { form, audit }) in places.iter().zip(made) {
+        match form {
+            None => copied.extend(offsets.next().map(|offset| (place, offset))),
+            Some(form) => {
+                let own = offsets.by_ref().take(form.parts().count()).collect();
+                forms.insert(place, (form, own));
+            }
         }
         tensors.extend(audit);
     }
-
     let mut model = package.model().clone();
+    // First what stays, as the new operations have places of the new file.
     let moved = edit::for_each_op_mut::<Infallible>(&mut model.program, &mut |op| {
-        let form = op.const_value().and_then(|value| forms.get(value.as_blob()?));
-        if let Some(form) = form {
-            rewrite::replace(op, form);
+        if op.const_value().and_then(|value| forms.get(value.as_blob()?)).is_some() {
             return Ok(());
         }
         edit::for_each_blob_mut(op, &mut |_, at| {
@@ -119,11 +301,21 @@ pub fn run(
     match moved {
         Ok(()) => {}
     }
+    edit::replace_ops(&mut model.program, &mut |op| {
+        let (form, offsets) = forms.get(op.const_value()?.as_blob()?)?;
+        Some(form.ops(op, offsets, target))
+    });
     let files = draft.finish(&model, Some(written))?;
-    Ok(Compressed { model, files, tensors })
+    Ok(Compressed { model, files, tensors, skipped: plan.skipped })
 }
 
-fn check(package: &Package, recipe: &Recipe, weights: &[Weight]) -> Result<(), CompressError> {
+/// Which weights become what; whether they can.
+fn plan<'a>(
+    package: &Package,
+    recipe: &Recipe,
+    weights: &'a [Weight],
+    options: &Options,
+) -> Result<Plan<'a>, CompressError> {
     if weights.is_empty() {
         return Err(CompressError::NoWeights);
     }
@@ -132,28 +324,57 @@ fn check(package: &Package, recipe: &Recipe, weights: &[Weight]) -> Result<(), C
         return Err(CompressError::Idle { selector: selector.to_string(), weights: weights.len() });
     }
     let version = package.model().specification_version;
+    let mut plan = Plan { chosen: BTreeMap::new(), skipped: Vec::new() };
     for weight in weights {
         let Some(scheme) = recipe.scheme_for(&weight.name, weight.component) else { continue };
-        if scheme == Scheme::Fp16 {
+        if scheme == Scheme::FP16 {
             continue;
         }
-        if version < 9 {
-            return Err(CompressError::Target { scheme: scheme.to_string(), version });
+        let mut possible = check(weight, scheme, version);
+        // Whether the values can be compressed shows when it is tried, which is early enough for the others.
+        if possible.is_ok() && options.may_skip.iter().any(|regex| regex.is_match(&weight.name)) {
+            let blob = package.blobs().blob(&weight.at)?;
+            possible = compress(weight, scheme, &blob, options.search)
+                .and_then(|found| form::check_found(&found, scheme, version));
         }
-        if weight.dtype != DType::F16 {
-            return Err(CompressError::Fp32 { name: weight.name.clone() });
-        }
-        let by_block =
-            matches!(scheme, Scheme::Affine { granularity: ScaleGranularity::PerBlock(_), .. });
-        if by_block && weight.shape.len() != 2 {
-            return Err(CompressError::Rank {
-                name: weight.name.clone(),
-                shape: weight.shape.clone(),
-                scheme: scheme.to_string(),
-            });
+        match possible {
+            Ok(()) => drop(plan.chosen.insert(&weight.at, (weight, scheme))),
+            Err(error) if options.may_skip.iter().any(|regex| regex.is_match(&weight.name)) => {
+                let (name, scheme) = (weight.name.clone(), scheme.to_string());
+                plan.skipped.push(Skipped { name, scheme, reason: error.to_string() });
+            }
+            Err(error) => return Err(error),
         }
     }
+    Ok(plan)
+}
+
+fn check(weight: &Weight, scheme: Scheme, version: i32) -> Result<(), CompressError> {
+    form::check(scheme, version)?;
+    if weight.dtype != DType::F16 {
+        return Err(CompressError::Fp32 { name: weight.name.clone() });
+    }
+    if weight.axes.is_none() && needs_axes(scheme) {
+        let (name, scheme) = (weight.name.clone(), scheme.to_string());
+        return Err(CompressError::Axes { name, scheme });
+    }
     Ok(())
+}
+
+/// Whether it matters which axis is which.
+fn needs_axes(scheme: Scheme) -> bool {
+    use quant::scheme::{ScaleGranularity, TableGranularity};
+    match scheme.code {
+        Code::Float => false,
+        Code::Palettize(p) => {
+            let along = p.granularity != TableGranularity::PerTensor || p.cluster_dim > 1;
+            p.per_channel_scale || (along && p.channel_axis.is_none())
+        }
+        Code::Linear(linear) => matches!(
+            linear.granularity,
+            ScaleGranularity::PerChannel | ScaleGranularity::PerBlock(_)
+        ),
+    }
 }
 
 /// All blobs of the program in the order of the file.
@@ -167,28 +388,13 @@ fn places(program: &Program) -> BTreeSet<BlobRef> {
     places
 }
 
-/// How many blobs a weight has under `scheme`.
-fn n_parts(scheme: Scheme) -> u32 {
-    match scheme {
-        Scheme::Fp16 => 1,
-        Scheme::Palettize { .. } => 2,
-        Scheme::Affine { dtype, .. } => {
-            if dtype.is_signed() {
-                2
-            } else {
-                3
-            }
-        }
-    }
-}
-
-/// The operation of a compressed weight, its blobs, and what they come to.
-fn compress(
+/// The weight by the scheme.
+fn compress<'a>(
     weight: &Weight,
     scheme: Scheme,
-    blob: &Blob,
+    blob: &'a Blob,
     search: Search,
-) -> Result<(&'static str, Vec<Part>, TensorAudit), CompressError> {
+) -> Result<quant::Compressed<'a>, CompressError> {
     let wrong = |error| CompressError::Weight {
         name: weight.name.clone(),
         scheme: scheme.to_string(),
@@ -196,14 +402,10 @@ fn compress(
     };
     let values: &[f16] = bytemuck::try_cast_slice(blob.bytes())
         .expect("a blob's data is aligned to 64 bytes in a mapping that is aligned to a page");
-    let rows = usize::try_from(weight.shape[0]).expect("the data is in memory");
-    let cols = values.len() / rows.max(1);
-    let dense = quant::Weight::new(values, rows, cols).map_err(wrong)?;
-    let compressed = quant::compress(dense, scheme, search).map_err(wrong)?;
-    let distortion = compressed.distortion(dense).map_err(wrong)?;
-    let (kind, parts) =
-        rewrite::parts(&compressed, &weight.shape).expect("a scheme other than fp16 has a form");
-    let bytes = parts.iter().map(|part| part.bytes.len() as u64).sum();
-    let error = distortion.relative_error();
-    Ok((kind, parts, TensorAudit::compressed(weight, scheme.to_string(), bytes, error)))
+    let shape: Vec<usize> =
+        weight.shape.iter().map(|&n| usize::try_from(n).expect("the data is in memory")).collect();
+    // Where no axis is asked for any will do.
+    let axes = weight.axes.unwrap_or(Axes::OUTPUT_FIRST);
+    let dense = quant::Weight::new(values, &shape, axes).map_err(wrong)?;
+    quant::compress(dense, scheme, search).map_err(wrong)
 }

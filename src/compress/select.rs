@@ -1,12 +1,13 @@
 //! Which constants of a program are weights, and which part of the model each belongs to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::recipe::Component;
-use crate::mil::{BlobRef, DType, Op, Program, edit};
+use crate::mil::{Arg, BlobRef, DType, Op, Program, Value, edit};
+use crate::quant::Axes;
 
-/// Constants with fewer elements than this are no weights: norms, biases, small tables.
-pub(super) const MIN_ELEMENTS: u64 = 2048;
+/// Constants with fewer elements than this are no weights where nobody says otherwise: norms, biases, small tables.
+pub const MIN_ELEMENTS: u64 = 2048;
 
 /// A constant that recipes are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +16,10 @@ pub struct Weight {
     pub name: String,
     /// Where it is stored.
     pub at: BlobRef,
-    /// Its shape, output channels first.
+    /// Its shape.
     pub shape: Vec<u64>,
+    /// Which axes are output and input channels; none if its uses differ in that.
+    pub axes: Option<Axes>,
     /// Its element type, fp16 or fp32.
     pub dtype: DType,
     /// The part of the model.
@@ -32,35 +35,68 @@ impl Weight {
     }
 }
 
-/// Operations whose parameter, given as a constant, is a weight: (kind, parameter).
-const USES: &[(&str, &str)] = &[
-    ("linear", "weight"),
-    ("conv", "weight"),
-    ("conv_transpose", "weight"),
-    ("matmul", "y"),
-    ("gather", "x"),
+/// One line per use of a constant that makes it a weight: (kind, parameter, axes of output and input channels).
+///
+/// The axes are those of coremltools, `select_input_output_channel_axis`.
+const USES: &[(&str, &str, AxesOf)] = &[
+    ("linear", "weight", |_, _| Axes::OUTPUT_FIRST),
+    ("conv", "weight", |_, _| Axes::OUTPUT_FIRST),
+    ("conv_transpose", "weight", |_, _| Axes { output: 1, input: 0 }),
+    ("matmul", "y", |rank, transposed| {
+        if transposed {
+            Axes { output: rank - 2, input: rank - 1 }
+        } else {
+            Axes { output: rank - 1, input: rank - 2 }
+        }
+    }),
+    ("gather", "x", |_, _| Axes::OUTPUT_FIRST),
 ];
+
+/// The axes for a rank, and for an operation that transposes its parameter or not.
+type AxesOf = fn(usize, bool) -> Axes;
 
 /// The weights of `program` in the order of their places in the blob file.
 ///
-/// A weight is a stored float constant of rank 2 or more with at least `MIN_ELEMENTS` (2048) elements that a product or an
+/// A weight is a stored float constant of rank 2 or more with at least `least` elements that a product or an
 /// embedding uses. Tables that the graph itself makes (rotary angles) are not.
-pub fn weights(program: &Program) -> Vec<Weight> {
-    let mut uses = BTreeSet::new();
+pub fn weights(program: &Program, least: u64) -> Vec<Weight> {
+    // Booleans by name, for parameters that are constants of their own.
+    let mut flags: BTreeMap<(&str, &str), bool> = BTreeMap::new();
     edit::for_each_op(program, &mut |function, op| {
-        for (kind, parameter) in USES {
+        if let Some(flag) = op.const_value().and_then(Value::as_bool) {
+            flags.insert((function, op.name()), flag);
+        }
+    });
+    let mut uses: BTreeMap<(&str, &str), Vec<(AxesOf, bool)>> = BTreeMap::new();
+    edit::for_each_op(program, &mut |function, op| {
+        for (kind, parameter, axes) in USES {
             if op.kind == *kind
                 && let Some(name) = op.input_name(parameter)
             {
-                uses.insert((function, name));
+                let transposed = match op.inputs.get("transpose_y").map(Vec::as_slice) {
+                    Some([Arg::Value(value)]) => value.as_bool().unwrap_or(false),
+                    Some([Arg::Name(flag)]) => {
+                        flags.get(&(function, flag.as_str())).copied().unwrap_or(false)
+                    }
+                    _ => false,
+                };
+                uses.entry((function, name)).or_default().push((*axes, transposed));
             }
         }
     });
     let mut found: BTreeMap<BlobRef, Weight> = BTreeMap::new();
     edit::for_each_op(program, &mut |function, op| {
-        let used = uses.contains(&(function, op.name()));
-        let Some(weight) = used.then(|| candidate(op)).flatten() else { return };
+        let Some(uses) = uses.get(&(function, op.name())) else { return };
+        let Some(mut weight) = candidate(op, least) else { return };
+        let rank = weight.shape.len();
+        let mut axes = uses.iter().map(|(axes, transposed)| axes(rank, *transposed));
+        let first = axes.next();
+        weight.axes = first.filter(|first| axes.all(|other| other == *first));
+        let axes = weight.axes;
         let known = found.entry(weight.at.clone()).or_insert(weight);
+        if known.axes != axes {
+            known.axes = None;
+        }
         if known.functions.last().is_none_or(|last| last != function) {
             known.functions.push(function.to_owned());
         }
@@ -68,16 +104,24 @@ pub fn weights(program: &Program) -> Vec<Weight> {
     found.into_values().collect()
 }
 
-fn candidate(op: &Op) -> Option<Weight> {
+fn candidate(op: &Op, least: u64) -> Option<Weight> {
     let value = op.const_value()?;
     let at = value.as_blob()?.clone();
     let tensor = value.ty.as_tensor()?;
     let shape = tensor.fixed_shape()?;
     let component = Component::of(op.name());
     let fits = shape.len() >= 2
-        && tensor.elements()? >= MIN_ELEMENTS
+        && tensor.elements()? >= least
         && matches!(tensor.dtype, DType::F16 | DType::F32)
         && component != Component::Table;
     let name = op.name().trim_end_matches("_to_fp16").to_owned();
-    fits.then(|| Weight { name, at, shape, dtype: tensor.dtype, component, functions: Vec::new() })
+    fits.then(|| Weight {
+        name,
+        at,
+        shape,
+        axes: None,
+        dtype: tensor.dtype,
+        component,
+        functions: Vec::new(),
+    })
 }

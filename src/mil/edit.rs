@@ -34,6 +34,23 @@ pub fn for_each_op_mut<E>(
     program.functions.values_mut().try_for_each(|function| walk(&mut function.block, f))
 }
 
+/// Puts the operations that `f` gives in the place of each for which it gives some; outer before nested.
+pub fn replace_ops(program: &mut Program, f: &mut dyn FnMut(&Op) -> Option<Vec<Op>>) {
+    fn walk(block: &mut Block, f: &mut dyn FnMut(&Op) -> Option<Vec<Op>>) {
+        block.ops = std::mem::take(&mut block.ops)
+            .into_iter()
+            .flat_map(|mut op| match f(&op) {
+                Some(ops) => ops,
+                None => {
+                    op.blocks.iter_mut().for_each(|nested| walk(nested, f));
+                    vec![op]
+                }
+            })
+            .collect();
+    }
+    program.functions.values_mut().for_each(|function| walk(&mut function.block, f));
+}
+
 /// Calls `f` with every reference of `op` to a blob: in its arguments and its attributes.
 pub fn for_each_blob_mut<E>(
     op: &mut Op,

@@ -238,6 +238,14 @@ impl Value {
         }
     }
 
+    /// The single boolean, where the value is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        match &self.data {
+            Data::Tensor(TensorData::Bools(flags)) if flags.len() == 1 => flags.first().copied(),
+            _ => None,
+        }
+    }
+
     /// The blob that holds the elements, where one does.
     pub fn as_blob(&self) -> Option<&BlobRef> {
         if let Data::Blob(blob) = &self.data { Some(blob) } else { None }

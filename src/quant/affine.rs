@@ -5,25 +5,29 @@
 //! nonsense ours differ: a block of zeros (0 / 0 there), a scale or zero point that overflows fp16 on the way,
 //! a scale below fp16, a largest number that times its scale is infinite.
 
+use std::ops::Range;
+
 use half::f16;
-use rayon::prelude::*;
+use half::slice::HalfFloatSliceExt as _;
 
 use super::bits::Bits;
 use super::error::Error;
-use super::histogram::{ordered_key, value_of_key, widen};
+use super::grid::Grid;
+use super::histogram::widen;
+use super::least_squares;
+use super::round::{in_fp16, round_to_fp16, round_to_integer};
+use super::scheme::{Linear, Mode, ScaleGranularity, ScaleSearch};
+use super::source::Source;
 use super::weight::Weight;
-
-/// About as many values per task.
-const CHUNK: usize = 1 << 16;
 
 /// The type of the stored integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dtype {
-    /// −8 to 7, of which quantization uses −7 to 7.
+    /// −8 to 7.
     Int4,
     /// 0 to 15.
     Uint4,
-    /// −128 to 127, of which quantization uses −127 to 127.
+    /// −128 to 127.
     Int8,
     /// 0 to 255.
     Uint8,
@@ -56,150 +60,215 @@ impl Dtype {
         matches!(self, Self::Int4 | Self::Int8)
     }
 
-    /// The number that a byte of [`Affine::data`] stands for.
+    /// The number that a stored byte stands for.
     pub fn value(self, byte: u8) -> i32 {
         if self.is_signed() { i32::from(byte as i8) } else { i32::from(byte) }
     }
 
-    /// The smallest and largest number that quantization makes.
-    fn range(self) -> (i32, i32) {
+    /// The smallest and largest number that quantization makes: one less at an end where it is symmetric.
+    pub(super) fn range(self, mode: Mode) -> (i32, i32) {
         let n = self.bits().n_values() as i32;
-        if self.is_signed() { (1 - n / 2, n / 2 - 1) } else { (0, n - 1) }
+        let less = i32::from(mode == Mode::Symmetric);
+        if self.is_signed() { (less - n / 2, n / 2 - 1) } else { (0, n - 1 - less) }
     }
 }
 
-/// A weight as integers, with one scale for each block.
+/// Scales and zero points, and the rule by which values become integers.
 ///
-/// The value is `scale · (data − offset)`, computed in f32 and rounded to fp16.
+/// The value of an integer is `scale · (data − offset)`, computed in f32 and rounded to fp16.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Affine {
     /// The type of the integers.
     pub dtype: Dtype,
-    /// Output channels.
-    pub rows: usize,
-    /// Inputs.
-    pub cols: usize,
-    /// Output channels and inputs of a block: all of them, one channel, or part of one.
-    pub block_shape: [usize; 2],
-    /// The integers, `[rows, cols]`, one in each byte, negative ones in two's complement.
-    pub data: Vec<u8>,
-    /// `[rows, cols] / block_shape`.
+    /// Whether there are zero points.
+    pub mode: Mode,
+    /// What shares a scale.
+    pub grid: Grid,
+    /// One for each block.
     pub scale: Vec<f16>,
-    /// The zero points, like [`Self::scale`] in shape and [`Self::data`] in type; none for signed types.
+    /// The zero points, as many, negative ones in two's complement; none where all are 0.
     pub offset: Option<Vec<u8>>,
 }
 
-/// The weight in blocks of `block_shape` output channels by inputs, which must be the whole, one channel or part of one.
-///
-/// Signed types are quantized as coremltools' `LINEAR_SYMMETRIC`, unsigned ones as its `LINEAR`. A block of zeros
-/// has the scale 1. A scale too small for fp16 becomes 2^−24, of which all fp16 values are multiples.
-pub fn quantize(
-    weight: Weight<'_>,
+/// The scale and zero point of one block.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Step {
     dtype: Dtype,
-    block_shape: [usize; 2],
-) -> Result<Affine, Error> {
-    let (rows, cols) = (weight.rows(), weight.cols());
-    let [block_rows, block_cols] = block_shape;
-    let contiguous = block_shape == [rows, cols] || block_rows == 1;
-    if !contiguous || block_cols == 0 || !cols.is_multiple_of(block_cols) {
-        return Err(Error::Block { rows, cols, block_shape });
-    }
-    let block_len = block_rows * block_cols;
-    let n_blocks = rows * cols / block_len;
-    let mut data = vec![0; rows * cols];
-    let mut parameters = vec![(f16::ONE, 0); n_blocks];
-    let blocks_per_task = (CHUNK / block_len).max(1);
-    weight
-        .values()
-        .par_chunks(block_len * blocks_per_task)
-        .zip(data.par_chunks_mut(block_len * blocks_per_task))
-        .zip(parameters.par_chunks_mut(blocks_per_task))
-        .for_each(|((values, data), parameters)| {
-            let blocks = values.chunks_exact(block_len).zip(data.chunks_exact_mut(block_len));
-            for ((values, data), parameters) in blocks.zip(parameters) {
-                *parameters = block(values, dtype, data);
-            }
-        });
-    let (scale, offset): (Vec<f16>, Vec<u8>) = parameters.into_iter().unzip();
-    let offset = (!dtype.is_signed()).then_some(offset);
-    Ok(Affine { dtype, rows, cols, block_shape, data, scale, offset })
+    mode: Mode,
+    scale: f16,
+    zero_point: i32,
 }
 
-/// Quantizes one block; its scale and zero point.
-fn block(values: &[f16], dtype: Dtype, data: &mut [u8]) -> (f16, u8) {
-    let (low, high) = range(values);
-    if (low, high) == (0.0, 0.0) {
-        data.fill(0);
-        return (f16::ONE, 0);
+/// The blocks that share a scale.
+fn grid(weight: &Weight<'_>, granularity: ScaleGranularity) -> Result<Grid, Error> {
+    let mut block = weight.shape().to_vec();
+    let axes = weight.axes();
+    match granularity {
+        ScaleGranularity::PerTensor => {}
+        ScaleGranularity::PerChannel => block[axes.output] = 1,
+        ScaleGranularity::PerBlock(n) => {
+            block[axes.output] = 1;
+            block[axes.input] = n;
+        }
+        ScaleGranularity::PerShape(sizes) => block = sizes.get().to_vec(),
     }
-    let (q_low, q_high) = dtype.range();
-    let (low, high) = if dtype.is_signed() {
-        let most = high.max(-low);
-        (-most, most)
-    } else {
-        (low.min(0.0), high.max(0.0))
+    Grid::new(weight.shape(), &block)
+}
+
+/// Finds the scales and zero points for `source`.
+pub(super) fn quantize(source: &Source<'_>, scheme: Linear) -> Result<Affine, Error> {
+    let Linear { dtype, mode, granularity, search } = scheme;
+    let grid = grid(&source.weight, granularity)?;
+    let extremes = source.extremes(&grid);
+    let step = |extremes: &(f16, f16)| Step::of(*extremes, dtype, mode);
+    let (scale, offset): (Vec<f16>, Vec<u8>) = match search {
+        ScaleSearch::Range => {
+            extremes.iter().map(step).map(|s| (s.scale, s.zero_point as u8)).unzip()
+        }
+        ScaleSearch::LeastSquares => {
+            let steps = least_squares::search(source, &grid, &extremes, step);
+            steps.into_iter().map(|s| (s.scale, s.zero_point as u8)).unzip()
+        }
     };
-    let span = in_fp16(high - low);
-    let mut scale = f16::from_f32(span / (q_high - q_low) as f32);
-    let too_small = scale == f16::ZERO;
-    if too_small {
-        scale = f16::from_bits(1);
-    }
-    let zero_point = if dtype.is_signed() {
-        0
-    } else {
-        let exact = if too_small {
-            q_low as f32 - low / widen(scale)
+    Ok(Affine { dtype, mode, grid, scale, offset: scheme.has_offset().then_some(offset) })
+}
+
+impl Step {
+    /// For a block with these smallest and largest values.
+    ///
+    /// A block of zeros has the scale 1. A scale too small for fp16 becomes 2^−24, of which all fp16 values are multiples.
+    pub(super) fn of((low, high): (f16, f16), dtype: Dtype, mode: Mode) -> Self {
+        let (low, high) = (widen(low), widen(high));
+        let (q_low, q_high) = dtype.range(mode);
+        // As for all zero points without a range: 0, or the middle of the unsigned ones.
+        let middle = if mode == Mode::Symmetric { (q_low + q_high) / 2 } else { 0 };
+        if (low, high) == (0.0, 0.0) {
+            return Self { dtype, mode, scale: f16::ONE, zero_point: middle };
+        }
+        let (low, high) = if mode == Mode::Symmetric {
+            let most = high.max(-low);
+            (-most, most)
         } else {
-            let difference = in_fp16(q_low as f32 * high) - in_fp16(q_high as f32 * low);
-            in_fp16(in_fp16(difference) / span)
+            (low.min(0.0), high.max(0.0))
         };
-        (exact.round_ties_even() as i32).clamp(q_low, q_high)
-    };
-    let farthest = (q_high - zero_point).max(zero_point - q_low) as f32;
-    if f16::from_f32(farthest * widen(scale)).is_infinite() {
-        scale = f16::from_bits(scale.to_bits() - 1);
+        let span = in_fp16(high - low);
+        let mut scale = f16::from_f32(span / (q_high - q_low) as f32);
+        let too_small = scale == f16::ZERO;
+        if too_small {
+            scale = f16::from_bits(1);
+        }
+        let zero_point = if mode == Mode::Symmetric {
+            middle
+        } else {
+            let exact = if too_small {
+                q_low as f32 - low / widen(scale)
+            } else {
+                let difference = in_fp16(q_low as f32 * high) - in_fp16(q_high as f32 * low);
+                in_fp16(in_fp16(difference) / span)
+            };
+            (exact.round_ties_even() as i32).clamp(q_low, q_high)
+        };
+        Self { dtype, mode, scale, zero_point }.bounded()
     }
-    let scale_wide = widen(scale);
-    for (data, &value) in data.iter_mut().zip(values) {
-        let quotient = round_to_integer(round_to_fp16(widen(value) / scale_wide));
-        *data = (quotient + zero_point).clamp(q_low, q_high) as u8;
+
+    /// With a scale a little smaller if the largest number times it were infinite.
+    fn bounded(mut self) -> Self {
+        let (q_low, q_high) = self.dtype.range(self.mode);
+        let farthest = (q_high - self.zero_point).max(self.zero_point - q_low) as f32;
+        if f16::from_f32(farthest * widen(self.scale)).is_infinite() {
+            self.scale = f16::from_bits(self.scale.to_bits() - 1);
+        }
+        self
     }
-    (scale, zero_point as u8)
+
+    /// With another scale and zero point.
+    pub(super) fn with(self, scale: f16, zero_point: i32) -> Self {
+        Self { scale, zero_point, ..self }.bounded()
+    }
+
+    pub(super) fn scale(self) -> f16 {
+        self.scale
+    }
+
+    pub(super) fn zero_point(self) -> i32 {
+        self.zero_point
+    }
+
+    /// The smallest and largest integer.
+    pub(super) fn range(self) -> (i32, i32) {
+        self.dtype.range(self.mode)
+    }
+
+    /// The value of an integer.
+    pub(super) fn value(self, byte: u8) -> f16 {
+        let q = (self.dtype.value(byte) - self.zero_point) as f32;
+        f16::from_f32(q * widen(self.scale))
+    }
+
+    /// The integers of `values`.
+    pub(super) fn quantize(self, values: &[f16], data: &mut [u8]) {
+        runs(values, values.len().max(1), &[(self.scale, self.zero_point)], self.range(), data);
+    }
 }
 
-/// The smallest and largest of `values`.
-fn range(values: &[f16]) -> (f32, f32) {
-    let (low, high) = values.iter().fold((u16::MAX, 0), |(low, high), &v| {
-        let key = ordered_key(v);
-        (low.min(key), high.max(key))
-    });
-    (widen(value_of_key(low)), widen(value_of_key(high)))
+impl Affine {
+    /// Zero point of a block.
+    fn zero_point(&self, block: usize) -> i32 {
+        self.offset.as_ref().map_or(0, |offset| self.dtype.value(offset[block]))
+    }
+
+    /// The integers of `values`, which stand in `range`.
+    pub(super) fn encode(&self, range: Range<usize>, values: &[f16], data: &mut [u8]) {
+        let limits = self.dtype.range(self.mode);
+        let step = |block: usize| (self.scale[block], self.zero_point(block));
+        let run = self.grid.run_len();
+        if self.grid.is_contiguous() && range.start.is_multiple_of(run) {
+            let blocks = range.start / run..range.end.div_ceil(run);
+            let steps: Vec<_> = blocks.map(step).collect();
+            return runs(values, run, &steps, limits, data);
+        }
+        self.grid.runs(range.clone(), |block, run| {
+            let run = run.start - range.start..run.end - range.start;
+            let n = run.len();
+            runs(&values[run.clone()], n, &[step(block)], limits, &mut data[run]);
+        });
+    }
+
+    /// The values of `data`, which stand in `range`.
+    pub(super) fn decode(&self, range: Range<usize>, data: &[u8], out: &mut [f16]) {
+        /// Values that are rounded to fp16 together.
+        const PIECE: usize = 1024;
+        let mut exact = [0.0_f32; PIECE];
+        let mut at = range.start;
+        for (data, out) in data.chunks(PIECE).zip(out.chunks_mut(PIECE)) {
+            self.grid.runs(at..at + data.len(), |block, run| {
+                let (from, n) = (run.start - at, run.len());
+                let places = exact[from..from + n].iter_mut().zip(&data[from..from + n]);
+                let (scale, offset) = (widen(self.scale[block]), self.zero_point(block));
+                if self.dtype.is_signed() {
+                    places.for_each(|(v, &q)| *v = (i32::from(q as i8) - offset) as f32 * scale);
+                } else {
+                    places.for_each(|(v, &q)| *v = (i32::from(q) - offset) as f32 * scale);
+                }
+            });
+            out.convert_from_f32_slice(&exact[..out.len()]);
+            at += data.len();
+        }
+    }
 }
 
-/// `x` rounded to fp16, as coremltools has it after every step; unrounded where that would be infinite.
-fn in_fp16(x: f32) -> f32 {
-    let rounded = f16::from_f32(x);
-    if rounded.is_finite() { rounded.to_f32() } else { x }
-}
-
-/// `x` rounded to the 11 significant bits of fp16, ties to even; for magnitudes beyond 2^−14, below which it is off
-/// but still rounds to the integer 0.
-///
-/// Plain integer arithmetic, unlike the general conversion, so that loops over it vectorise.
-fn round_to_fp16(x: f32) -> f32 {
-    const DROPPED: u32 = f32::MANTISSA_DIGITS - f16::MANTISSA_DIGITS;
-    let bits = x.to_bits();
-    let odd = bits >> DROPPED & 1;
-    f32::from_bits((bits + (1 << (DROPPED - 1)) - 1 + odd) & !((1 << DROPPED) - 1))
-}
-
-/// The nearest integer, ties to even, of a number below 2^22 in magnitude.
-///
-/// At 1.5 · 2^23 the steps of f32 are 1, so the addition does the rounding.
-fn round_to_integer(x: f32) -> i32 {
-    const SHIFT: f32 = 12_582_912.0;
-    (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
+crate::base::simd::quick! {
+    /// The integers of `values`, of which every `run` has a scale and zero point, between two limits.
+    fn runs(values: &[f16], run: usize, steps: &[(f16, i32)], limits: (i32, i32), data: &mut [u8]) {
+        let blocks = values.chunks(run).zip(data.chunks_mut(run));
+        for ((values, data), &(scale, zero_point)) in blocks.zip(steps) {
+            let scale = widen(scale);
+            for (data, &value) in data.iter_mut().zip(values) {
+                let quotient = round_to_integer(round_to_fp16(widen(value) / scale));
+                *data = (quotient + zero_point).clamp(limits.0, limits.1) as u8;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -207,59 +276,61 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::samples::{SHAPES, sample};
+    use super::super::{Compressed, Scheme, Search, compress};
     use super::*;
-    use crate::quant::dequant;
 
     fn halves(values: &[f32]) -> Vec<f16> {
         values.iter().copied().map(f16::from_f32).collect()
     }
 
+    fn quantized<'a>(weight: &Weight<'a>, scheme: &str) -> Compressed<'a> {
+        compress(weight.clone(), scheme.parse::<Scheme>().unwrap(), Search::Quick).unwrap()
+    }
+
     #[test]
     fn blocks_that_coremltools_gets_wrong() {
-        // Values of one block, type, scale, restored values.
-        let check = |values: &[f32], dtype, scale: f32, restored: &[f32]| {
+        // Values of one block, scheme, scale, restored values.
+        let check = |values: &[f32], scheme: &str, scale: f32, restored: &[f32]| {
             let values = halves(values);
-            let weight = Weight::new(&values, 1, values.len()).unwrap();
-            let found = quantize(weight, dtype, [1, values.len()]).unwrap();
-            assert_eq!(found.scale, halves(&[scale]), "{values:?} as {dtype:?}");
-            assert_eq!(dequant::affine(&found), halves(restored), "{values:?} as {dtype:?}");
+            let weight = Weight::matrix(&values, 1, values.len()).unwrap();
+            let found = quantized(&weight, scheme);
+            assert_eq!(found.linear().unwrap().scale, halves(&[scale]), "{values:?} as {scheme}");
+            assert_eq!(found.dequantize(), halves(restored), "{values:?} as {scheme}");
         };
         for dtype in Dtype::ALL {
-            check(&[0.0, -0.0, 0.0], dtype, 1.0, &[0.0; 3]);
+            for mode in ["sym", "asym"] {
+                let scheme = format!("{}-c-{mode}", dtype.name());
+                check(&[0.0, -0.0, 0.0], &scheme, 1.0, &[0.0; 3]);
+            }
         }
         let tiny = f16::from_bits(1).to_f32();
-        check(&[tiny, 0.0, 5.0 * tiny], Dtype::Int8, tiny, &[tiny, 0.0, 5.0 * tiny]);
-        check(&[-3.0 * tiny, 0.0, 5.0 * tiny], Dtype::Uint8, tiny, &[-3.0 * tiny, 0.0, 5.0 * tiny]);
-        check(&[-3.0 * tiny, 0.0, 2.0 * tiny], Dtype::Uint4, tiny, &[-3.0 * tiny, 0.0, 2.0 * tiny]);
+        check(&[tiny, 0.0, 5.0 * tiny], "int8-c", tiny, &[tiny, 0.0, 5.0 * tiny]);
+        let three = [-3.0 * tiny, 0.0, 5.0 * tiny];
+        check(&three, "uint8-c", tiny, &three);
+        check(&three, "int8-c-asym", tiny, &three);
+        check(&three, "uint8-c-sym", tiny, &three);
+        check(&[-3.0 * tiny, 0.0, 2.0 * tiny], "uint4-c", tiny, &[-3.0 * tiny, 0.0, 2.0 * tiny]);
         // Twice the largest is beyond fp16, as is 255 times the smallest.
         // With the scale to the nearest, 516 and 257, the largest value would come back infinite.
-        check(&[65504.0, -32752.0], Dtype::Int8, 515.5, &[65472.0, -32992.0]);
-        check(&[-65504.0, 0.0], Dtype::Uint8, 256.75, &[-65472.0, 0.0]);
+        check(&[65504.0, -32752.0], "int8-c", 515.5, &[65472.0, -32992.0]);
+        check(&[-65504.0, 0.0], "uint8-c", 256.75, &[-65472.0, 0.0]);
     }
 
     #[test]
     fn blocks_that_do_not_fit() {
         let values = vec![f16::ONE; 40];
-        let weight = Weight::new(&values, 4, 10).unwrap();
-        for block_shape in [[1, 3], [1, 0], [1, 20], [2, 10], [0, 10]] {
-            let error = quantize(weight, Dtype::Int8, block_shape).unwrap_err().to_string();
-            assert_eq!(
-                error,
-                format!("shape [4, 10] does not divide into blocks of shape {block_shape:?}")
-            );
-        }
-    }
-
-    #[test]
-    fn the_quick_rounding_is_that_of_fp16() {
-        for x in (0..2_000_000).map(|i| i as f32 * 1.7e-4 - 170.0) {
-            let expected = f16::from_f32(x).to_f32().round_ties_even() as i32;
-            assert_eq!(round_to_integer(round_to_fp16(x)), expected, "{x}");
-        }
-        for (x, expected) in
-            [(0.5, 0), (1.5, 2), (-0.5, 0), (-2.5, -2), (126.96, 127), (-1e-9, 0), (0.0, 0)]
-        {
-            assert_eq!(round_to_integer(round_to_fp16(x)), expected, "{x}");
+        let weight = Weight::matrix(&values, 4, 10).unwrap();
+        let cases = [
+            ("int8-b3", "[1, 3]"),
+            ("int8-b20", "[1, 20]"),
+            ("int8-b3x0", "[3, 0]"),
+            ("int8-b1x1x1", "[1, 1, 1]"),
+        ];
+        for (scheme, block) in cases {
+            let scheme: Scheme = scheme.parse().unwrap();
+            let error = compress(weight.clone(), scheme, Search::Quick).unwrap_err().to_string();
+            let expected = format!("shape [4, 10] does not divide into blocks of shape {block}");
+            assert_eq!(error, expected);
         }
     }
 
@@ -268,18 +339,21 @@ mod tests {
         fn an_error_is_at_most_half_a_step(
             shape in prop::sample::select(&SHAPES),
             dtype in prop::sample::select(&Dtype::ALL),
+            mode in prop::sample::select(&[Mode::Symmetric, Mode::Asymmetric]),
             (rows, n_blocks, block) in (1_usize..4, 1_usize..4, 1_usize..70),
             seed in any::<u64>(),
         ) {
             let values = sample(shape, rows * n_blocks * block, seed);
-            let weight = Weight::new(&values, rows, n_blocks * block).unwrap();
-            let found = quantize(weight, dtype, [1, block]).unwrap();
-            let restored = dequant::affine(&found);
+            let weight = Weight::matrix(&values, rows, n_blocks * block).unwrap();
+            let name = if mode == Mode::Symmetric { "sym" } else { "asym" };
+            let found = quantized(&weight, &format!("{}-b{block}-{name}", dtype.name()));
+            let restored = found.dequantize();
             // Half a step; the rounding of the quotient, of the product, and of the scale and so of the largest
             // value's quotient; a zero point's own rounding, which shifts and cuts off by as much as one step.
-            let steps = if dtype.is_signed() { 0.5 } else { 1.5 };
+            let steps = if mode == Mode::Symmetric { 0.5 } else { 1.5 };
             for (i, (x, y)) in values.iter().zip(&restored).enumerate() {
-                let (x, y, scale) = (x.to_f64(), y.to_f64(), found.scale[i / block].to_f64());
+                let (x, y) = (x.to_f64(), y.to_f64());
+                let scale = found.linear().unwrap().scale[i / block].to_f64();
                 let bound = steps * scale + 3.0 * x.abs() * 2.0_f64.powi(-11) + 255.0 * 2.0_f64.powi(-25);
                 prop_assert!((x - y).abs() <= bound, "{x} became {y} at scale {scale}");
             }

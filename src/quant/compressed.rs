@@ -1,25 +1,44 @@
-//! `compress`: a weight by a scheme, and whatever comes of it.
+//! `compress`: a weight by a scheme, as what is stored once and a rule for the rest, which is poured piece by piece.
+//!
+//! Nothing as large as the weight is kept: tables, scales and a bit for each value where it is pruned. The indices or
+//! integers are made when they are asked for, together with the error that they make.
+
+use std::ops::{ControlFlow, Range};
 
 use half::f16;
+use rayon::prelude::*;
 
 use super::affine::{self, Affine};
+use super::bits::Bits;
 use super::distortion::Distortion;
 use super::error::Error;
 use super::kmeans::Search;
-use super::palette::{self, Palettized};
-use super::scheme::{ScaleGranularity, Scheme, TableGranularity};
+use super::pack::{Packer, packed_len};
+use super::palette::{self, Palette};
+use super::prune::{Mask, prune};
+use super::scheme::{Code, Scheme};
+use super::source::Source;
 use super::weight::Weight;
-use super::{dequant, fill, pack};
+
+/// Codes per task; a multiple of 8, so that those of one task are whole bytes.
+const PIECE: usize = 1 << 18;
 
 /// A weight in the form that a scheme gives it.
 #[derive(Debug, Clone)]
-pub enum Compressed<'a> {
-    /// The values as they were.
-    Dense(Weight<'a>),
-    /// Indices and tables.
-    Palettized(Palettized),
-    /// Integers and scales.
-    Affine(Affine),
+pub struct Compressed<'a> {
+    source: Source<'a>,
+    coded: Coded,
+}
+
+/// What the codes of a weight are.
+#[derive(Debug, Clone)]
+pub enum Coded {
+    /// The values themselves.
+    Float,
+    /// Indices into tables.
+    Palette(Palette),
+    /// Integers with scales.
+    Linear(Affine),
 }
 
 /// `weight` compressed by `scheme`; the same whatever the number of threads.
@@ -28,69 +47,224 @@ pub fn compress(
     scheme: Scheme,
     search: Search,
 ) -> Result<Compressed<'_>, Error> {
-    let (rows, cols) = (weight.rows(), weight.cols());
-    match scheme {
-        Scheme::Fp16 => Ok(Compressed::Dense(weight)),
-        Scheme::Palettize { bits, granularity } => {
-            let group_size = match granularity {
-                TableGranularity::PerTensor => rows,
-                TableGranularity::PerGroupedChannel(n) => n,
-            };
-            palette::palettize(weight, bits, group_size, search).map(Compressed::Palettized)
+    let mask = scheme.prune.map(|rule| prune(&weight, rule)).transpose()?;
+    let mut source = Source::new(weight, mask);
+    let coded = match scheme.code {
+        Code::Float => Coded::Float,
+        Code::Palettize(scheme) => Coded::Palette(palette::palettize(&mut source, scheme, search)?),
+        Code::Linear(scheme) => Coded::Linear(affine::quantize(&source, scheme)?),
+    };
+    Ok(Compressed { source, coded })
+}
+
+impl Compressed<'_> {
+    /// Which values are stored, if not all are.
+    pub fn mask(&self) -> Option<&Mask> {
+        self.source.mask.as_ref()
+    }
+
+    /// What the codes are.
+    pub fn coded(&self) -> &Coded {
+        &self.coded
+    }
+
+    /// The tables, if it has some.
+    pub fn palette(&self) -> Option<&Palette> {
+        if let Coded::Palette(palette) = &self.coded { Some(palette) } else { None }
+    }
+
+    /// The scales, if it has some.
+    pub fn linear(&self) -> Option<&Affine> {
+        if let Coded::Linear(linear) = &self.coded { Some(linear) } else { None }
+    }
+
+    /// The shape of the codes: that of the weight, where vectors share one divided by their length.
+    pub fn code_shape(&self) -> Vec<usize> {
+        match &self.coded {
+            Coded::Palette(palette) => palette.index_shape(),
+            _ => self.source.weight.shape().to_vec(),
         }
-        Scheme::Affine { dtype, granularity } => {
-            let block_shape = match granularity {
-                ScaleGranularity::PerTensor => [rows, cols],
-                ScaleGranularity::PerChannel => [1, cols],
-                ScaleGranularity::PerBlock(n) => [1, n],
-            };
-            affine::quantize(weight, dtype, block_shape).map(Compressed::Affine)
+    }
+
+    /// How many codes are stored.
+    pub fn n_stored(&self) -> usize {
+        self.source.mask.as_ref().map_or(self.n_codes(), Mask::n_set)
+    }
+
+    /// The bytes that [`pour`](Self::pour) hands over in all.
+    pub fn poured_len(&self) -> usize {
+        match self.code_bits() {
+            Some(bits) => packed_len(self.n_stored(), bits),
+            None => 2 * self.n_stored(),
+        }
+    }
+
+    /// Hands over the stored codes, packed, in their order and in pieces; the distance of what they stand for to the weight.
+    ///
+    /// Codes that a mask leaves out are left out. A break ends it, and what it then gives says nothing.
+    pub fn pour(&self, put: &mut dyn FnMut(Vec<u8>) -> ControlFlow<()>) -> Distortion {
+        let n = self.n_codes();
+        let pieces: Vec<Range<usize>> =
+            (0..n).step_by(PIECE).map(|at| at..(at + PIECE).min(n)).collect();
+        let mut total = Distortion::default();
+        let mut packer = self.code_bits().map(Packer::new);
+        // As many at a time as keep every thread busy, and no more in memory.
+        for batch in pieces.chunks(4 * rayon::current_num_threads()) {
+            let done: Vec<(Vec<u8>, Distortion)> = batch
+                .par_iter()
+                .map_init(Memory::default, |memory, range| self.piece(range.clone(), memory))
+                .collect();
+            for (bytes, distortion) in done {
+                total.merge(&distortion);
+                let bytes = match (&mut packer, self.mask()) {
+                    (Some(packer), Some(_)) => packer.pack(&bytes),
+                    _ => bytes,
+                };
+                if put(bytes).is_break() {
+                    return total;
+                }
+            }
+        }
+        if let Some(rest) = packer.map(Packer::finish).filter(|rest| !rest.is_empty()) {
+            let _ = put(rest);
+        }
+        total
+    }
+
+    /// How far what is stored is from the weight.
+    pub fn distortion(&self) -> Distortion {
+        self.pour(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The values it stands for, row-major.
+    pub fn dequantize(&self) -> Vec<f16> {
+        let n = self.source.len();
+        let mut all = vec![f16::ZERO; n];
+        let mut memory = Memory::default();
+        for at in (0..self.n_codes()).step_by(PIECE) {
+            let range = at..(at + PIECE).min(self.n_codes());
+            self.decode(range.clone(), &mut memory);
+            match self.palette().and_then(|palette| palette.vectors.as_ref()) {
+                None => all[range].copy_from_slice(&memory.decoded),
+                Some(vectors) => vectors.stretches(range, |values, first, step| {
+                    let decoded = memory.decoded[first..].iter().step_by(step);
+                    for (place, &value) in all[values].iter_mut().zip(decoded) {
+                        *place = value;
+                    }
+                }),
+            }
+        }
+        all
+    }
+
+    /// All codes, one in each byte, also those that a mask leaves out; none where values are stored as they are.
+    pub fn codes(&self) -> Vec<u8> {
+        let mut memory = Memory::default();
+        let mut all = Vec::with_capacity(self.n_codes());
+        for at in (0..self.n_codes()).step_by(PIECE) {
+            self.decode(at..(at + PIECE).min(self.n_codes()), &mut memory);
+            all.extend_from_slice(&memory.codes);
+        }
+        all
+    }
+
+    fn n_codes(&self) -> usize {
+        let dim = self.palette().map_or(1, Palette::cluster_dim);
+        self.source.len() / dim
+    }
+
+    fn code_bits(&self) -> Option<Bits> {
+        match &self.coded {
+            Coded::Float => None,
+            Coded::Palette(palette) => Some(palette.bits),
+            Coded::Linear(linear) => Some(linear.dtype.bits()),
+        }
+    }
+
+    /// What the codes in `range` are stored as (not packed yet if there is a mask), and the error that they make.
+    fn piece(&self, range: Range<usize>, memory: &mut Memory) -> (Vec<u8>, Distortion) {
+        self.decode(range.clone(), memory);
+        let original = self.original(range.clone(), &mut memory.values);
+        let distortion = Distortion::of(original, &memory.decoded);
+        let bytes = match (&self.coded, &self.source.mask) {
+            (Coded::Float, None) => bytemuck::cast_slice(&memory.decoded).to_vec(),
+            (Coded::Float, Some(mask)) => {
+                mask.keep(range.start, &mut memory.decoded);
+                bytemuck::cast_slice(&memory.decoded).to_vec()
+            }
+            (_, None) => {
+                let bits = self.code_bits().expect("all but floats have bits");
+                super::pack::pack(&memory.codes, bits)
+            }
+            (_, Some(mask)) => {
+                mask.keep(range.start, &mut memory.codes);
+                std::mem::take(&mut memory.codes)
+            }
+        };
+        (bytes, distortion)
+    }
+
+    /// The weight's own values for the codes in `range`, vectors side by side.
+    fn original<'b>(&'b self, range: Range<usize>, values: &'b mut Vec<f16>) -> &'b [f16] {
+        let all = self.source.weight.values();
+        let Some(vectors) = self.palette().and_then(|palette| palette.vectors.as_ref()) else {
+            return &all[range];
+        };
+        values.resize(range.len() * vectors.size, f16::ZERO);
+        vectors.stretches(range, |run, first, step| {
+            for (place, &value) in values[first..].iter_mut().step_by(step).zip(&all[run]) {
+                *place = value;
+            }
+        });
+        values
+    }
+
+    /// Fills `memory` with the codes in `range` and the values that they stand for, vectors side by side.
+    fn decode(&self, range: Range<usize>, memory: &mut Memory) {
+        let Memory { values, codes, decoded, palette: reused } = memory;
+        codes.resize(if matches!(self.coded, Coded::Float) { 0 } else { range.len() }, 0);
+        match &self.coded {
+            Coded::Float => {
+                let read = self.source.read(range, values);
+                decoded.clear();
+                decoded.extend_from_slice(read);
+            }
+            Coded::Palette(palette) => {
+                let read = match &palette.vectors {
+                    None => self.source.read(range.clone(), values),
+                    Some(vectors) => {
+                        vectors.read(&self.source, range.clone(), values);
+                        values
+                    }
+                };
+                decoded.resize(read.len(), f16::ZERO);
+                palette.encode(range.clone(), read, codes, reused);
+                palette.decode(range.clone(), codes, decoded);
+                self.clear(range, decoded);
+            }
+            Coded::Linear(linear) => {
+                let read = self.source.read(range.clone(), values);
+                decoded.resize(read.len(), f16::ZERO);
+                linear.encode(range.clone(), read, codes);
+                linear.decode(range.clone(), codes, decoded);
+                self.clear(range, decoded);
+            }
+        }
+    }
+
+    /// What is not stored is read as zero. A mask and vectors do not meet.
+    fn clear(&self, range: Range<usize>, decoded: &mut [f16]) {
+        if let Some(mask) = &self.source.mask {
+            mask.clear(range.start, decoded);
         }
     }
 }
 
-impl Compressed<'_> {
-    /// The values it stands for, row-major.
-    pub fn dequantize(&self) -> Vec<f16> {
-        match self {
-            Self::Dense(weight) => weight.values().to_vec(),
-            Self::Palettized(weight) => dequant::palettized(weight),
-            Self::Affine(weight) => dequant::affine(weight),
-        }
-    }
-
-    /// How far [`Self::dequantize`] is from `original`.
-    pub fn distortion(&self, original: Weight<'_>) -> Result<Distortion, Error> {
-        let original = original.values();
-        let len = match self {
-            Self::Dense(weight) => weight.values().len(),
-            Self::Palettized(weight) => weight.indices.len(),
-            Self::Affine(weight) => weight.data.len(),
-        };
-        if original.len() != len {
-            return Err(Error::Mismatch { expected: original.len(), len });
-        }
-        Ok(Distortion::of(original, &|at, out| match self {
-            Self::Dense(weight) => out.copy_from_slice(&weight.values()[at..at + out.len()]),
-            Self::Palettized(weight) => fill::palettized(weight, at, out),
-            Self::Affine(weight) => fill::affine(weight, at, out),
-        }))
-    }
-
-    /// The bytes of its parts as they are stored, without alignment: indices or integers packed, tables, scales, zero points.
-    pub fn stored_len(&self) -> usize {
-        match self {
-            Self::Dense(weight) => 2 * weight.values().len(),
-            Self::Palettized(weight) => {
-                pack::packed_len(weight.indices.len(), weight.bits) + 2 * weight.lut.len()
-            }
-            Self::Affine(weight) => {
-                let packed =
-                    |elements: &[u8]| pack::packed_len(elements.len(), weight.dtype.bits());
-                packed(&weight.data)
-                    + 2 * weight.scale.len()
-                    + weight.offset.as_deref().map_or(0, packed)
-            }
-        }
-    }
+/// What a thread reuses from one piece to the next.
+#[derive(Default)]
+struct Memory {
+    values: Vec<f16>,
+    codes: Vec<u8>,
+    decoded: Vec<f16>,
+    palette: palette::Memory,
 }

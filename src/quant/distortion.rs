@@ -35,27 +35,25 @@ impl Distortion {
         if original.len() != replacement.len() {
             return Err(Error::Mismatch { expected: original.len(), len: replacement.len() });
         }
-        Ok(Self::of(original, &|at, out| out.copy_from_slice(&replacement[at..at + out.len()])))
-    }
-
-    /// Compares `original` with what `fill` writes for the values from a position on.
-    pub(super) fn of(original: &[f16], fill: &(dyn Fn(usize, &mut [f16]) + Sync)) -> Self {
-        let chunk = |(i, original): (usize, &[f16])| {
-            let mut sums = Self::default();
-            let mut replacement = [f16::ZERO; PIECE];
-            for (j, original) in original.chunks(PIECE).enumerate() {
-                let replacement = &mut replacement[..original.len()];
-                fill(i * CHUNK + j * PIECE, replacement);
-                sums.merge(&Self::of_piece(original, replacement));
-            }
-            sums
-        };
-        let parts: Vec<Self> = original.par_chunks(CHUNK).enumerate().map(chunk).collect();
+        let parts: Vec<Self> = original
+            .par_chunks(CHUNK)
+            .zip(replacement.par_chunks(CHUNK))
+            .map(|(original, replacement)| Self::of(original, replacement))
+            .collect();
         let mut total = Self::default();
         for part in &parts {
             total.merge(part);
         }
-        total
+        Ok(total)
+    }
+
+    /// Compares slices of the same length on one thread.
+    pub(super) fn of(original: &[f16], replacement: &[f16]) -> Self {
+        let mut sums = Self::default();
+        for (original, replacement) in original.chunks(PIECE).zip(replacement.chunks(PIECE)) {
+            sums.merge(&Self::of_piece(original, replacement));
+        }
+        sums
     }
 
     /// Adds the sums of `other`.

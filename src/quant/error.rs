@@ -10,62 +10,102 @@ use crate::base::error::Hint;
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Error {
     /// The slice is not as long as its shape says.
-    #[error("shape [{rows}, {cols}] needs {} values, got {len}", rows.saturating_mul(*cols))]
+    #[error("shape {shape:?} needs {} values, got {len}", shape.iter().fold(1, |n: usize, size| n.saturating_mul(*size)))]
     Length {
-        /// Output channels.
-        rows: usize,
-        /// Inputs.
-        cols: usize,
+        /// The shape.
+        shape: Vec<usize>,
         /// The length of the slice.
         len: usize,
     },
     /// There is nothing to compress.
-    #[error("shape [{rows}, {cols}] has no values")]
+    #[error("shape {shape:?} has no values")]
     Empty {
-        /// Output channels.
-        rows: usize,
-        /// Inputs.
-        cols: usize,
+        /// The shape.
+        shape: Vec<usize>,
     },
     /// More values than are counted.
-    #[error("shape [{rows}, {cols}] has more than {} values", u32::MAX)]
+    #[error("shape {shape:?} has more than {} values", u32::MAX)]
     TooLarge {
-        /// Output channels.
-        rows: usize,
-        /// Inputs.
-        cols: usize,
+        /// The shape.
+        shape: Vec<usize>,
+    },
+    /// An axis that is not there.
+    #[error("shape {shape:?} has no axis {axis}")]
+    Axis {
+        /// The axis.
+        axis: usize,
+        /// The shape.
+        shape: Vec<usize>,
     },
     /// An infinity or NaN among the values.
-    #[error("value {value} at index {index} (row {row}, column {col}) is not finite")]
+    #[error("value {value} at {at:?} is not finite")]
     NotFinite {
-        /// Position in the slice.
-        index: usize,
-        /// Its output channel.
-        row: usize,
-        /// Its input.
-        col: usize,
+        /// Its index along each axis.
+        at: Vec<usize>,
         /// The value.
         value: f16,
     },
-    /// The output channels do not make whole groups.
-    #[error("shape [{rows}, {cols}] does not divide into groups of {group_size} output channels")]
+    /// The channels do not make whole groups.
+    #[error(
+        "shape {shape:?} does not divide into groups of {group_size} channels along axis {axis}"
+    )]
     Group {
-        /// Output channels.
-        rows: usize,
-        /// Inputs.
-        cols: usize,
-        /// Output channels that share a table.
+        /// The shape.
+        shape: Vec<usize>,
+        /// The axis of the channels.
+        axis: usize,
+        /// Channels that share a table.
         group_size: usize,
     },
-    /// The weight does not make whole blocks, or they are not of a kind that shares a scale.
-    #[error("shape [{rows}, {cols}] does not divide into blocks of shape {block_shape:?}")]
+    /// The weight does not make whole blocks.
+    #[error("shape {shape:?} does not divide into blocks of shape {block:?}")]
     Block {
-        /// Output channels.
-        rows: usize,
-        /// Inputs.
-        cols: usize,
-        /// Output channels and inputs that share a scale.
-        block_shape: [usize; 2],
+        /// The shape.
+        shape: Vec<usize>,
+        /// The size of a block along each axis, 0 for all of it.
+        block: Vec<usize>,
+    },
+    /// The channels of a group do not make whole vectors.
+    #[error(
+        "shape {shape:?}: {channels} channels along axis {axis} do not divide into vectors of {size}"
+    )]
+    Vector {
+        /// The shape.
+        shape: Vec<usize>,
+        /// The axis of the channels.
+        axis: usize,
+        /// Values of a vector.
+        size: usize,
+        /// Channels that share a table.
+        channels: usize,
+    },
+    /// More distinct values than a table has entries.
+    #[error("shape {shape:?} has more than 256 distinct values that share a table")]
+    Distinct {
+        /// The shape.
+        shape: Vec<usize>,
+    },
+    /// Channels that are not pruned together: more than half of them, or along another axis than the first two.
+    #[error("shape {shape:?} is not pruned by {size} channels along axis {axis}")]
+    Channels {
+        /// The shape.
+        shape: Vec<usize>,
+        /// The axis.
+        axis: usize,
+        /// Channels of a block or group.
+        size: usize,
+    },
+    /// Too few values below a threshold for a sparse form to be worth it.
+    #[error("shape {shape:?} has {zeros} of {n} magnitudes up to {threshold}, less than half")]
+    Sparsity {
+        /// The shape.
+        shape: Vec<usize>,
+        /// Magnitudes up to the threshold.
+        zeros: usize,
+        /// Values.
+        n: usize,
+        /// The threshold.
+        threshold: f32,
     },
     /// Packed bytes that do not hold the elements they should.
     #[error("{n} elements of {bits} bits take {needed} bytes, got {len}")]
@@ -100,13 +140,23 @@ pub enum Error {
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Group { rows, .. } => Some(format!(
-                "choose a group size that divides {rows}, or one table for the tensor (`-t`)"
+            Self::Group { shape, axis, .. } => Some(format!(
+                "choose a group size that divides {}, or one table for the tensor (`-t`)",
+                shape[*axis]
             )),
-            Self::Block { cols, .. } => Some(format!(
-                "choose a block size that divides {cols}, or one scale for a channel (`-c`)"
+            Self::Block { .. } => Some(
+                "choose block sizes that divide the shape, or one scale for a channel (`-c`)"
+                    .to_owned(),
+            ),
+            Self::Distinct { .. } => Some("cluster the values (`pal8`)".to_owned()),
+            Self::Channels { .. } => {
+                Some("prune at most half of the channels together, along axis 0 or 1".to_owned())
+            }
+            Self::Sparsity { .. } => Some("raise the threshold, or prune a share".to_owned()),
+            Self::Scheme { .. } => Some(format!(
+                "schemes are {}; `coremill explain schemes` has all forms",
+                scheme::forms()
             )),
-            Self::Scheme { .. } => Some(format!("valid schemes: {}", scheme::FORMS)),
             _ => None,
         }
     }

@@ -1,32 +1,40 @@
 //! `quant`: weight compression on plain slices, knowing nothing of programs or files.
 //!
-//! [`compress`] turns a [`Weight`] into a [`Compressed`] by a [`Scheme`]; [`dequant`] is the way back and
-//! [`Distortion`] the difference. [`pack`](pack::pack) makes the bytes that are stored.
+//! [`compress`] turns a [`Weight`] into a [`Compressed`] by a [`Scheme`]: what is stored once, and a rule for the codes,
+//! which [`Compressed::pour`] makes piece by piece, with the [`Distortion`] that they cause.
 
 pub mod affine;
 mod bits;
 mod compressed;
-pub mod dequant;
 mod distortion;
 mod error;
-mod fill;
+mod grid;
 pub mod histogram;
 pub mod kmeans;
+mod least_squares;
 pub mod pack;
 pub mod palette;
+pub mod prune;
+mod round;
 #[cfg(test)]
 mod samples;
 pub mod scheme;
+mod source;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin;
 mod weight;
 
 pub use affine::{Affine, Dtype};
 pub use bits::Bits;
-pub use compressed::{Compressed, compress};
+pub use compressed::{Coded, Compressed, compress};
 pub use distortion::Distortion;
 pub use error::Error;
+pub use grid::Grid;
 pub use kmeans::Search;
-pub use palette::Palettized;
-pub use scheme::{ScaleGranularity, Scheme, TableGranularity};
-pub use weight::Weight;
+pub use palette::Palette;
+pub use prune::Mask;
+pub use scheme::{Code, Scheme};
+pub use source::ChannelScale;
+pub use weight::{Axes, Weight};

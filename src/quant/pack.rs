@@ -27,6 +27,34 @@ pub fn pack(elements: &[u8], bits: Bits) -> Vec<u8> {
     }
 }
 
+/// Packs elements that come in parts of any length.
+#[derive(Debug)]
+pub(super) struct Packer {
+    bits: Bits,
+    /// Fewer than eight, which wait for more.
+    rest: Vec<u8>,
+}
+
+impl Packer {
+    pub(super) fn new(bits: Bits) -> Self {
+        Self { bits, rest: Vec::new() }
+    }
+
+    /// The bytes that are whole with `elements`.
+    pub(super) fn pack(&mut self, elements: &[u8]) -> Vec<u8> {
+        self.rest.extend_from_slice(elements);
+        let whole = self.rest.len() - self.rest.len() % 8;
+        let bytes = pack(&self.rest[..whole], self.bits);
+        self.rest.drain(..whole);
+        bytes
+    }
+
+    /// The bytes of what is left.
+    pub(super) fn finish(self) -> Vec<u8> {
+        pack(&self.rest, self.bits)
+    }
+}
+
 /// The `n` elements of `bits` bits packed in `bytes`, as unsigned numbers.
 pub fn unpack(bytes: &[u8], bits: Bits, n: usize) -> Result<Vec<u8>, Error> {
     let needed = packed_len(n, bits);
@@ -122,10 +150,15 @@ mod tests {
         fn packing_is_the_definition_and_unpacking_its_inverse(
             elements in prop::collection::vec(any::<u8>(), 0..100),
             bits in prop::sample::select(&Bits::ALL),
+            part in 1_usize..30,
         ) {
             let packed = pack(&elements, bits);
             prop_assert_eq!(&packed, &pack_bit_by_bit(&elements, bits));
             prop_assert_eq!(packed.len(), packed_len(elements.len(), bits));
+            let mut packer = Packer::new(bits);
+            let mut parts: Vec<u8> = elements.chunks(part).flat_map(|part| packer.pack(part)).collect();
+            parts.extend(packer.finish());
+            prop_assert_eq!(&parts, &packed);
             let low: Vec<u8> = elements.iter().map(|e| e & (bits.n_values() - 1) as u8).collect();
             prop_assert_eq!(unpack(&packed, bits, elements.len()).unwrap(), low);
         }

@@ -14,6 +14,7 @@ mod interp;
 mod layers;
 #[cfg(feature = "python")]
 mod minilm;
+mod oracle;
 mod package;
 #[cfg(feature = "python")]
 mod pipeline;

@@ -24,11 +24,12 @@ use crate::eval::{Plan, Repeat};
 use crate::gate::{self, Gates, Subject, Verdict};
 use crate::manifest::{Artifact, manifest_path};
 use crate::package::{FileRecord, Package};
-use crate::quant::{Scheme, Search, TableGranularity};
 
 pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let recipe = recipe(args)?;
-    check_groups(&recipe, args.shape.compute_units)?;
+    if args.shape.compute_units != ComputeUnits::CpuOnly {
+        compress::check_group_sizes(&recipe)?;
+    }
     let job = job_of(&args.source, &args.shape, context)?;
     let tmp = args.tmp.clone().unwrap_or_else(|| folder_of(&args.output));
     let compressing = !recipe.is_plain();
@@ -157,8 +158,8 @@ fn finish(
     let role = staged.strip_prefix("fp16").unwrap_or(".mlpackage");
     let path = args.output.with_file_name(format!("{}{role}", name_of(&args.output)));
     let package = Package::open(&one.path)?;
-    let options = Options { search: Search::Quick, replace: args.force };
-    let compressed = compress::run(&package, recipe, &path, options, &*context.progress)?;
+    let options = Options { replace: args.force, ..Options::default() };
+    let compressed = compress::run(&package, recipe, &path, &options, &*context.progress)?;
     let files: Vec<FileRecord> = compressed.files;
     let artifact = job::artifact(&path, files)?;
     Ok(Finished { path, artifact, facts: one.facts })
@@ -233,27 +234,6 @@ fn recipe(args: &ConvertArgs) -> Result<Recipe, Failure> {
         rules.push(format!("{}={}", component.trim(), scheme(bits.trim())));
     }
     Ok(rules.join(",").parse()?)
-}
-
-/// The sizes of palette groups that the Neural Engine and the GPU take.
-const GROUP_SIZES: [usize; 4] = [8, 16, 32, 64];
-
-/// Refuses groups that the processors meant cannot take.
-fn check_groups(recipe: &Recipe, units: ComputeUnits) -> Result<(), Failure> {
-    for (_, scheme) in recipe.rules() {
-        if let Scheme::Palettize { granularity: TableGranularity::PerGroupedChannel(n), .. } =
-            scheme
-            && units != ComputeUnits::CpuOnly
-            && !GROUP_SIZES.contains(n)
-        {
-            let fact = format!(
-                "`{scheme}` has groups of {n} channels, which compute units {units} do not take"
-            );
-            return Err(Failure::input(fact)
-                .hint("group sizes are 8, 16, 32 and 64; any with `--compute-units CPU_ONLY`"));
-        }
-    }
-    Ok(())
 }
 
 fn told(expected: &Preflight) -> String {

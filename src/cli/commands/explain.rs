@@ -1,4 +1,4 @@
-//! `explain`: what a gate is about.
+//! `explain`: what a gate is about, and what a recipe can say.
 
 use super::context::Context;
 use super::{HOLDS, Outcome};
@@ -6,6 +6,7 @@ use crate::base::nearest::nearest;
 use crate::cli::args::ExplainArgs;
 use crate::cli::failure::Failure;
 use crate::gate;
+use crate::quant::scheme;
 
 pub(super) fn run(args: &ExplainArgs, context: &Context) -> Outcome {
     let Some(name) = &args.gate else {
@@ -17,12 +18,19 @@ pub(super) fn run(args: &ExplainArgs, context: &Context) -> Outcome {
         context.printer.answer(&answer, &lines.join("\n"))?;
         return Ok(HOLDS);
     };
+    if name == "schemes" {
+        let text = scheme::about();
+        context.printer.answer(&text, &text)?;
+        return Ok(HOLDS);
+    }
     let Some(text) = gate::explain(name) else {
         let names = gate::TABLE.iter().map(|gate| gate.name);
         let failure = Failure::input(format!("there is no gate `{name}`"));
         return Err(match nearest(name, names) {
             Some(near) => failure.hint(format!("did you mean `{near}`")),
-            None => failure.hint("`coremill explain` lists them"),
+            None => failure.hint(
+                "`coremill explain` lists them; `coremill explain schemes` has those of recipes",
+            ),
         });
     };
     context.printer.answer(&text, &text)?;

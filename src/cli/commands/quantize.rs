@@ -27,9 +27,9 @@ pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
     }
     let package = Package::open(&args.package)?;
     let search = if args.exact { Search::Exact } else { Search::Quick };
-    let options = Options { search, replace: args.force };
+    let options = Options { search, replace: args.force, ..Options::default() };
     let started = context.clock.elapsed();
-    let compressed = compress::run(&package, &recipe, &args.output, options, &*context.progress)?;
+    let compressed = compress::run(&package, &recipe, &args.output, &options, &*context.progress)?;
     let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
     let size: u64 = compressed.files.iter().map(|f| f.size).sum();
     copy_tokenizer(&args.package, &args.output)?;

@@ -23,7 +23,6 @@ use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Manifest};
 use crate::package::Package;
-use crate::quant::Search;
 use crate::report::{self, Report};
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::Checkpoint;
@@ -251,9 +250,10 @@ impl<R: Reference> Stages for Work<'_, R> {
     ) -> Result<Artifact, StageError> {
         let recipe: Recipe = variant.recipe.parse().map_err(|e| StageError::input(&e))?;
         let source = Package::open(baseline).map_err(|e| StageError::input(&e))?;
-        let options = Options { search: Search::Quick, replace: true };
-        let compressed = compress::run(&source, &recipe, package, options, &*self.context.progress)
-            .map_err(|e| stage_error(&e))?;
+        let options = Options { replace: true, ..Options::default() };
+        let compressed =
+            compress::run(&source, &recipe, package, &options, &*self.context.progress)
+                .map_err(|e| stage_error(&e))?;
         job::artifact(package, compressed.files).map_err(failed)
     }
 

@@ -1,0 +1,96 @@
+//! Entries that are the means of clusters of least squared error, from a histogram of the fp16 values of each group.
+
+use std::ops::Range;
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::super::bits::Bits;
+use super::super::grid::Grid;
+use super::super::histogram::{Distinct, Histogram};
+use super::super::kmeans::{self, Search};
+use super::super::source::Source;
+
+/// A group of at least this many values is worked on by several threads, smaller ones by one each.
+const LARGE_GROUP: usize = 1 << 20;
+
+/// Values per task within a large group.
+const CHUNK: usize = 1 << 18;
+
+/// The tables, `[blocks of grid, 2^bits]`, each ascending.
+///
+/// Each holds the k-means centroids of its group (see [`Search`] for how close to optimal) rounded to fp16; with fewer
+/// distinct values than entries it holds them all, and repeats the last to its end. What is pruned is no part of a group.
+pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits, search: Search) -> Vec<f16> {
+    let mut lut = vec![f16::ZERO; grid.n_blocks() * bits.n_values()];
+    let tables = lut.chunks_exact_mut(bits.n_values());
+    if grid.block_len() >= LARGE_GROUP {
+        for (block, table) in tables.enumerate() {
+            fit(&of_large(source, grid, block), search, table);
+        }
+        return lut;
+    }
+    lut.par_chunks_exact_mut(bits.n_values()).enumerate().for_each_init(
+        || (Histogram::default(), Distinct::default(), Vec::new()),
+        |(histogram, distinct, scratch), (block, table)| {
+            grid.runs_of(block, |run| count(source, run, histogram, scratch));
+            histogram.drain_into(distinct);
+            fit(distinct, search, table);
+        },
+    );
+    lut
+}
+
+/// Adds the values in `run` that are stored.
+fn count(
+    source: &Source<'_>,
+    run: Range<usize>,
+    histogram: &mut Histogram,
+    scratch: &mut Vec<f16>,
+) {
+    let start = run.start;
+    let Some(mask) = &source.mask else {
+        return histogram.add(source.read(run, scratch));
+    };
+    // Scales and masks do not meet: the scheme has no such form.
+    let mut stored = source.weight.values()[run].to_vec();
+    mask.keep(start, &mut stored);
+    histogram.add(&stored);
+}
+
+/// The distinct values of a group that several threads count.
+fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> Distinct {
+    let mut runs = Vec::new();
+    grid.runs_of(block, |run| {
+        runs.extend(run.clone().step_by(CHUNK).map(|at| at..(at + CHUNK).min(run.end)));
+    });
+    let runs_per_task = (CHUNK / grid.run_len()).max(1);
+    runs.par_chunks(runs_per_task)
+        .fold(Histogram::default, |mut histogram, runs| {
+            let mut scratch = Vec::new();
+            for run in runs {
+                count(source, run.clone(), &mut histogram, &mut scratch);
+            }
+            histogram
+        })
+        .reduce_with(|mut a, b| {
+            a.merge(&b);
+            a
+        })
+        .unwrap_or_default()
+        .into_distinct()
+}
+
+/// Fills `table` with the rounded centroids of as many clusters, ascending; with zeros where there are no values.
+pub fn fit(distinct: &Distinct, search: Search, table: &mut [f16]) {
+    if distinct.is_empty() {
+        return table.fill(f16::ZERO);
+    }
+    let boundaries = kmeans::boundaries(distinct, table.len(), search);
+    let mut last = f16::ZERO;
+    let mut centroids = kmeans::centroids(distinct, &boundaries).into_iter().map(f16::from_f64);
+    for entry in table {
+        last = centroids.next().unwrap_or(last);
+        *entry = last;
+    }
+}
