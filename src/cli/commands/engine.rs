@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -20,10 +21,11 @@ use crate::base::progress::Unit;
 use crate::cli::args::QuantizeArgs;
 use crate::cli::failure::Failure;
 use crate::cli::tables;
-use crate::compress::{self, CompressError, Recipe};
+use crate::compress::{self, CompressError, Options, Recipe};
 use crate::manifest;
 use crate::mil::edit;
 use crate::package::{DraftError, Package};
+use crate::quant::Search;
 
 /// What is told of a weight that a recipe matches.
 struct Target {
@@ -60,8 +62,13 @@ struct Skipped {
 }
 
 /// Compresses the package as `quantize` does, by coremltools.
-pub(super) fn run(args: &QuantizeArgs, recipe: &Recipe, context: &Context) -> Outcome {
-    if args.exact {
+pub(super) fn run(
+    args: &QuantizeArgs,
+    recipe: &Recipe,
+    options: &Options,
+    context: &Context,
+) -> Outcome {
+    if options.search == Search::Exact {
         return Err(Failure::input("`--exact` is for the native engine")
             .hint("coremltools chooses its own k-means"));
     }
@@ -82,9 +89,9 @@ pub(super) fn run(args: &QuantizeArgs, recipe: &Recipe, context: &Context) -> Ou
             format!("coremltools reads packages only, and `{}` is none", args.package.display());
         return Err(Failure::input(fact).hint("take the `.mlpackage` that it was compiled from"));
     }
-    let targets = targets(&package, recipe)?;
+    let targets = targets(&package, recipe, options.weight_threshold)?;
     let rules = rules(&targets)?;
-    if args.output.exists() && !args.force {
+    if args.output.exists() && !options.replace {
         return Err(DraftError::Exists { path: args.output.clone() }.into());
     }
     let staging = Staging::begin(&args.output)?;
@@ -101,13 +108,13 @@ pub(super) fn run(args: &QuantizeArgs, recipe: &Recipe, context: &Context) -> Ou
     context.progress.end();
     let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
     let report = read(answer, &targets)?;
-    refuse(&report)?;
+    refuse(&report, &options.may_skip)?;
     for entry in fs_err::read_dir(&written)? {
         let entry = entry?;
         fs_err::rename(entry.path(), staging.path().join(entry.file_name()))?;
     }
     fs_err::remove_dir(&written)?;
-    staging.commit(args.force)?;
+    staging.commit(options.replace)?;
 
     let audit = compress::audit(&Package::open(&args.output)?)?;
     let artifact = manifest::Artifact::read(&args.output, audit.elements)?;
@@ -151,8 +158,8 @@ pub(super) fn run(args: &QuantizeArgs, recipe: &Recipe, context: &Context) -> Ou
 }
 
 /// The weights that `recipe` compresses, each by all the constants that hold it.
-fn targets(package: &Package, recipe: &Recipe) -> Result<Vec<Target>, Failure> {
-    let weights = compress::weights(package.program());
+fn targets(package: &Package, recipe: &Recipe, least: u64) -> Result<Vec<Target>, Failure> {
+    let weights = compress::weights(package.program(), least);
     if weights.is_empty() {
         return Err(CompressError::NoWeights.into());
     }
@@ -210,9 +217,10 @@ fn read(answer: Value, targets: &[Target]) -> Result<Report, Failure> {
 }
 
 /// A weight that the recipe matches and that coremltools leaves is an error, as it is for our engine; but for those that
-/// are too small for it.
-fn refuse(report: &Report) -> Result<(), Failure> {
-    let left: Vec<&Skipped> = report.skipped.iter().filter(|skipped| !skipped.small).collect();
+/// are too small for it and those that may stay.
+fn refuse(report: &Report, may_skip: &[Regex]) -> Result<(), Failure> {
+    let may = |skipped: &Skipped| may_skip.iter().any(|regex| regex.is_match(&skipped.weight));
+    let left: Vec<&Skipped> = report.skipped.iter().filter(|s| !s.small && !may(s)).collect();
     let Some(first) = left.first() else { return Ok(()) };
     let others: Vec<String> = left[1..].iter().map(|s| format!("`{}`", s.weight)).collect();
     let others = match others.len() {
@@ -255,7 +263,8 @@ fn step(word: &str) -> Result<Value, String> {
         set("kind", json!("prune"));
         match share.split_once(':') {
             Some((n, m)) => set("n_m_ratio", json!([number(n)?, number(m)?])),
-            None => set("target_sparsity", json!(decimal(share)? / 100.0)),
+            // Of thousandths, so that a third of a percent is the same number here and there.
+            None => set("target_sparsity", json!((decimal(share)? * 1000.0).round() / 100_000.0)),
         }
         for piece in pieces {
             match piece.split_at_checked(1) {
@@ -385,11 +394,12 @@ mod tests {
             small,
         };
         let check = |skipped: Vec<Skipped>, want: Option<&str>| {
-            let refused = refuse(&Report { compressed: Vec::new(), skipped });
+            let may_skip = [Regex::new("^free").unwrap()];
+            let refused = refuse(&Report { compressed: Vec::new(), skipped }, &may_skip);
             assert_eq!(refused.err().map(|failure| failure.message).as_deref(), want);
         };
         check(vec![], None);
-        check(vec![skipped("a", true)], None);
+        check(vec![skipped("a", true), skipped("freed", false)], None);
         check(
             vec![skipped("a", true), skipped("b", false)],
             Some("coremltools does not palettize weight `b`: 24 channels do not divide"),

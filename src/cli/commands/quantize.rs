@@ -22,12 +22,12 @@ use crate::quant::Search;
 
 pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
     let recipe: Recipe = args.recipe.parse()?;
-    if args.engine == Engine::Coremltools {
-        return engine::run(args, &recipe, context);
-    }
-    let package = Package::open(&args.package)?;
     let search = if args.exact { Search::Exact } else { Search::Quick };
     let options = Options { search, replace: args.force, ..Options::default() };
+    if args.engine == Engine::Coremltools {
+        return engine::run(args, &recipe, &options, context);
+    }
+    let package = Package::open(&args.package)?;
     let started = context.clock.elapsed();
     let compressed = compress::run(&package, &recipe, &args.output, &options, &*context.progress)?;
     let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
