@@ -4,25 +4,21 @@
 //! expressions mean what they mean to our engine. What coremltools leaves is told by looking at what it wrote.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::context::Context;
-use super::quantize::{copy_tokenizer, derive_manifest};
-use super::{HOLDS, Outcome};
-use crate::base::clock::Clock as _;
 use crate::base::error::Blame;
 use crate::base::fmt;
 use crate::base::fs::Staging;
 use crate::base::progress::Unit;
-use crate::cli::args::QuantizeArgs;
 use crate::cli::failure::Failure;
-use crate::cli::tables;
-use crate::compress::{self, CompressError, Options, Recipe};
-use crate::manifest;
+use crate::compress::{self, CompressError, Compressed, Options, Recipe};
+use crate::manifest::Artifact;
 use crate::mil::edit;
 use crate::package::{DraftError, Package};
 use crate::quant::Search;
@@ -41,17 +37,18 @@ struct Target {
 struct Report {
     compressed: Vec<Done>,
     skipped: Vec<Skipped>,
+    /// How long the passes took, without Python's start and the reading and writing of packages.
+    seconds: f64,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 struct Done {
     weight: String,
-    /// The part of the values that pruning made zero.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The part of the values that pruning left out.
     zeros: Option<f64>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 struct Skipped {
     weight: String,
     /// The kind of the first pass that left it.
@@ -61,53 +58,68 @@ struct Skipped {
     small: bool,
 }
 
-/// Compresses the package as `quantize` does, by coremltools.
-pub(super) fn run(
-    args: &QuantizeArgs,
-    recipe: &Recipe,
+/// Compresses `package` by each recipe into a package at its path, as [`compress::run_all`] does, by coremltools.
+pub(super) fn run_all(
+    package: &Package,
+    outputs: &[(&Recipe, &Path)],
     options: &Options,
     context: &Context,
-) -> Outcome {
+) -> Result<Vec<Compressed>, Failure> {
+    let from = package.path();
     if options.search == Search::Exact {
         return Err(Failure::input("`--exact` is for the native engine")
             .hint("coremltools chooses its own k-means"));
     }
-    let package = Package::open(&args.package)?;
     let functions: Vec<&str> = package.program().functions.keys().map(String::as_str).collect();
     if functions.len() != 1 {
         let fact = format!(
             "coremltools compresses packages with one function, and `{}` has {}: {}",
-            args.package.display(),
+            from.display(),
             functions.len(),
             functions.join(", ")
         );
         return Err(Failure::input(fact)
             .hint("take a package with one function, or leave `--engine coremltools` out"));
     }
-    if !args.package.join("Manifest.json").is_file() {
-        let fact =
-            format!("coremltools reads packages only, and `{}` is none", args.package.display());
+    if !from.join("Manifest.json").is_file() {
+        let fact = format!("coremltools reads packages only, and `{}` is none", from.display());
         return Err(Failure::input(fact).hint("take the `.mlpackage` that it was compiled from"));
     }
-    let targets = targets(&package, recipe, options.weight_threshold)?;
-    let rules = rules(&targets)?;
-    if args.output.exists() && !options.replace {
-        return Err(DraftError::Exists { path: args.output.clone() }.into());
+    // All that can be refused is refused before Python starts.
+    let mut jobs = Vec::new();
+    for (recipe, output) in outputs {
+        let targets = targets(package, recipe, options.weight_threshold)?;
+        let rules = rules(&targets)?;
+        if output.exists() && !options.replace {
+            return Err(DraftError::Exists { path: output.to_path_buf() }.into());
+        }
+        jobs.push((*output, targets, rules));
     }
-    let staging = Staging::begin(&args.output)?;
+    jobs.iter()
+        .map(|(output, targets, rules)| one(from, output, targets, rules, options, context))
+        .collect()
+}
+
+/// One package, which appears whole or not at all.
+fn one(
+    from: &Path,
+    output: &Path,
+    targets: &[Target],
+    rules: &[Value],
+    options: &Options,
+    context: &Context,
+) -> Result<Compressed, Failure> {
+    let staging = Staging::begin(output)?;
     let written = staging.path().join("written.mlpackage");
-    let python = context.python()?;
-    let started = context.clock.elapsed();
     context.progress.begin("compress in Python", None, Unit::Items);
-    let answer = python.call(&json!({
+    let answer = context.python()?.call(&json!({
         "op": "quantize_reference",
-        "package": args.package,
+        "package": from,
         "out": written,
         "rules": rules,
     }))?;
     context.progress.end();
-    let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
-    let report = read(answer, &targets)?;
+    let report = read(answer, targets)?;
     refuse(&report, &options.may_skip)?;
     for entry in fs_err::read_dir(&written)? {
         let entry = entry?;
@@ -116,45 +128,34 @@ pub(super) fn run(
     fs_err::remove_dir(&written)?;
     staging.commit(options.replace)?;
 
-    let audit = compress::audit(&Package::open(&args.output)?)?;
-    let artifact = manifest::Artifact::read(&args.output, audit.elements)?;
-    let size = artifact.size_bytes;
-    copy_tokenizer(&args.package, &args.output)?;
-    let manifest = derive_manifest(args, recipe, artifact.files)?;
     if let Some(warning) = dense(&report) {
         context.printer.warn(&warning);
     }
     for left in &report.skipped {
         context.printer.warn(&format!("weight `{}` stays as it is: {}", left.weight, left.reason));
     }
-    let summary = format!(
-        "{} → {} by coremltools: {recipe} in {} weights, {:.3} bits per weight, {} in {}",
-        args.package.display(),
-        args.output.display(),
-        report.compressed.len(),
-        audit.bits_per_weight,
-        fmt::bytes(size),
-        fmt::duration(Duration::from_secs_f64(seconds)),
-    );
-    let answer = json!({
-        "package": args.output,
-        "manifest": manifest,
-        "recipe": recipe.to_string(),
-        "engine": "coremltools",
-        "bytes": size,
-        "weights": {
-            "bytes": audit.bytes,
-            "elements": audit.elements,
-            "bits_per_weight": audit.bits_per_weight,
-        },
-        "compressed": report.compressed,
-        "skipped": report.skipped,
-        "tensors": audit.tensors,
-        "seconds": seconds,
+    let took = fmt::duration(Duration::from_secs_f64(report.seconds));
+    context
+        .printer
+        .note(&format!("coremltools compressed {} weights in {took}", report.compressed.len()));
+    let package = Package::open(output)?;
+    let audit = compress::audit(&package)?;
+    let files = Artifact::read(output, audit.elements)?.files;
+    let scheme = |weight: &str| {
+        let target = targets.iter().find(|target| target.weight == weight);
+        target.map(|target| target.scheme.clone()).unwrap_or_default()
+    };
+    let skipped = report.skipped.into_iter().map(|left| compress::Skipped {
+        scheme: scheme(&left.weight),
+        name: left.weight,
+        reason: left.reason,
     });
-    let text = format!("{}\n{summary}", tables::tensors(&audit.tensors, context.printer.width()));
-    context.printer.answer(&answer, &text)?;
-    Ok(HOLDS)
+    Ok(Compressed {
+        model: package.model().clone(),
+        files,
+        tensors: audit.tensors,
+        skipped: skipped.collect(),
+    })
 }
 
 /// The weights that `recipe` compresses, each by all the constants that hold it.
@@ -373,7 +374,10 @@ mod tests {
     fn pruning_that_does_nothing_is_said() {
         let done = |weight: &str, zeros| Done { weight: weight.to_owned(), zeros };
         let check = |compressed, want: Option<&str>| {
-            assert_eq!(dense(&Report { compressed, skipped: vec![] }).as_deref(), want);
+            assert_eq!(
+                dense(&Report { compressed, skipped: vec![], seconds: 1.0 }).as_deref(),
+                want
+            );
         };
         check(vec![done("a", None), done("b", Some(0.5))], None);
         check(
@@ -395,7 +399,7 @@ mod tests {
         };
         let check = |skipped: Vec<Skipped>, want: Option<&str>| {
             let may_skip = [Regex::new("^free").unwrap()];
-            let refused = refuse(&Report { compressed: Vec::new(), skipped }, &may_skip);
+            let refused = refuse(&Report { compressed: vec![], skipped, seconds: 1.0 }, &may_skip);
             assert_eq!(refused.err().map(|failure| failure.message).as_deref(), want);
         };
         check(vec![], None);
