@@ -58,6 +58,16 @@ struct Skipped {
     small: bool,
 }
 
+impl Skipped {
+    fn fact(&self) -> String {
+        let Self { weight, step, reason, .. } = self;
+        format!("coremltools does not {step} weight `{weight}`: {reason}")
+    }
+}
+
+/// What coremltools puts behind the name of a constant.
+const ENDS: [&str; 4] = ["_quantized", "_palettized", "_palettized_pcs", "_sparsified"];
+
 /// Compresses `package` by each recipe into a package at its path, as [`compress::run_all`] does, by coremltools.
 pub(super) fn run_all(
     package: &Package,
@@ -89,7 +99,7 @@ pub(super) fn run_all(
     let mut jobs = Vec::new();
     for (recipe, output) in outputs {
         let targets = targets(package, recipe, options.weight_threshold)?;
-        let rules = rules(&targets)?;
+        let rules = rules(&targets, options.weight_threshold)?;
         if output.exists() && !options.replace {
             return Err(DraftError::Exists { path: output.to_path_buf() }.into());
         }
@@ -131,15 +141,21 @@ fn one(
     if let Some(warning) = dense(&report) {
         context.printer.warn(&warning);
     }
-    for left in &report.skipped {
-        context.printer.warn(&format!("weight `{}` stays as it is: {}", left.weight, left.reason));
-    }
     let took = fmt::duration(Duration::from_secs_f64(report.seconds));
     context
         .printer
         .note(&format!("coremltools compressed {} weights in {took}", report.compressed.len()));
     let package = Package::open(output)?;
-    let audit = compress::audit(&package)?;
+    let mut audit = compress::audit(&package)?;
+    for tensor in &mut audit.tensors {
+        let of = |target: &&Target| {
+            let end = tensor.name.strip_prefix(&target.constant);
+            end.is_some_and(|end| ENDS.contains(&end))
+        };
+        if let Some(target) = targets.iter().find(of) {
+            tensor.name.clone_from(&target.weight);
+        }
+    }
     let files = Artifact::read(output, audit.elements)?.files;
     let scheme = |weight: &str| {
         let target = targets.iter().find(|target| target.weight == weight);
@@ -147,8 +163,8 @@ fn one(
     };
     let skipped = report.skipped.into_iter().map(|left| compress::Skipped {
         scheme: scheme(&left.weight),
+        reason: left.fact(),
         name: left.weight,
-        reason: left.reason,
     });
     Ok(Compressed {
         model: package.model().clone(),
@@ -183,8 +199,8 @@ fn targets(package: &Package, recipe: &Recipe, least: u64) -> Result<Vec<Target>
     Ok(found)
 }
 
-/// The request's rules: one per scheme.
-fn rules(targets: &[Target]) -> Result<Vec<Value>, Failure> {
+/// The request's rules: one per scheme. coremltools keeps its own threshold unless another than ours is asked for.
+fn rules(targets: &[Target], least: u64) -> Result<Vec<Value>, Failure> {
     let mut by_scheme: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for target in targets {
         by_scheme.entry(&target.scheme).or_default().push(&target.constant);
@@ -192,10 +208,16 @@ fn rules(targets: &[Target]) -> Result<Vec<Value>, Failure> {
     by_scheme
         .into_iter()
         .map(|(scheme, constants)| {
-            let steps = steps(scheme).map_err(|fact| {
+            let mut steps = steps(scheme).map_err(|fact| {
                 Failure::input(format!("coremltools has no scheme `{scheme}`: {fact}"))
                     .hint("leave `--engine coremltools` out")
             })?;
+            if least != compress::MIN_ELEMENTS {
+                // What it compresses has more elements than that.
+                for step in &mut steps {
+                    step["weight_threshold"] = json!(least.max(1) - 1);
+                }
+            }
             Ok(json!({ "scheme": steps, "weights": constants }))
         })
         .collect()
@@ -228,9 +250,8 @@ fn refuse(report: &Report, may_skip: &[Regex]) -> Result<(), Failure> {
         0 => String::new(),
         n => format!("; and {n} more: {}", others.join(", ")),
     };
-    let Skipped { weight, step, reason, .. } = first;
-    let fact = format!("coremltools does not {step} weight `{weight}`: {reason}{others}");
-    Err(Failure::input(fact).hint(format!(
+    let weight = &first.weight;
+    Err(Failure::input(format!("{}{others}", first.fact())).hint(format!(
         "a rule for this weight alone is `/{weight}/=SCHEME`, with `fp16` it is left as it is"
     )))
 }
