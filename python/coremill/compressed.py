@@ -3,6 +3,8 @@
 import hashlib
 import inspect
 import logging
+import re
+import time
 
 import coremltools as ct
 import coremltools.optimize.coreml as cto
@@ -39,10 +41,10 @@ def quantize_reference(fields: dict) -> dict:
     OpMagnitudePrunerConfig if not. A second step compresses what the first one made (`joint_compression`).
 
     The response lists the named weights in `compressed`, those that were pruned with their share of `zeros`, and in
-    `skipped`, which says why: coremltools logs a skip at best. `small` are those below its `weight_threshold`.
+    `skipped`, which says why: coremltools logs a skip at best. `small` are those below its `weight_threshold`. `seconds` is the time of the passes alone.
     """
     model = ct.models.MLModel(fields["package"], skip_model_load=True)
-    functions = list(model.get_spec().mlProgram.functions)
+    functions = sorted(model.get_spec().mlProgram.functions)
     if len(functions) != 1:
         raise Known(
             "bad_request",
@@ -55,13 +57,15 @@ def quantize_reference(fields: dict) -> dict:
         raise Known("bad_request", f"package has no constant {missing[0]!r}")
     heard = _Heard()
     logging.getLogger("coremltools").addHandler(heard)
+    start = time.perf_counter()
     try:
         for apply in passes(fields["rules"]):
             model = apply(model)
     except (IndexError, NotImplementedError, ValueError) as error:
-        raise Known("conversion_failed", f"coremltools refuses: {error}") from None
+        raise Known("conversion_failed", f"coremltools refuses: {str(error).rstrip('.')}") from None
     finally:
         logging.getLogger("coremltools").removeHandler(heard)
+    seconds = time.perf_counter() - start
     model.save(fields["out"])
     operations = _operations(model)
     compressed, skipped = [], []
@@ -72,10 +76,9 @@ def quantize_reference(fields: dict) -> dict:
             compressed.append({"weight": name, **_zeros(chain, operations, sizes[name])})
             continue
         small = sizes[name] <= left[0].get("weight_threshold", 2048)
-        said = [line for line in heard.lines if name in line] or ["coremltools says nothing of it"]
-        reason = f"{sizes[name]} elements are below coremltools' threshold" if small else "; ".join(said)
+        reason = f"{sizes[name]} elements are below coremltools' threshold" if small else heard.of(name, sizes)
         skipped.append({"weight": name, "step": left[0]["kind"], "reason": reason, "small": small})
-    return {"out": fields["out"], "compressed": compressed, "skipped": skipped}
+    return {"out": fields["out"], "compressed": compressed, "skipped": skipped, "seconds": seconds}
 
 
 def passes(rules: list) -> list:
@@ -125,6 +128,18 @@ class _Heard(logging.Handler):
 
     def emit(self, record):
         self.lines.append(record.getMessage())
+
+    def of(self, name: str, names) -> str:
+        """Why the constant `name` was skipped. The line with the reason often names no constant, and the next one does."""
+        for before, line in zip(["", *self.lines], self.lines):
+            if _names(line, name):
+                reason = before if before and not any(_names(before, other) for other in names) else line
+                return reason.removesuffix(" Skipped.").removesuffix(" Skipped this op.").rstrip(".")
+        return "it says nothing of it"
+
+
+def _names(line: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", line) is not None
 
 
 def _operations(model) -> dict:

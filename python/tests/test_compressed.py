@@ -8,6 +8,8 @@ import coremltools as ct
 import numpy as np
 import pytest
 import tiny
+from coremltools.converters.mil import Builder as mb
+from coremltools.converters.mil.mil import types
 from poured import ask, blob, read, refuse, values
 from safetensors.numpy import load_file
 
@@ -147,6 +149,31 @@ def test_a_weight_below_the_threshold(tmp_path):
     package, out = str(FIXTURES / "tiny.mlpackage"), str(tmp_path / "x.mlpackage")
     (line,) = ask("quantize_reference", package=package, rules=[rule], out=out)["skipped"]
     assert line["small"] and line["reason"] == "2048 elements are below coremltools' threshold"
+
+
+def test_a_reason_stands_in_the_line_before(tmp_path):
+    rule = {"scheme": STORED["dense_ios18"]["uniform4-g16"]["steps"], "weights": ["linear_weight", "conv_transpose_weight"]}
+    package, out = str(FIXTURES / "compression" / "dense_ios18.mlpackage"), str(tmp_path / "x.mlpackage")
+    (line,) = ask("quantize_reference", package=package, rules=[rule], out=out)["skipped"]
+    assert line["reason"] == (
+        "Can't perform palettization: The number of channels at 1th axis (24) is not divisible by channel_group_size (16)"
+    )
+
+
+def test_a_large_weight_keeps_every_value(tmp_path):
+    # np.percentile of more than 65,520 fp16 values is NaN, and no magnitude is at most NaN.
+    weight = np.random.default_rng(1).normal(0, 0.02, (256, 256)).astype(np.float16)
+
+    @mb.program(input_specs=[mb.TensorSpec(shape=(1, 256), dtype=types.fp16)], opset_version=ct.target.iOS18)
+    def prog(x):
+        return mb.linear(x=x, weight=mb.const(val=weight, name="large"), name="y")
+
+    package, out = str(tmp_path / "dense.mlpackage"), str(tmp_path / "sparse.mlpackage")
+    ct.convert(prog, minimum_deployment_target=ct.target.iOS18, skip_model_load=True).save(package)
+    rule = {"scheme": [{"kind": "prune", "target_sparsity": 0.5}], "weights": ["large"]}
+    (line,) = ask("quantize_reference", package=package, rules=[rule], out=out)["compressed"]
+    assert line == {"weight": "large", "zeros": float(np.mean(weight == 0))}
+    assert line["zeros"] < 0.01
 
 
 DENSE = "compression/dense_ios16.mlpackage"

@@ -12,6 +12,7 @@ mod store;
 mod texts;
 
 pub use crate::base::mistake::Mistake as SpecError;
+pub use names::of_recipe;
 pub use plan::{BASELINE, Plan, Variant};
 pub use run::{Entry, Failure, Run, RunError, Status, run};
 pub use spec::{

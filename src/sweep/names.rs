@@ -8,7 +8,7 @@ const LONGEST: usize = 80;
 /// The name of the variant made by `recipe`, fit for every file system.
 ///
 /// `attention=pal6-g16,mlp=pal4-g16` becomes `attention-pal6-g16_mlp-pal4-g16`.
-pub(super) fn of_recipe(recipe: &str) -> String {
+pub fn of_recipe(recipe: &str) -> String {
     let plain = |c: char| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '+' | '-' => c,
         ',' => '_',

@@ -7,6 +7,7 @@ mod backends;
 mod bigram;
 mod cli;
 mod compress;
+mod engine;
 mod evaluate;
 mod formats;
 mod hostile;

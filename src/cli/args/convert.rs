@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use regex::Regex;
 
+use crate::compress;
 use crate::convert::{AdapterMode, KvForm, Target};
 use crate::coreml::ComputeUnits;
 
@@ -149,11 +151,12 @@ pub struct QuantizeArgs {
     /// The package to compress.
     #[arg(value_name = "PKG")]
     pub package: PathBuf,
-    /// What to do with which weights, such as `pal4-g16`.
-    #[arg(long, short, value_name = "RECIPE")]
-    pub recipe: String,
-    /// The package to write.
-    #[arg(long, short, value_name = "X.mlpackage", value_parser = package_path)]
+    /// What to do with which weights, such as `pal4-g16`; several times for several packages, which share what they have in
+    /// common (`coremill explain schemes` has the forms).
+    #[arg(long, short, value_name = "RECIPE", required = true)]
+    pub recipe: Vec<String>,
+    /// The package to write; for several recipes the folder, where each becomes `PKG-RECIPE.mlpackage`.
+    #[arg(long, short, value_name = "X.mlpackage|DIR")]
     pub output: PathBuf,
     /// Replace the output if it exists.
     #[arg(long)]
@@ -161,6 +164,18 @@ pub struct QuantizeArgs {
     /// Exact k-means instead of the quick search.
     #[arg(long)]
     pub exact: bool,
+    /// `native` compresses here; `coremltools` runs Apple's passes in Python, for comparison.
+    #[arg(long, value_enum, default_value_t = Engine::Native)]
+    pub engine: Engine,
+    /// Weights with fewer elements stay as they are.
+    #[arg(long, value_name = "N", default_value_t = compress::MIN_ELEMENTS)]
+    pub weight_threshold: u64,
+    /// Weights whose name this expression finds may stay as they are where they cannot be compressed; may be repeated.
+    #[arg(long, value_name = "REGEX")]
+    pub allow_skip: Vec<Regex>,
+    /// Processors meant: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE; only the CPU takes groups of any size.
+    #[arg(long, value_name = "UNITS", default_value_t = ComputeUnits::All)]
+    pub compute_units: ComputeUnits,
 }
 
 /// `sweep`.

@@ -9,6 +9,7 @@ mod convert;
 mod doctor;
 mod embed;
 mod embeddings;
+mod engine;
 mod evaluate;
 mod explain;
 mod gate;

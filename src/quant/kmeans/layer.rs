@@ -64,6 +64,56 @@ impl<'a> Layer<'a> {
     }
 }
 
+/// Candidates from which on it pays to call the function that has the processor's wide instructions.
+const FEW: usize = 12;
+
+/// The largest gain and the number of the first candidate that has it, if any is better than `found`.
+fn best_of(
+    before: &[f64],
+    weights: &[f64],
+    sums: &[f64],
+    (weight, sum): (f64, f64),
+    found: &mut (f64, usize),
+) {
+    for (i, ((before, w), s)) in before.iter().zip(weights).zip(sums).enumerate() {
+        // Not a number, and so never better, where there is no weight.
+        let gain = before + (sum - s) * (sum - s) / (weight - w);
+        if gain > found.0 {
+            *found = (gain, i);
+        }
+    }
+}
+
+crate::base::simd::quick! {
+    /// As [`best_of`], several candidates at a time.
+    fn best_of_many(before: &[f64], weights: &[f64], sums: &[f64], end: (f64, f64), found: &mut (f64, usize)) {
+        const LANES: usize = 8;
+        let (weight, sum) = end;
+        let (mut best, mut number) = ([f64::NEG_INFINITY; LANES], [0_u64; LANES]);
+        let whole = before.as_chunks::<LANES>().0.iter().zip(weights.as_chunks::<LANES>().0);
+        for (i, ((before, w), s)) in whole.zip(sums.as_chunks::<LANES>().0).enumerate() {
+            for lane in 0..LANES {
+                let gain = before[lane] + (sum - s[lane]) * (sum - s[lane]) / (weight - w[lane]);
+                let better = gain > best[lane];
+                best[lane] = if better { gain } else { best[lane] };
+                number[lane] = if better { i as u64 } else { number[lane] };
+            }
+        }
+        for lane in 0..LANES {
+            let at = number[lane] as usize * LANES + lane;
+            if best[lane] > found.0 || (best[lane] == found.0 && at < found.1) {
+                *found = (best[lane], at);
+            }
+        }
+        let done = before.len() - before.len() % LANES;
+        let mut rest = (found.0, usize::MAX);
+        best_of(&before[done..], &weights[done..], &sums[done..], end, &mut rest);
+        if rest.1 != usize::MAX {
+            *found = (rest.0, done + rest.1);
+        }
+    }
+}
+
 struct Step<'s, 'a, K> {
     previous: &'s Layer<'a>,
     next: &'s mut Layer<'a>,
@@ -76,19 +126,18 @@ impl<K: Fn(usize, f64) -> bool> Step<'_, '_, K> {
         let middle = first.midpoint(last);
         let at = middle - self.next.places.start;
         let (weight, sum) = (self.next.places.weight[at], self.next.places.sum[at]);
-        let (mut best, mut from) = (f64::NEG_INFINITY, low);
         let offset = self.previous.places.start;
         let candidates = low - offset..(high + 1).min(middle).max(low) - offset;
-        let before = self.previous.best[candidates.clone()].iter();
+        let before = &self.previous.best[candidates.clone()];
         let weights = &self.previous.places.weight[candidates.clone()];
         let sums = &self.previous.places.sum[candidates];
-        for (i, ((before, w), s)) in before.zip(weights).zip(sums).enumerate() {
-            // Not a number, and so never better, where there is no weight.
-            let gain = before + (sum - s) * (sum - s) / (weight - w);
-            if gain > best {
-                (best, from) = (gain, low + i);
-            }
+        let mut found = (f64::NEG_INFINITY, 0);
+        if before.len() < FEW {
+            best_of(before, weights, sums, (weight, sum), &mut found);
+        } else {
+            best_of_many(before, weights, sums, (weight, sum), &mut found);
         }
+        let (best, from) = (found.0, low + found.1);
         let kept = (self.keep)(middle, best);
         if kept {
             self.next.best[at] = best;
@@ -100,6 +149,30 @@ impl<K: Fn(usize, f64) -> bool> Step<'_, '_, K> {
         }
         if middle < last && kept {
             self.solve(middle + 1, last, from, high);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn many_candidates_are_searched_as_few_are(
+            candidates in prop::collection::vec((-4_i8..4, 0_u8..4, -3_i8..3), 1..70),
+            end in (3_u8..9, -3_i8..3),
+        ) {
+            let of = |f: fn(&(i8, u8, i8)) -> f64| -> Vec<f64> { candidates.iter().map(f).collect() };
+            // Few values, so that there are equal gains; some have no weight.
+            let (before, weights, sums) = (of(|c| c.0.into()), of(|c| c.1.into()), of(|c| c.2.into()));
+            let end = (f64::from(end.0), f64::from(end.1));
+            let (mut plain, mut quick) = ((f64::NEG_INFINITY, 0), (f64::NEG_INFINITY, 0));
+            best_of(&before, &weights, &sums, end, &mut plain);
+            best_of_many(&before, &weights, &sums, end, &mut quick);
+            prop_assert_eq!(plain, quick);
         }
     }
 }

@@ -58,15 +58,20 @@ impl Mask {
 
     /// Puts zeros where nothing is stored in `values`, which stand at `at` and behind it.
     pub(in super::super) fn clear(&self, at: usize, values: &mut [f16]) {
-        for (i, value) in values.iter_mut().enumerate() {
+        // Up to a whole byte, then eight values for each.
+        let head = (at.next_multiple_of(8) - at).min(values.len());
+        let (head, rest) = values.split_at_mut(head);
+        for (i, value) in head.iter_mut().enumerate() {
             if !self.is_set(at + i) {
                 *value = f16::ZERO;
             }
         }
+        zero_unset(rest, &self.bits[at.div_ceil(8)..]);
     }
 
     /// Moves those of `elements`, which stand at `at` and behind it, that are stored to the front.
     pub(in super::super) fn keep<T: Copy>(&self, at: usize, elements: &mut Vec<T>) {
+        // Written always, and kept by moving on: no branch could be foretold.
         let mut n = 0;
         for i in 0..elements.len() {
             elements[n] = elements[i];
@@ -84,5 +89,17 @@ impl Mask {
     pub(super) fn set_first(&mut self) {
         self.n_set += usize::from(self.bits[0] & 1 == 0);
         self.bits[0] |= 1;
+    }
+}
+
+crate::base::simd::quick! {
+    /// Zeros where the bits are not set, eight values for each byte.
+    fn zero_unset(values: &mut [f16], bits: &[u8]) {
+        for (eight, &byte) in values.chunks_mut(8).zip(bits) {
+            for (i, value) in eight.iter_mut().enumerate() {
+                let keep = (u16::from(byte) >> i & 1).wrapping_neg();
+                *value = f16::from_bits(value.to_bits() & keep);
+            }
+        }
     }
 }
