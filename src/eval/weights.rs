@@ -142,7 +142,9 @@ fn distortion(
         )
         .collect::<Result<_, Cancelled>>()?;
     let mut total = Distortion::default();
-    parts.iter().for_each(|part| total.merge(part));
+    for part in &parts {
+        total.merge(part);
+    }
     Ok(total)
 }
 

@@ -1,5 +1,7 @@
 //! `Dequantized`: a constant of a program, dense or compressed, whose values are read a run at a time.
 
+use std::cell::RefCell;
+
 use super::constant::Budget;
 use super::error::OpError;
 use super::model::Precision;
@@ -34,7 +36,7 @@ impl Dequantized {
                 precision: Precision::Declared,
                 later: &[],
                 bodies: &[],
-                reads: Default::default(),
+                reads: RefCell::default(),
             };
             let Kernel::Stored(constants) = (entry.build)(&site)? else {
                 return Err(OpError::invalid(format!("`{}` is no constant", op.kind)));
@@ -72,6 +74,8 @@ impl Dequantized {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::interp::testing::NoBlobs;
     use crate::mil::{Arg, DType, Data, NamedType, TensorData, Type, Value};
@@ -87,7 +91,7 @@ mod tests {
             inputs: inputs.iter().map(|(p, arg)| ((*p).to_owned(), vec![arg.clone()])).collect(),
             outputs: vec![NamedType { name: out.to_owned(), ty: Type::tensor(DType::F32, &[n]) }],
             blocks: Vec::new(),
-            attributes: Default::default(),
+            attributes: BTreeMap::new(),
         }
     }
 

@@ -106,6 +106,7 @@ pub(crate) fn components(audit: &Audit, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::path::Path;
 
     use super::*;
@@ -125,11 +126,11 @@ mod tests {
         let mut shown = String::new();
         for width in [200, 100, 80, 60, 36] {
             let (each, sums) = (audit(&found, width), components(&found, width));
-            shown.push_str(&format!("{width} columns\n{each}\n\n{sums}\n\n"));
+            writeln!(shown, "{width} columns\n{each}\n\n{sums}\n").unwrap();
         }
         found.tensors.clone_from(&made.tensors);
         for width in [200, 80, 40] {
-            shown.push_str(&format!("{width} columns, measured\n{}\n\n", audit(&found, width)));
+            writeln!(shown, "{width} columns, measured\n{}\n", audit(&found, width)).unwrap();
         }
         insta::assert_snapshot!(shown);
     }

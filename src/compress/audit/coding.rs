@@ -130,15 +130,9 @@ impl<'a> Reading<'a, '_> {
             Some(Argument::Made(maker)) => self.argument(maker, "data"),
             other => other,
         };
-        let Some(TensorType { dtype, shape, .. }) =
-            entries.as_ref().and_then(Argument::tensor).filter(|t| t.fixed_shape().is_some())
-        else {
-            return;
-        };
+        let Some(tensor) = entries.as_ref().and_then(Argument::tensor) else { return };
+        let Some(shape) = tensor.fixed_shape() else { return };
         let rank = self.weight.shape.len();
-        let fixed =
-            TensorType { dtype: *dtype, shape: shape.clone(), attributes: Default::default() };
-        let shape = fixed.fixed_shape().unwrap_or_default();
         // Before iOS18 the one table has one axis.
         let (grid, n, vector) = match shape.as_slice() {
             [grid @ .., n, vector] if grid.len() == rank => (grid.to_vec(), *n, *vector),
@@ -146,7 +140,7 @@ impl<'a> Reading<'a, '_> {
             _ => return,
         };
         let bits = n.checked_ilog2().unwrap_or(0);
-        self.coding.tables = Some(Tables { bits, grid, vector, entries: dtype.to_string() });
+        self.coding.tables = Some(Tables { bits, grid, vector, entries: tensor.dtype.to_string() });
     }
 
     fn scales(&mut self, op: &'a Op, offset: &str) {
