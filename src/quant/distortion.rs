@@ -76,18 +76,34 @@ impl Distortion {
         (self.squared_error != 0.0).then(|| 10.0 * (self.peak * self.peak / mean).log10())
     }
 
-    /// At most [`PIECE`] pairs; sums run in lanes, one after another in each.
+    /// At most [`PIECE`] pairs.
     fn of_piece(original: &[f16], replacement: &[f16]) -> Self {
-        const LANES: usize = 8;
         // Zeros behind the last pair, which add nothing.
         let (mut x, mut y) = ([0.0_f32; PIECE], [0.0_f32; PIECE]);
         original.convert_to_f32_slice(&mut x[..original.len()]);
         replacement.convert_to_f32_slice(&mut y[..replacement.len()]);
-        let (mut squared, mut energy) = ([0.0_f64; LANES], [0.0_f64; LANES]);
-        let (mut most, mut peak) = ([0.0_f64; LANES], [0.0_f64; LANES]);
         let runs = original.len().div_ceil(LANES);
-        let pairs = x.as_chunks::<LANES>().0.iter().zip(y.as_chunks::<LANES>().0);
-        for (x, y) in pairs.take(runs) {
+        let mut lanes = [[0.0; LANES]; 4];
+        compare(&x.as_chunks().0[..runs], &y.as_chunks().0[..runs], &mut lanes);
+        let [squared, energy, most, peak] = lanes;
+        Self {
+            n: original.len() as u64,
+            squared_error: squared.iter().sum(),
+            energy: energy.iter().sum(),
+            max_error: most.into_iter().fold(0.0, f64::max),
+            peak: peak.into_iter().fold(0.0, f64::max),
+        }
+    }
+}
+
+/// Pairs that are compared at a time; sums run in lanes, one after another in each.
+const LANES: usize = 8;
+
+crate::base::simd::quick! {
+    /// Adds up squared errors and squares, and finds the largest errors and values.
+    fn compare(x: &[[f32; LANES]], y: &[[f32; LANES]], lanes: &mut [[f64; LANES]; 4]) {
+        let [mut squared, mut energy, mut most, mut peak] = *lanes;
+        for (x, y) in x.iter().zip(y) {
             for lane in 0..LANES {
                 let x_wide = f64::from(x[lane]);
                 let error = x_wide - f64::from(y[lane]);
@@ -97,13 +113,7 @@ impl Distortion {
                 peak[lane] = if x_wide.abs() > peak[lane] { x_wide.abs() } else { peak[lane] };
             }
         }
-        Self {
-            n: original.len() as u64,
-            squared_error: squared.iter().sum(),
-            energy: energy.iter().sum(),
-            max_error: most.into_iter().fold(0.0, f64::max),
-            peak: peak.into_iter().fold(0.0, f64::max),
-        }
+        *lanes = [squared, energy, most, peak];
     }
 }
 
