@@ -91,6 +91,48 @@ impl Histogram {
     }
 }
 
+/// Sums of weights of finite fp16 values: a histogram whose values do not all count the same.
+#[derive(Debug, Clone)]
+pub struct Weighted {
+    weights: Vec<f64>,
+}
+
+impl Default for Weighted {
+    fn default() -> Self {
+        Self { weights: vec![0.0; PATTERNS] }
+    }
+}
+
+impl Weighted {
+    /// Counts `values`, each as `weight`, which must be above 0.
+    pub fn add(&mut self, values: &[f16], weight: f64) {
+        for &value in values {
+            self.weights[usize::from(ordered_key(value))] += weight;
+        }
+    }
+
+    /// The distinct values; their counts are the weights in 2^24ths of all, at least one.
+    pub fn into_distinct(self) -> Distinct {
+        let total: f64 = self.weights.iter().sum();
+        let unit = f64::from(1 << 24) / total;
+        let mut distinct = Distinct::default();
+        let (mut weight, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for (key, own) in (0..=u16::MAX).zip(self.weights).filter(|(_, own)| *own > 0.0) {
+            let value = f64::from(widen(value_of_key(key)));
+            weight += own;
+            sum += own * value;
+            squares += own * value * value;
+            distinct.keys.push(key);
+            distinct.values.push(value as f32);
+            distinct.counts.push(((own * unit) as u32).max(1));
+            distinct.weight.push(weight);
+            distinct.sum.push(sum);
+        }
+        distinct.sum_of_squares = squares;
+        distinct
+    }
+}
+
 /// Distinct values in ascending order, with prefix sums of their weights and of weight times value.
 ///
 /// The sums are exact while they stay below 2^29 in magnitude, since fp16 values are multiples of 2^−24.
@@ -219,6 +261,23 @@ mod tests {
             assert_eq!(widen(v).to_bits(), v.to_f32().to_bits());
         }
         assert_eq!(ordered_key(f16::NEG_ZERO), ordered_key(f16::ZERO));
+    }
+
+    #[test]
+    fn a_weight_counts_as_so_many_values() {
+        let values = [2.0, -1.0, 2.0, 0.0].map(f16::from_f32);
+        let mut weighted = Weighted::default();
+        weighted.add(&values, 1.0);
+        weighted.add(&values[..2], 2.0);
+        let found = weighted.into_distinct();
+        let mut histogram = Histogram::default();
+        histogram.add(&values);
+        histogram.add(&values[..2]);
+        histogram.add(&values[..2]);
+        let plain = histogram.into_distinct();
+        assert_eq!((found.values(), found.weight()), (plain.values(), plain.weight()));
+        assert_eq!((found.sum(), found.sum_of_squares()), (plain.sum(), plain.sum_of_squares()));
+        assert_eq!(found.key_range(), plain.key_range());
     }
 
     #[test]

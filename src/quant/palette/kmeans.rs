@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use super::super::bits::Bits;
 use super::super::grid::Grid;
-use super::super::histogram::{Distinct, Histogram};
+use super::super::histogram::{Distinct, Histogram, Weighted};
 use super::super::kmeans::{self, Search};
-use super::super::source::Source;
+use super::super::source::{ChannelScale, Source};
 
 /// A group of at least this many values is worked on by several threads, smaller ones by one each.
 const LARGE_GROUP: usize = 1 << 20;
@@ -23,6 +23,12 @@ const CHUNK: usize = 1 << 18;
 /// distinct values than entries it holds them all, and repeats the last to its end. What is pruned is no part of a group.
 pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits, search: Search) -> Vec<f16> {
     let mut lut = vec![f16::ZERO; grid.n_blocks() * bits.n_values()];
+    if let Some(scale) = &source.scale {
+        lut.par_chunks_exact_mut(bits.n_values()).enumerate().for_each(|(block, table)| {
+            fit(&of_scaled(source, scale, grid, block), search, table);
+        });
+        return lut;
+    }
     let tables = lut.chunks_exact_mut(bits.n_values());
     if grid.block_len() >= LARGE_GROUP {
         for (block, table) in tables.enumerate() {
@@ -41,6 +47,19 @@ pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits, search: Searc
     lut
 }
 
+/// The distinct values of a group, of which each counts as the square of what it will be multiplied by: that is how much
+/// its error does.
+fn of_scaled(source: &Source<'_>, scale: &ChannelScale, grid: &Grid, block: usize) -> Distinct {
+    let (mut weighted, mut scratch) = (Weighted::default(), Vec::new());
+    grid.runs_of(block, |run| {
+        scale.grid.runs(run, |channel, run| {
+            let factor = scale.values[channel].to_f64();
+            weighted.add(source.read(run, &mut scratch), factor * factor);
+        });
+    });
+    weighted.into_distinct()
+}
+
 /// Adds the values in `run` that are stored.
 fn count(
     source: &Source<'_>,
@@ -52,7 +71,6 @@ fn count(
     let Some(mask) = &source.mask else {
         return histogram.add(source.read(run, scratch));
     };
-    // Scales and masks do not meet: the scheme has no such form.
     let mut stored = source.weight.values()[run].to_vec();
     mask.keep(start, &mut stored);
     histogram.add(&stored);
