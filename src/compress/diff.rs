@@ -268,20 +268,24 @@ fn model(left: &Package, right: &Package) -> Result<Vec<Difference>, ConstError>
             continue;
         };
         let (ours, theirs) = (operations(a), operations(b));
+        if ours.len() != theirs.len() {
+            let count = |ops: &[&Op]| Some(ops.len().to_string());
+            let (function, what) = (Some(name.clone()), "number of operations".to_owned());
+            found.push(Difference { function, what, left: count(&ours), right: count(&theirs) });
+        }
         let first = (0..ours.len().max(theirs.len()))
             .find(|&i| ours.get(i).map(|op| bare(op)) != theirs.get(i).map(|op| bare(op)));
         if let Some(first) = first {
-            let shown = |ops: &[&Op]| {
-                let op = ops.get(first).map(|op| format!("`{}` ({})", op.name(), op.kind));
-                Some(format!(
-                    "{} operations, {}",
-                    ops.len(),
-                    op.unwrap_or_else(|| "none more".into())
-                ))
+            let (left, right) = (ours.get(first), theirs.get(first));
+            let (mut left, mut right) = (left.map(|op| call(op)), right.map(|op| call(op)));
+            if left == right {
+                (left, right) = (Some("one".to_owned()), Some("another".to_owned()));
+            }
+            let what = match ours.get(first).or(theirs.get(first)) {
+                Some(op) => format!("operation {}, `{}`", first + 1, op.name()),
+                None => format!("operation {}", first + 1),
             };
-            let what = format!("operation {}", first + 1);
-            let function = Some(name.clone());
-            found.push(Difference { function, what, left: shown(&ours), right: shown(&theirs) });
+            found.push(Difference { function: Some(name.clone()), what, left, right });
         }
         found.extend(constants(name, (left, a), (right, b))?);
     }
@@ -326,6 +330,12 @@ fn each(function: &Function) -> Vec<&Op> {
     let mut ops = Vec::new();
     walk(&function.block, &mut ops);
     ops
+}
+
+/// An operation with its parameters, as a difference shows it.
+fn call(op: &Op) -> String {
+    let parameters: Vec<&str> = op.inputs.keys().map(String::as_str).collect();
+    format!("{}({})", op.kind, parameters.join(", "))
 }
 
 /// An operation without what compression changes: the names of its constants.

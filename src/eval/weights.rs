@@ -74,7 +74,7 @@ pub fn weight_errors(
 ) -> Result<WeightErrors, WeightsError> {
     let originals = compress::float_constants(baseline.program());
     let weights = compress::stored_weights(package.program(), MIN_ELEMENTS);
-    let total = weights.iter().map(StoredWeight::elements).sum();
+    let total = weights.iter().map(StoredWeight::elements).fold(0, u64::saturating_add);
     progress.begin("compare weights", Some(total), Unit::Items);
     let mut found = WeightErrors::default();
     let by_name: BTreeMap<&str, &StoredWeight<'_>> =

@@ -140,6 +140,42 @@ fn errors_are_those_of_the_values_in_the_file() {
 }
 
 #[test]
+fn every_form_that_coremltools_reads_is_one_line() {
+    // The packages hold each operation in its forms, nested ones too, and small tables as values in the program.
+    let cases = [
+        ("constexpr_ios16", vec!["int8 per channel, offsets", "pal4", "pal6", "sparse 55.2 %"]),
+        (
+            "constexpr_ios18",
+            vec![
+                "pal2 tables 2×3",
+                "pal1 tables 1×2, vectors of 3",
+                "uint8 blocks [4, 6], offsets",
+                "pal4 tables 8×1, int8 entries",
+                "sparse 45.8 % + pal4 tables 4×1",
+                "sparse 52.1 % + pal2, vectors of 2",
+                "sparse 45.8 % + int4 blocks [1, 3]",
+            ],
+        ),
+    ];
+    for (name, forms) in cases {
+        let package = Package::open(&root(&format!("interp/{name}.mlpackage"))).unwrap();
+        let audit = compress::audit(&package).unwrap();
+        adds_up(&package, &audit, name);
+        let outputs = package.program().functions["main"].block.outputs.len();
+        assert_eq!(audit.tensors.len(), outputs, "{name}");
+        for form in forms {
+            assert!(audit.tensors.iter().any(|t| t.form == form), "{name}: {form}");
+        }
+        let errors = eval::weight_errors(&package, &package, &Silent).unwrap();
+        assert_eq!(
+            (errors.total.n, errors.total.max_error.to_bits()),
+            (audit.elements, 0),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn weights_that_one_side_lacks_are_named() {
     let (a, b) = (dense("ios18"), Package::open(&root("tiny.mlpackage")).unwrap());
     let errors = eval::weight_errors(&b, &a, &Silent).unwrap();

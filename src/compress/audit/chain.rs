@@ -38,8 +38,7 @@ impl<'a> StoredWeight<'a> {
         let tensor = op.outputs.first()?.ty.as_tensor()?;
         let shape = tensor.fixed_shape()?;
         tensor.elements()?;
-        let mut ops = Vec::new();
-        gather(op, constants, &mut ops);
+        let ops = gather(op, constants)?;
         let component = Component::of(name);
         Some(Self { name: name.to_owned(), component, shape, dtype: tensor.dtype, functions, ops })
     }
@@ -75,7 +74,7 @@ impl<'a> StoredWeight<'a> {
             return vec![(Role::Codes, value)];
         }
         let mut values = Vec::new();
-        collect(last, None, &self.makers(), &mut values);
+        collect(last, None, &self.makers(), &mut Vec::new(), &mut values);
         values
     }
 
@@ -131,8 +130,13 @@ fn collect<'a>(
     op: &'a Op,
     under: Option<Role>,
     constants: &Constants<'a>,
+    seen: &mut Vec<&'a Op>,
     values: &mut Vec<(Role, &'a Value)>,
 ) {
+    if seen.iter().any(|known| std::ptr::eq(*known, op)) {
+        return;
+    }
+    seen.push(op);
     for (parameter, role) in op.inputs.keys().chain(op.attributes.keys()).filter_map(Role::of) {
         let role = if role == Role::Codes { under.unwrap_or(role) } else { role };
         match argument(op, parameter, constants) {
@@ -141,33 +145,46 @@ fn collect<'a>(
             Some(Argument::Made(_)) if role == Role::Mask => {}
             Some(Argument::Made(maker)) => {
                 let under = if role == Role::Codes { under } else { Some(role) };
-                collect(maker, under, constants, values);
+                collect(maker, under, constants, seen, values);
             }
             None => {}
         }
     }
 }
 
-/// The operations that `op` needs and itself, each once. A cycle, which no program has, ends.
-fn gather<'a>(op: &'a Op, constants: &Constants<'a>, ops: &mut Vec<&'a Op>) {
-    const DEEPEST: usize = 8;
-    fn walk<'a>(op: &'a Op, constants: &Constants<'a>, ops: &mut Vec<&'a Op>, depth: usize) {
-        let known = |ops: &[&'a Op]| ops.iter().any(|known| std::ptr::eq(*known, op));
-        if known(ops) || depth > DEEPEST {
-            return;
+/// More operations than this make no weight; compression writes three at most.
+const MAX_OPS: usize = 16;
+
+/// The operations that `op` needs and itself, each once, after those that it needs; nothing where they are too many or
+/// need each other.
+fn gather<'a>(op: &'a Op, constants: &Constants<'a>) -> Option<Vec<&'a Op>> {
+    fn walk<'a>(
+        op: &'a Op,
+        constants: &Constants<'a>,
+        begun: &mut Vec<&'a Op>,
+        ended: &mut Vec<&'a Op>,
+    ) -> Option<()> {
+        let among = |ops: &[&Op]| ops.iter().any(|known| std::ptr::eq(*known, op));
+        if among(ended) {
+            return Some(());
         }
+        if among(begun) || begun.len() == MAX_OPS {
+            return None;
+        }
+        begun.push(op);
         for arg in op.inputs.values().flatten() {
             if let Arg::Name(name) = arg
                 && let Some(maker) = constants.get(name.as_str())
             {
-                walk(maker, constants, ops, depth + 1);
+                walk(maker, constants, begun, ended)?;
             }
         }
-        if !known(ops) {
-            ops.push(op);
-        }
+        ended.push(op);
+        Some(())
     }
-    walk(op, constants, ops, 0);
+    let mut ops = Vec::new();
+    walk(op, constants, &mut Vec::new(), &mut ops)?;
+    Some(ops)
 }
 
 fn is_constant(op: &Op) -> bool {
@@ -248,4 +265,85 @@ pub fn float_constants(program: &Program) -> BTreeMap<(&str, &str), StoredWeight
         }
     });
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mil::{Block, Function, NamedType, Type};
+
+    fn op(kind: &str, out: &str, inputs: &[(&str, Arg)]) -> Op {
+        let ty = Type::tensor(DType::F16, &[64, 64]);
+        Op {
+            kind: kind.to_owned(),
+            inputs: inputs.iter().map(|(p, arg)| ((*p).to_owned(), vec![arg.clone()])).collect(),
+            outputs: vec![NamedType { name: out.to_owned(), ty }],
+            blocks: Vec::new(),
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    fn blob(offset: u64) -> Arg {
+        let at = BlobRef { file: "weight.bin".to_owned(), offset };
+        Arg::Value(Value::blob(DType::F16, &[64, 64], at))
+    }
+
+    fn name(name: &str) -> Arg {
+        Arg::Name(name.to_owned())
+    }
+
+    fn program(functions: &[(&str, Vec<Op>)]) -> Program {
+        let function = |ops: &Vec<Op>| Function {
+            inputs: Vec::new(),
+            opset: "CoreML8".to_owned(),
+            block: Block { ops: ops.clone(), ..Block::default() },
+            attributes: BTreeMap::new(),
+        };
+        let functions =
+            functions.iter().map(|(name, ops)| ((*name).to_owned(), function(ops))).collect();
+        Program { version: 1, functions, attributes: BTreeMap::new() }
+    }
+
+    /// Name, functions and offsets with roles of each weight found.
+    fn found(program: &Program) -> Vec<(String, Vec<String>, Vec<(Role, u64)>)> {
+        let told = |weight: StoredWeight<'_>| {
+            let blobs = weight.blobs().into_iter().map(|(role, at)| (role, at.offset)).collect();
+            (weight.name, weight.functions.iter().map(|&f| f.to_owned()).collect(), blobs)
+        };
+        stored_weights(program, 1).into_iter().map(told).collect()
+    }
+
+    const SCALED: &str = "constexpr_blockwise_shift_scale";
+
+    #[test]
+    fn operations_that_nest_are_one_weight() {
+        use Role::{Codes, Mask, Scales, Tables};
+        let table = op(SCALED, "lut", &[("data", blob(2)), ("scale", blob(3))]);
+        let sparse = op(
+            "constexpr_lut_to_sparse",
+            "w_nonzero",
+            &[("indices_mask", blob(0)), ("indices_nonzero_data", blob(1)), ("lut", name("lut"))],
+        );
+        let both = [("mask", name("w_nonzero")), ("nonzero_data", name("w_nonzero"))];
+        let dense = op("constexpr_sparse_to_dense", "w_to_fp16_palettized", &both);
+        let ops = vec![table, sparse, dense];
+        let shared = program(&[("a", ops.clone()), ("b", ops)]);
+        let blobs = vec![(Mask, 0), (Codes, 1), (Tables, 2), (Scales, 3)];
+        assert_eq!(found(&shared), [("w".to_owned(), vec!["a".to_owned(), "b".to_owned()], blobs)]);
+    }
+
+    #[test]
+    fn what_needs_itself_is_no_weight() {
+        let a = op(SCALED, "a", &[("data", name("b")), ("scale", blob(1))]);
+        let b = op(SCALED, "b", &[("data", name("a")), ("scale", blob(2))]);
+        let end = op(SCALED, "end", &[("data", name("a")), ("scale", blob(3))]);
+        assert_eq!(found(&program(&[("main", vec![a, b, end])])), []);
+        // A chain longer than any compression writes.
+        let mut chain = vec![op(SCALED, "c0", &[("data", blob(0)), ("scale", blob(1))])];
+        for i in 1..40 {
+            let (out, before) = (format!("c{i}"), format!("c{}", i - 1));
+            chain.push(op(SCALED, &out, &[("data", name(&before)), ("scale", blob(1))]));
+        }
+        assert_eq!(found(&program(&[("main", chain)])), []);
+    }
 }

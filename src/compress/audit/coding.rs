@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::chain::{Argument, StoredWeight, argument};
-use crate::mil::{DType, Op, TensorType};
+use crate::mil::{Op, TensorType};
 
 /// How a weight is stored, read from its operations.
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
@@ -37,6 +37,8 @@ pub struct Tables {
     pub vector: u64,
     /// The type of the entries.
     pub entries: String,
+    /// Whether entries have scales of their own.
+    pub scaled: bool,
 }
 
 /// Scales of blocks.
@@ -125,10 +127,9 @@ impl<'a> Reading<'a, '_> {
     }
 
     fn tables(&mut self, op: &'a Op) {
-        let entries = match self.argument(op, "lut") {
-            // Entries with a scale of their own.
-            Some(Argument::Made(maker)) => self.argument(maker, "data"),
-            other => other,
+        let (entries, scaled) = match self.argument(op, "lut") {
+            Some(Argument::Made(maker)) => (self.argument(maker, "data"), true),
+            other => (other, false),
         };
         let Some(tensor) = entries.as_ref().and_then(Argument::tensor) else { return };
         let Some(shape) = tensor.fixed_shape() else { return };
@@ -140,7 +141,8 @@ impl<'a> Reading<'a, '_> {
             _ => return,
         };
         let bits = n.checked_ilog2().unwrap_or(0);
-        self.coding.tables = Some(Tables { bits, grid, vector, entries: tensor.dtype.to_string() });
+        let entries = tensor.dtype.to_string();
+        self.coding.tables = Some(Tables { bits, grid, vector, entries, scaled });
     }
 
     fn scales(&mut self, op: &'a Op, offset: &str) {
@@ -221,10 +223,12 @@ impl fmt::Display for Tables {
         if self.vector > 1 {
             write!(f, ", vectors of {}", self.vector)?;
         }
-        if self.entries != DType::F16.name() {
-            write!(f, ", {} entries", self.entries)?;
+        match self.entries.as_str() {
+            // Whole numbers have scales in any case.
+            "fp16" | "fp32" if self.scaled => f.write_str(", scaled entries"),
+            "fp16" => Ok(()),
+            entries => write!(f, ", {entries} entries"),
         }
-        Ok(())
     }
 }
 
