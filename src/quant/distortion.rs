@@ -1,10 +1,10 @@
 //! `Distortion`: how far compressed values are from the original ones.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 use rayon::prelude::*;
 
 use super::error::Error;
+use super::histogram::widen;
 
 /// Values per partial sum; a constant, so that sums do not depend on the number of threads.
 const CHUNK: usize = 1 << 16;
@@ -78,13 +78,17 @@ impl Distortion {
 
     /// At most [`PIECE`] pairs.
     fn of_piece(original: &[f16], replacement: &[f16]) -> Self {
-        // Zeros behind the last pair, which add nothing.
-        let (mut x, mut y) = ([0.0_f32; PIECE], [0.0_f32; PIECE]);
-        original.convert_to_f32_slice(&mut x[..original.len()]);
-        replacement.convert_to_f32_slice(&mut y[..replacement.len()]);
-        let runs = original.len().div_ceil(LANES);
         let mut lanes = [[0.0; LANES]; 4];
-        compare(&x.as_chunks().0[..runs], &y.as_chunks().0[..runs], &mut lanes);
+        let (x, x_rest) = original.as_chunks();
+        let (y, y_rest) = replacement.as_chunks();
+        compare(x, y, &mut lanes);
+        if !x_rest.is_empty() {
+            // Zeros behind the last pair, which add nothing.
+            let (mut x, mut y) = ([f16::ZERO; LANES], [f16::ZERO; LANES]);
+            x[..x_rest.len()].copy_from_slice(x_rest);
+            y[..y_rest.len()].copy_from_slice(y_rest);
+            compare(&[x], &[y], &mut lanes);
+        }
         let [squared, energy, most, peak] = lanes;
         Self {
             n: original.len() as u64,
@@ -96,17 +100,24 @@ impl Distortion {
     }
 }
 
+/// The value, also where it is infinite or no number.
+#[inline(always)]
+fn wide(value: f16) -> f32 {
+    let special = f32::from_bits(0x7f80_0000 | u32::from(value.to_bits() & 0x3ff) << 13);
+    if value.to_bits() & 0x7c00 == 0x7c00 { special } else { widen(value) }
+}
+
 /// Pairs that are compared at a time; sums run in lanes, one after another in each.
 const LANES: usize = 8;
 
 crate::base::simd::quick! {
     /// Adds up squared errors and squares, and finds the largest errors and values.
-    fn compare(x: &[[f32; LANES]], y: &[[f32; LANES]], lanes: &mut [[f64; LANES]; 4]) {
+    fn compare(x: &[[f16; LANES]], y: &[[f16; LANES]], lanes: &mut [[f64; LANES]; 4]) {
         let [mut squared, mut energy, mut most, mut peak] = *lanes;
         for (x, y) in x.iter().zip(y) {
             for lane in 0..LANES {
-                let x_wide = f64::from(x[lane]);
-                let error = x_wide - f64::from(y[lane]);
+                let x_wide = f64::from(wide(x[lane]));
+                let error = x_wide - f64::from(wide(y[lane]));
                 squared[lane] += error * error;
                 energy[lane] += x_wide * x_wide;
                 most[lane] = if error.abs() > most[lane] { error.abs() } else { most[lane] };
@@ -143,6 +154,14 @@ mod tests {
         assert_eq!((same.relative_error(), same.psnr()), (0.0, None));
         let from_zero = Distortion::between(&halves(&[0.0]), &halves(&[1.0])).unwrap();
         assert!(from_zero.relative_error().is_infinite());
+        // What is not finite counts, among the last few values and among many.
+        for (n, broken) in [(2, f16::INFINITY), (40, f16::NEG_INFINITY), (40, f16::NAN)] {
+            let original = vec![f16::ONE; n];
+            let mut replacement = original.clone();
+            replacement[0] = broken;
+            let found = Distortion::between(&original, &replacement).unwrap().squared_error;
+            assert!(!found.is_finite(), "{broken} of {n}: {found}");
+        }
         let error = Distortion::between(&x, &x[..1]).unwrap_err().to_string();
         assert_eq!(error, "2 values expected, got 1");
     }

@@ -2,10 +2,18 @@
 //!
 //! fp16 has at most 63,487 distinct finite values (+0 and −0 are one), so clustering works on these whatever the size of the tensor.
 
+use std::ops::Range;
+
 use half::f16;
 
 /// The number of fp16 bit patterns.
 const PATTERNS: usize = 1 << 16;
+
+/// The exponent of an fp16 value, which is 0 for subnormal numbers.
+const EXPONENT: u16 = 0x7c00;
+
+/// The bit of a significand that is not stored.
+const IMPLICIT: u16 = 0x400;
 
 /// A number whose unsigned order is the order of the fp16 values; −0 has the key of +0.
 ///
@@ -24,6 +32,7 @@ pub fn value_of_key(key: u16) -> f16 {
 ///
 /// Moves exponent and fraction into place and multiplies by 2^(127−15), which also scales subnormals right:
 /// unlike the general conversion it has no branches, so loops over it vectorise.
+#[inline(always)]
 pub fn widen(value: f16) -> f32 {
     const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
     let bits = u32::from(value.to_bits());
@@ -40,11 +49,13 @@ pub struct Histogram {
     /// The smallest and largest key counted so far; `low > high` when nothing is.
     low: u16,
     high: u16,
+    /// The bits that some normal number has set. Values from bf16 leave the last three unset, so that most keys cannot occur.
+    used: u16,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; PATTERNS], low: u16::MAX, high: 0 }
+        Self { counts: vec![0; PATTERNS], low: u16::MAX, high: 0, used: 0 }
     }
 }
 
@@ -54,14 +65,16 @@ impl Histogram {
         // A fixed-size view lets the compiler drop the bounds check: every u16 is an index.
         let counts: &mut [u32; PATTERNS] =
             self.counts.as_mut_slice().try_into().expect("one count for each pattern");
-        let (mut low, mut high) = (self.low, self.high);
+        let (mut low, mut high, mut used) = (self.low, self.high, self.used);
         for &value in values {
             let key = ordered_key(value);
             counts[usize::from(key)] += 1;
             low = low.min(key);
             high = high.max(key);
+            let bits = value.to_bits();
+            used |= if bits & EXPONENT == 0 { 0 } else { bits };
         }
-        (self.low, self.high) = (low, high);
+        (self.low, self.high, self.used) = (low, high, used);
     }
 
     /// Adds the counts of `other`.
@@ -71,6 +84,7 @@ impl Histogram {
         }
         self.low = self.low.min(other.low);
         self.high = self.high.max(other.high);
+        self.used |= other.used;
     }
 
     /// Moves the counts into `distinct`, whose memory is reused, and leaves this histogram empty.
@@ -78,9 +92,10 @@ impl Histogram {
         distinct.clear();
         if self.low <= self.high {
             let (low, high) = (usize::from(self.low), usize::from(self.high));
-            distinct.take(self.low, &mut self.counts[low..=high]);
+            let step = 1 << (self.used | IMPLICIT).trailing_zeros();
+            distinct.take(low..high + 1, step, &mut self.counts);
         }
-        (self.low, self.high) = (u16::MAX, 0);
+        (self.low, self.high, self.used) = (u16::MAX, 0, 0);
     }
 
     /// The distinct values counted so far.
@@ -211,19 +226,35 @@ impl Distinct {
         self.sum_of_squares = 0.0;
     }
 
-    /// Takes the non-zero counts of the keys from `low` on, and zeroes them.
-    fn take(&mut self, low: u16, counts: &mut [u32]) {
-        // About half of the keys in range are empty, in no pattern a branch predictor could learn:
-        // every slot is written, and kept by moving on when its count is not zero.
-        self.keys.resize(counts.len(), 0);
-        self.counts.resize(counts.len(), 0);
+    /// Takes the non-zero counts of the keys in `range`, and zeroes them; normal numbers are multiples of `step`, a power of
+    /// two, in their patterns.
+    fn take(&mut self, range: Range<usize>, step: usize, counts: &mut [u32]) {
+        // The keys of negative normal numbers, of subnormal ones and 0, of positive normal ones.
+        let subnormal = 0x8000 - usize::from(IMPLICIT)..0x8000 + usize::from(IMPLICIT);
+        let clip = |keys: Range<usize>| keys.start.max(range.start)..keys.end.min(range.end);
+        let negative = clip(0..subnormal.start);
+        let positive = clip(subnormal.end..PATTERNS);
+        let parts = [
+            // The key of the pattern 0x8000 + m is 0x7fff − m.
+            (negative.start | (step - 1)..negative.end, step),
+            (clip(subnormal), 1),
+            (positive.start.next_multiple_of(step)..positive.end, step),
+        ];
+        let most = parts.iter().map(|(keys, step)| keys.len().div_ceil(*step)).sum();
+        // Many keys do not occur, in no pattern a branch predictor could learn: every slot is written, and kept by moving
+        // on when its count is not zero.
+        self.keys.resize(most, 0);
+        self.counts.resize(most, 0);
         let mut n = 0;
-        for (key, count) in (low..=u16::MAX).zip(counts.iter()) {
-            self.keys[n] = key;
-            self.counts[n] = *count;
-            n += usize::from(*count != 0);
+        for (keys, step) in parts {
+            for key in keys.step_by(step) {
+                let count = counts[key];
+                self.keys[n] = key as u16;
+                self.counts[n] = count;
+                n += usize::from(count != 0);
+            }
         }
-        counts.fill(0);
+        counts[range].fill(0);
         self.keys.truncate(n);
         self.counts.truncate(n);
         self.values.clear();
@@ -303,8 +334,10 @@ mod tests {
         fn merging_and_draining_agree_with_sorting(
             a in prop::collection::vec(-50i16..50, 0..200),
             b in prop::collection::vec(-50i16..50, 0..200),
+            // Normal and subnormal numbers, with short and with long significands.
+            unit in prop::sample::select(&[0.125_f32, 1.0 / 3.0, 6e-8, 1e-6, 2e-5]),
         ) {
-            let halves = |v: &[i16]| -> Vec<f16> { v.iter().map(|&x| f16::from_f32(f32::from(x) / 8.0)).collect() };
+            let halves = |v: &[i16]| -> Vec<f16> { v.iter().map(|&x| f16::from_f32(f32::from(x) * unit)).collect() };
             let (a, b) = (halves(&a), halves(&b));
             let mut histogram = Histogram::default();
             histogram.add(&a);

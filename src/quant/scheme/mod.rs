@@ -230,6 +230,12 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_the_forms() {
+        let page = include_str!("../../../docs/compression.md");
+        assert!(page.contains(about().trim_end()), "docs/compression.md lacks: {}", about());
+    }
+
+    #[test]
     fn bits_by_hand() {
         let cases = [
             ("fp16", 16),
