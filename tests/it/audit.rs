@@ -185,6 +185,9 @@ fn weights_that_one_side_lacks_are_named() {
     assert_eq!(errors.total.n, 0);
 }
 
+/// Two packages, and what differs in which weights.
+type Case<'a> = (&'a Package, &'a Package, &'a [(&'a str, What)]);
+
 #[test]
 fn packages_differ_in_what_was_changed() {
     let dir = tempfile::tempdir().unwrap();
@@ -195,7 +198,6 @@ fn packages_differ_in_what_was_changed() {
     let (uniform, _) = compressed(&dense, "/linear/=uniform4-g16", &path("uniform"));
     let (more, _) = compressed(&dense, "/linear|conv_weight/=pal4-g16", &path("more"));
     let (int, _) = compressed(&dense, "/linear/=int4-c", &path("int"));
-    type Case<'a> = (&'a Package, &'a Package, &'a [(&'a str, What)]);
     let cases: [Case<'_>; 6] = [
         (&dense, &dense, &[]),
         (&pal, &again, &[]),

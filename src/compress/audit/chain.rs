@@ -304,8 +304,11 @@ mod tests {
         Program { version: 1, functions, attributes: BTreeMap::new() }
     }
 
-    /// Name, functions and offsets with roles of each weight found.
-    fn found(program: &Program) -> Vec<(String, Vec<String>, Vec<(Role, u64)>)> {
+    /// Name, functions, and offsets with roles.
+    type Found = (String, Vec<String>, Vec<(Role, u64)>);
+
+    /// The weights found.
+    fn found(program: &Program) -> Vec<Found> {
         let told = |weight: StoredWeight<'_>| {
             let blobs = weight.blobs().into_iter().map(|(role, at)| (role, at.offset)).collect();
             (weight.name, weight.functions.iter().map(|&f| f.to_owned()).collect(), blobs)
