@@ -6,6 +6,9 @@ use coremill::base::progress::Silent;
 use coremill::compress::{self, Audit, Options, Recipe, TensorAudit, What};
 use coremill::eval;
 use coremill::package::Package;
+use insta::assert_snapshot;
+
+use crate::support::{Sandbox, copy};
 
 fn dense(name: &str) -> Package {
     Package::open(&root(&format!("compression/dense_{name}.mlpackage"))).unwrap()
@@ -220,4 +223,14 @@ fn packages_differ_in_what_was_changed() {
     assert!(!diff.equal);
     let functions: Vec<_> = diff.model.iter().filter(|d| d.what == "function").collect();
     assert_eq!(functions.len(), 3, "{:?}", diff.model);
+}
+
+#[test]
+fn what_differs_outside_of_weights_is_shown() {
+    let sandbox = Sandbox::bare();
+    for name in ["ranged", "control"] {
+        let package = format!("{name}.mlpackage");
+        copy(&root("edge").join(&package), &sandbox.path().join(&package));
+    }
+    assert_snapshot!(sandbox.show("inspect --diff ranged.mlpackage control.mlpackage"));
 }

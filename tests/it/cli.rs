@@ -85,10 +85,6 @@ fn weights_are_measured_and_packages_compared() {
     let sandbox = packages();
     let dense = root("tests/fixtures/compression/dense_ios18.mlpackage");
     copy(&dense, &sandbox.path().join("dense.mlpackage"));
-    for name in ["ranged", "control"] {
-        let package = format!("{name}.mlpackage");
-        copy(&root("tests/fixtures/edge").join(&package), &sandbox.path().join(&package));
-    }
     let recipe = "/linear/=pal4-g16,/conv_weight/=sparse50+int8-c,embedding=int4-b16";
     sandbox.run(&["quantize", "dense.mlpackage", "-r", recipe, "-o", "small.mlpackage"]).ends(0);
     assert_snapshot!(sandbox.session(&[
@@ -98,7 +94,6 @@ fn weights_are_measured_and_packages_compared() {
         "inspect --diff dense.mlpackage small.mlpackage",
         "inspect --diff small.mlpackage small.mlpackage",
         "inspect --diff tiny.mlpackage tiny_multifunction.mlpackage",
-        "inspect --diff ranged.mlpackage control.mlpackage",
         "inspect --diff nowhere.mlpackage small.mlpackage",
         "inspect small.mlpackage --baseline nowhere.mlpackage",
         "inspect small.mlpackage --baseline dense.mlpackage --diff dense.mlpackage",
