@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::affine::Step;
 use super::grid::Grid;
 use super::histogram::widen;
+use super::round::{round_to_fp16, round_to_integer};
 use super::source::Source;
 
 /// Ranges tried, as parts of the whole one; a little beyond it lets the largest value move to a whole number.
@@ -16,6 +17,9 @@ const PARTS: [f32; 19] = [
     1.05, 1.02, 0.99, 0.97, 0.95, 0.93, 0.91, 0.89, 0.87, 0.85, 0.82, 0.79, 0.76, 0.73, 0.7, 0.65,
     0.6, 0.55, 0.5,
 ];
+
+/// How often the scale is fitted to the integers that it has led to.
+const REFITS: usize = 3;
 
 /// The best step of each block, at least as good as `step` of its extremes.
 pub(super) fn search(
@@ -46,26 +50,28 @@ struct Memory {
 
 impl Memory {
     fn best(&mut self, first: Step) -> Step {
-        let (mut best, mut least) = (first, self.error(first).0);
+        let (mut least, mut fitted) = self.error(first);
+        let mut best = first;
         for part in PARTS {
             let scale = f16::from_f32(widen(first.scale()) * part);
             if scale.to_bits() == 0 || !scale.is_finite() {
                 continue;
             }
-            let mut candidate = first.with(scale, first.zero_point());
-            // The range and its best scale, which changes the integers a little, once more.
-            for _ in 0..2 {
-                let (error, fitted) = self.error(candidate);
-                if error < least {
-                    (best, least) = (candidate, error);
-                }
-                let Some(fitted) = fitted else { break };
-                candidate = first.with(fitted, first.zero_point());
-            }
-            let (error, _) = self.error(candidate);
+            let candidate = first.with(scale, first.zero_point());
+            let (error, wanted) = self.error(candidate);
             if error < least {
-                (best, least) = (candidate, error);
+                (best, least, fitted) = (candidate, error, wanted);
             }
+        }
+        // The scale that the integers of the best range want changes them a little, and with them itself.
+        for _ in 0..REFITS {
+            let Some(scale) = fitted else { break };
+            let candidate = first.with(scale, first.zero_point());
+            let (error, wanted) = self.error(candidate);
+            if error >= least {
+                break;
+            }
+            (best, least, fitted) = (candidate, error, wanted);
         }
         // Products are rounded to fp16 when they are read, which the search leaves out.
         if best != first && self.stored_error(best) > self.stored_error(first) {
@@ -84,45 +90,43 @@ impl Memory {
     }
 
     /// The squared error of the block with this step, and the scale that its integers would want.
-    fn error(&mut self, step: Step) -> (f64, Option<f16>) {
-        self.data.resize(self.values.len(), 0);
-        step.quantize(&self.values, &mut self.data);
-        let mut sums = (0.0, 0.0, 0.0);
-        let signed = step.range().0 < 0;
-        products(
-            &self.values,
-            &self.data,
-            (widen(step.scale()), step.zero_point(), signed),
-            &mut sums,
-        );
-        let fitted = f16::from_f64(sums.1 / sums.2);
+    fn error(&self, step: Step) -> (f64, Option<f16>) {
+        let mut sums = [0.0; 3];
+        trial(&self.values, step, &mut sums);
+        let [error, product, square] = sums;
+        let fitted = f16::from_f64(product / square);
         let usable = fitted.is_finite() && fitted > f16::ZERO;
-        (sums.0, usable.then_some(fitted))
+        (error, usable.then_some(fitted))
     }
 }
 
 crate::base::simd::quick! {
-    /// Adds Σ (x − s·(q − z))², Σ x·(q − z) and Σ (q − z)² to `sums`; `step` is s, z and whether q is signed.
-    fn products(values: &[f16], data: &[u8], step: (f32, i32, bool), sums: &mut (f64, f64, f64)) {
+    /// Adds Σ (x − s·q)², Σ x·q and Σ q² to `sums`, where s is the scale and q the integers less the zero point.
+    fn trial(values: &[f16], step: Step, sums: &mut [f64; 3]) {
         const LANES: usize = 8;
-        let (scale, zero_point, signed) = step;
-        let (mut error, mut product, mut square) = ([0.0_f32; LANES], [0.0_f32; LANES], [0.0_f32; LANES]);
+        let (scale, zero_point) = (widen(step.scale()), step.zero_point());
+        let (low, high) = step.range();
         // Sums in f32 run over few values, so that they stay exact enough to compare.
-        for (values, data) in values.chunks(64 * LANES).zip(data.chunks(64 * LANES)) {
-            for (values, data) in values.chunks(LANES).zip(data.chunks(LANES)) {
-                for (lane, (&x, &q)) in values.iter().zip(data).enumerate() {
-                    let q = if signed { i32::from(q as i8) } else { i32::from(q) };
-                    let (x, q) = (widen(x), (q - zero_point) as f32);
+        for values in values.chunks(64 * LANES) {
+            let mut lanes = [[0.0_f32; LANES]; 3];
+            let (whole, rest) = values.as_chunks::<LANES>();
+            let mut last = [f16::ZERO; LANES];
+            last[..rest.len()].copy_from_slice(rest);
+            // Zeros are the integer that stands for zero, and add nothing.
+            for eight in whole.iter().chain((!rest.is_empty()).then_some(&last)) {
+                for lane in 0..LANES {
+                    let x = widen(eight[lane]);
+                    let quotient = round_to_integer(round_to_fp16(x / scale));
+                    let q = ((quotient + zero_point).clamp(low, high) - zero_point) as f32;
                     let e = x - scale * q;
-                    error[lane] += e * e;
-                    product[lane] += x * q;
-                    square[lane] += q * q;
+                    lanes[0][lane] += e * e;
+                    lanes[1][lane] += x * q;
+                    lanes[2][lane] += q * q;
                 }
             }
-            let drain = |lanes: &mut [f32; LANES]| std::mem::take(lanes).iter().map(|&v| f64::from(v)).sum::<f64>();
-            sums.0 += drain(&mut error);
-            sums.1 += drain(&mut product);
-            sums.2 += drain(&mut square);
+            for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                *sum += lanes.iter().map(|&v| f64::from(v)).sum::<f64>();
+            }
         }
     }
 }

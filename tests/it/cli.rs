@@ -135,6 +135,36 @@ fn images_classes_and_flexible_shapes_stand_at_the_edge() {
 }
 
 #[test]
+fn several_recipes_make_several_packages() {
+    let sandbox = Sandbox::bare();
+    let fixtures = root("tests/fixtures/compression");
+    for target in ["ios16", "ios18"] {
+        let package = format!("dense_{target}.mlpackage");
+        copy(&fixtures.join(&package), &sandbox.path().join(&package));
+    }
+    assert_snapshot!(sandbox.session(&[
+        "quantize dense_ios18.mlpackage -r int8-c,/^linear/=pal4-g16 -r pal4-g16,/^conv/=int8-c -r int8-c -o out --quiet",
+        "quantize dense_ios18.mlpackage -r int8-c -r int8-c-sym -o twice",
+        "quantize dense_ios18.mlpackage -r int8-c -r pal4-t -o out.mlpackage",
+        "quantize dense_ios18.mlpackage -r int8-c -r int4-b7 -o nothing",
+        "quantize dense_ios18.mlpackage -r pal4-g16 -o skipped.mlpackage --allow-skip ^conv_transpose",
+        "quantize dense_ios18.mlpackage -r pal3-g4 --weight-threshold 3500 -o cpu.mlpackage --compute-units CPU_ONLY",
+        "quantize dense_ios16.mlpackage -r int8-c -o old.mlpackage --quiet",
+        "quantize dense_ios16.mlpackage -r int4-b32 -o older.mlpackage",
+        "explain schemes",
+    ]));
+    let made = sandbox.entries("");
+    assert!(!made.iter().any(|name| name == "nothing" || name == "twice"), "{made:?}");
+    // What two recipes want of a weight is the same in both packages, and as if each had been alone.
+    let alone =
+        ["quantize", "dense_ios18.mlpackage", "-r", "int8-c", "-o", "alone.mlpackage", "-q"];
+    sandbox.run(&alone).ends(0);
+    let weights = "Data/com.apple.CoreML/weights/weight.bin";
+    let read = |package: &str| fs_err::read(sandbox.path().join(package).join(weights)).unwrap();
+    assert!(read("alone.mlpackage") == read("out/dense_ios18-int8-c.mlpackage"));
+}
+
+#[test]
 fn a_package_is_compressed_or_nothing_is_written() {
     let sandbox = packages();
     let before = sandbox.entries("");

@@ -16,7 +16,7 @@ use coremill::quant::{self, Search};
 use half::f16;
 use serde_json::{Value, json};
 
-use crate::support::{Ran, Sandbox, root};
+use crate::support::{Ran, Sandbox, copy, root};
 
 /// The interpreter of the environment, which this makes if there is none.
 fn interpreter(sandbox: &Sandbox) -> String {
@@ -312,28 +312,28 @@ fn python_coremltools_reads_compressed_packages_as_we_mean_them() {
     tiny(&sandbox, &[("m", "llama", "")]);
     let args = ["convert", "--model", "m", "--seq-len", "32", "-q", "-o", "m.mlpackage"];
     sandbox.run(&args).ends(0);
-    let recipes = [
-        "pal4-g16",
-        "pal6-t",
-        "int4-b16",
-        "int8-c",
-        "attention=pal2-g8,mlp=int8-c",
-        "pal4-g8-a1",
-        "pal3-t-v2",
-        "pal4-g16-s",
-        "pal4-g16+lut8",
-        "uniform4-g8",
-        "uint4-b0x16",
-        "int4-b16-ls",
-        "sparse50",
-        "sparse2:4+pal4-g16+lut8",
-        "sparse50-b4+uint8-c",
+    let dense = "dense_ios18.mlpackage";
+    copy(&root("tests/fixtures/compression").join(dense), &sandbox.path().join(dense));
+    // Two functions that share weights, and one with a weight for each way that a program uses one.
+    let cases = [
+        ("m.mlpackage", "pal4-g16"),
+        ("m.mlpackage", "attention=pal2-g8,mlp=int8-c"),
+        ("m.mlpackage", "sparse2:4+pal4-g16+lut8"),
+        (dense, "pal6-t"),
+        (dense, "int4-b16,/conv/=int4-b8"),
+        (dense, "pal4-g8-a1,/conv_weight/=int8-c"),
+        (dense, "pal3-t-v2"),
+        (dense, "pal4-g8-s"),
+        (dense, "uniform4-g8"),
+        (dense, "uint4-b0x16,/conv/=int8-b4x0x1x3"),
+        (dense, "int4-b16-ls,/conv/=uint8-t-ls"),
+        (dense, "sparse50"),
+        (dense, "sparse50-b4+uint8-c"),
     ];
     let mut code = "import json\nfrom coremill.entry import call\n".to_owned();
-    for (i, recipe) in recipes.iter().enumerate() {
+    for (i, (source, recipe)) in cases.iter().enumerate() {
         let package = format!("{i}.mlpackage");
-        let args = ["quantize", "m.mlpackage", "-r", recipe, "-o", &package, "-q"];
-        sandbox.run(&args).ends(0);
+        sandbox.run(&["quantize", source, "-r", recipe, "-o", &package, "-q"]).ends(0);
         let fields =
             json!({"op": "dequantize", "package": package, "out": format!("{i}.safetensors")});
         let asked = format!("{:?}", fields.to_string());
@@ -342,9 +342,9 @@ fn python_coremltools_reads_compressed_packages_as_we_mean_them() {
     }
     python(&sandbox, &code);
 
-    let source = Package::open(&sandbox.path().join("m.mlpackage")).unwrap();
-    let originals = constants(&source);
-    for (i, recipe) in recipes.iter().enumerate() {
+    for (i, (source, recipe)) in cases.iter().enumerate() {
+        let source = Package::open(&sandbox.path().join(source)).unwrap();
+        let originals = constants(&source);
         let parsed: Recipe = recipe.parse().unwrap();
         let bytes = fs_err::read(sandbox.path().join(format!("{i}.safetensors"))).unwrap();
         let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -362,7 +362,9 @@ fn python_coremltools_reads_compressed_packages_as_we_mean_them() {
                 let shape: Vec<usize> = weight.shape.iter().map(|&n| n as usize).collect();
                 let plain = quant::Weight::new(&values, &shape, weight.axes.unwrap()).unwrap();
                 let want = quant::compress(plain, scheme, Search::Quick).unwrap().dequantize();
-                assert!(want != values, "{recipe}: {key:?} lost nothing");
+                // The embedding of the fixture has so few values that some schemes keep them.
+                let few = weight.name.starts_with("embedding");
+                assert!(want != values || few, "{recipe}: {key:?} lost nothing");
                 let got = read.tensor(&format!("{function}/{}", key.1)).unwrap();
                 let shape: Vec<u64> = got.shape().iter().map(|&n| n as u64).collect();
                 assert_eq!(shape, weight.shape, "{recipe}: {key:?}");
@@ -377,7 +379,7 @@ fn python_coremltools_reads_compressed_packages_as_we_mean_them() {
         };
         let whole = read.names().into_iter().filter(|name| !within(name)).count();
         assert_eq!(compared, whole, "{recipe}: some compressed constants were not compared");
-        assert!(compared >= 8, "{recipe}: {compared}");
+        assert!(compared >= 6, "{recipe}: {compared}");
     }
 }
 

@@ -39,10 +39,18 @@ pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
     };
     let outputs: Vec<_> = recipes.iter().zip(paths.iter().map(PathBuf::as_path)).collect();
     let started = context.clock.elapsed();
+    // A folder that is made for nothing goes again.
+    let folder = (recipes.len() > 1 && !args.output.exists()).then_some(&args.output);
+    folder.map(fs_err::create_dir_all).transpose()?;
     let all = match args.engine {
-        Engine::Native => compress::run_all(&package, &outputs, &options, &*context.progress)?,
-        Engine::Coremltools => engine::run_all(&package, &outputs, &options, context)?,
+        Engine::Native => compress::run_all(&package, &outputs, &options, &*context.progress)
+            .map_err(Failure::from),
+        Engine::Coremltools => engine::run_all(&package, &outputs, &options, context),
     };
+    if let (Err(_), Some(folder)) = (&all, folder) {
+        drop(fs_err::remove_dir(folder));
+    }
+    let all = all?;
     let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
     let (mut answers, mut texts) = (Vec::new(), Vec::new());
     for ((recipe, path), compressed) in outputs.iter().zip(&all) {
@@ -90,7 +98,6 @@ fn outputs(args: &QuantizeArgs, recipes: &[Recipe]) -> Result<Vec<PathBuf>, Fail
     if let Some(i) = twice {
         return Err(Failure::input(format!("recipe `{}` is given twice", recipes[i])));
     }
-    fs_err::create_dir_all(&args.output)?;
     Ok(paths)
 }
 
