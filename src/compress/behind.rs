@@ -12,6 +12,7 @@ use crate::blob::{Blob, BlobType, Writer, WriterError, Written};
 const WAITING: usize = 4;
 
 /// What is done to a file.
+#[expect(clippy::rc_buffer, reason = "the bytes come as a vector, and stay where they are")]
 enum Item {
     /// A blob is copied.
     Copy(Blob),

@@ -189,23 +189,19 @@ fn one_place(
     let weight = weights.iter().find(|weight| weight.at == *place);
     let ways = wanted.len() as u64;
     for (scheme, to) in wanted {
-        let (flow, new) = match (scheme, weight) {
-            (Some(scheme), Some(weight)) => {
-                let compressed = compress(weight, scheme, blob, work.search)?;
-                form::check_found(&compressed, scheme, work.version)?;
-                let form = Form::of(&compressed, &weight.shape, work.target);
-                let share = length / ways;
-                let (flow, distortion) =
-                    pour(&compressed, &form, files, &to, work.progress, share)?;
-                let audit = TensorAudit::compressed(weight, scheme.to_string(), &form, &distortion);
-                (flow, Made { form: Some(form), audit: Some(audit) })
-            }
-            _ => {
-                let audit = weight.map(|weight| TensorAudit::dense(weight, length));
-                let flow = files.copy(&to, blob);
-                work.progress.advance(length / ways);
-                (flow, Made { form: None, audit })
-            }
+        let (flow, new) = if let (Some(scheme), Some(weight)) = (scheme, weight) {
+            let compressed = compress(weight, scheme, blob, work.search)?;
+            form::check_found(&compressed, scheme, work.version)?;
+            let form = Form::of(&compressed, &weight.shape, work.target);
+            let share = length / ways;
+            let (flow, distortion) = pour(&compressed, &form, files, &to, work.progress, share)?;
+            let audit = TensorAudit::compressed(weight, scheme.to_string(), &form, &distortion);
+            (flow, Made { form: Some(form), audit: Some(audit) })
+        } else {
+            let audit = weight.map(|weight| TensorAudit::dense(weight, length));
+            let flow = files.copy(&to, blob);
+            work.progress.advance(length / ways);
+            (flow, Made { form: None, audit })
         };
         for file in to {
             made[file].push(new.clone());

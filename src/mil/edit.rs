@@ -39,12 +39,11 @@ pub fn replace_ops(program: &mut Program, f: &mut dyn FnMut(&Op) -> Option<Vec<O
     fn walk(block: &mut Block, f: &mut dyn FnMut(&Op) -> Option<Vec<Op>>) {
         block.ops = std::mem::take(&mut block.ops)
             .into_iter()
-            .flat_map(|mut op| match f(&op) {
-                Some(ops) => ops,
-                None => {
+            .flat_map(|mut op| {
+                f(&op).unwrap_or_else(|| {
                     op.blocks.iter_mut().for_each(|nested| walk(nested, f));
                     vec![op]
-                }
+                })
             })
             .collect();
     }

@@ -141,7 +141,7 @@ impl Step {
         let (low, high) = (widen(low), widen(high));
         let (q_low, q_high) = dtype.range(mode);
         // As for all zero points without a range: 0, or the middle of the unsigned ones.
-        let middle = if mode == Mode::Symmetric { (q_low + q_high) / 2 } else { 0 };
+        let middle = if mode == Mode::Symmetric { i32::midpoint(q_low, q_high) } else { 0 };
         if (low, high) == (0.0, 0.0) {
             return Self { dtype, mode, scale: f16::ONE, zero_point: middle };
         }

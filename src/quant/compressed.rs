@@ -32,6 +32,7 @@ pub struct Compressed<'a> {
 
 /// What the codes of a weight are.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one for a whole weight")]
 pub enum Coded {
     /// The values themselves.
     Float,

@@ -101,7 +101,7 @@ impl Distortion {
 }
 
 /// The value, also where it is infinite or no number.
-#[inline(always)]
+#[inline]
 fn wide(value: f16) -> f32 {
     let special = f32::from_bits(0x7f80_0000 | u32::from(value.to_bits() & 0x3ff) << 13);
     if value.to_bits() & 0x7c00 == 0x7c00 { special } else { widen(value) }

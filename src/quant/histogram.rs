@@ -32,7 +32,7 @@ pub fn value_of_key(key: u16) -> f16 {
 ///
 /// Moves exponent and fraction into place and multiplies by 2^(127−15), which also scales subnormals right:
 /// unlike the general conversion it has no branches, so loops over it vectorise.
-#[inline(always)]
+#[inline]
 pub fn widen(value: f16) -> f32 {
     const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
     let bits = u32::from(value.to_bits());

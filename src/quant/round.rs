@@ -12,7 +12,7 @@ pub(super) fn in_fp16(x: f32) -> f32 {
 /// but still rounds to the integer 0.
 ///
 /// Plain integer arithmetic, unlike the general conversion, so that loops over it vectorise.
-#[inline(always)]
+#[inline]
 pub(super) fn round_to_fp16(x: f32) -> f32 {
     const DROPPED: u32 = f32::MANTISSA_DIGITS - f16::MANTISSA_DIGITS;
     let bits = x.to_bits();
@@ -23,7 +23,7 @@ pub(super) fn round_to_fp16(x: f32) -> f32 {
 /// The nearest integer, ties to even, of a number below 2^22 in magnitude.
 ///
 /// At 1.5 · 2^23 the steps of f32 are 1, so the addition does the rounding.
-#[inline(always)]
+#[inline]
 pub(super) fn round_to_integer(x: f32) -> i32 {
     const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32

@@ -1,5 +1,6 @@
 //! `quantize`: compresses a package by recipes.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -127,7 +128,7 @@ fn told(
     });
     let mut text = tables::tensors(&compressed.tensors, width);
     for skipped in &compressed.skipped {
-        text.push_str(&format!("\nskipped: {}", skipped.reason));
+        write!(text, "\nskipped: {}", skipped.reason).expect("writing to a string");
     }
     let summary = format!(
         "{} → {}: {recipe} in {} weights, {bits:.3} bits per weight, {}",

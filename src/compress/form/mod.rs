@@ -6,6 +6,8 @@
 mod ios16;
 mod ios18;
 
+use std::collections::BTreeMap;
+
 use half::f16;
 
 use super::audit::Role;
@@ -152,7 +154,7 @@ impl Form {
             };
             let mut new = Op {
                 kind: line.kind.to_owned(),
-                inputs: Default::default(),
+                inputs: BTreeMap::new(),
                 outputs,
                 blocks: Vec::new(),
                 attributes: op.attributes.clone(),

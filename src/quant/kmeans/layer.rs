@@ -101,7 +101,8 @@ crate::base::simd::quick! {
         }
         for lane in 0..LANES {
             let at = number[lane] as usize * LANES + lane;
-            if best[lane] > found.0 || (best[lane] == found.0 && at < found.1) {
+            let first = best[lane] >= found.0 && at < found.1;
+            if best[lane] > found.0 || first {
                 *found = (best[lane], at);
             }
         }

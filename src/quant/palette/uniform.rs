@@ -39,7 +39,7 @@ pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits) -> (Vec<f16>,
 }
 
 impl Steps {
-    pub(super) fn assign(&self, values: &[f16], bits: Bits, indices: &mut [u8]) {
+    pub(super) fn assign(self, values: &[f16], bits: Bits, indices: &mut [u8]) {
         if self.span == 0.0 {
             return indices.fill(0);
         }

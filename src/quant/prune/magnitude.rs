@@ -41,9 +41,9 @@ pub(super) fn blocks(
         histogram.add(&norms_of);
     });
     let limit = percentile(&all, sparsity);
-    Ok(Mask::of(weight.values(), 1, |at, values, flags| {
-        for i in 0..values.len() {
-            flags[i] &= norms.of(at + i).to_bits() > limit;
+    Ok(Mask::of(weight.values(), 1, |at, _, flags| {
+        for (i, flag) in flags.iter_mut().enumerate() {
+            *flag &= norms.of(at + i).to_bits() > limit;
         }
     }))
 }
@@ -160,7 +160,7 @@ mod tests {
             histogram.add(&values);
             let found =
                 percentile(&histogram.into_distinct(), Sparsity::from_percent(percent).unwrap());
-            assert_eq!(f16::from_bits(found).to_f32(), expected, "{n} at {percent}");
+            assert_eq!(f16::from_bits(found), f16::from_f32(expected), "{n} at {percent}");
         }
     }
 
