@@ -192,9 +192,10 @@ fn one_place(
         let (flow, new) = if let (Some(scheme), Some(weight)) = (scheme, weight) {
             let compressed = compress(weight, scheme, blob, work.search)?;
             form::check_found(&compressed, scheme, work.version)?;
-            let form = Form::of(&compressed, &weight.shape, work.target);
+            let mut form = Form::of(&compressed, &weight.shape, work.target);
             let share = length / ways;
-            let (flow, distortion) = pour(&compressed, &form, files, &to, work.progress, share)?;
+            let (flow, distortion) =
+                pour(&compressed, &mut form, files, &to, work.progress, share)?;
             let audit = TensorAudit::compressed(weight, scheme.to_string(), &form, &distortion);
             (flow, Made { form: Some(form), audit: Some(audit) })
         } else {
@@ -213,22 +214,28 @@ fn one_place(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Writes the parts of a form; the error that its codes make. Progress is told `length` in all.
+/// Writes the parts of a form, which are not kept; the error that its codes make. Progress is told `length` in all.
 fn pour(
     compressed: &quant::Compressed<'_>,
-    form: &Form,
+    form: &mut Form,
     files: &Files,
     to: &[usize],
     progress: &dyn Progress,
     length: u64,
 ) -> Result<(Flow, Distortion), CompressError> {
     let mut distortion = Distortion::default();
-    for part in form.parts() {
+    for part in form.parts_mut() {
         let mut flow = files.begin(to, part.blob_type(), part.bits());
-        match &part.content {
-            Content::Bytes(bytes) => {
-                if flow.is_continue() {
-                    flow = files.bytes(to, bytes.clone());
+        match &mut part.content {
+            _ if flow.is_break() => {}
+            Content::Bytes(bytes) => flow = files.bytes(to, std::mem::take(bytes)),
+            Content::Mask => {
+                for bits in compressed.mask().into_iter().flat_map(|mask| mask.bits().chunks(PIECE))
+                {
+                    flow = files.bytes(to, bits.to_vec());
+                    if flow.is_break() {
+                        break;
+                    }
                 }
             }
             Content::Codes => {
@@ -251,6 +258,9 @@ fn pour(
     }
     Ok((ControlFlow::Continue(()), distortion))
 }
+
+/// Bytes of a mask that are handed over at a time.
+const PIECE: usize = 1 << 18;
 
 /// Puts the new places into the program and ends the package.
 fn finish(

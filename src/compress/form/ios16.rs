@@ -4,7 +4,7 @@
 //! - `constexpr_affine_dequantize`: 8-bit integers, scale and zero point for the tensor or for each place along one axis
 //! - `constexpr_sparse_to_dense`: the mask packed into uint8, the values at its set bits
 
-use super::{Content, Line, Part, Source, bytes, codes, halves, integer_type};
+use super::{Content, Line, Part, Source, bytes, codes, halves, integer_type, mask};
 use crate::mil::{DType, Data, TensorData, Type, Value};
 use crate::quant::scheme::{Fit, Palettize, ScaleGranularity, TableGranularity};
 use crate::quant::{Affine, Bits, Code, Coded, Compressed, Scheme};
@@ -48,10 +48,9 @@ pub(super) fn n_parts(scheme: Scheme, output_channels: u64) -> u32 {
 pub(super) fn lines(compressed: &Compressed<'_>, shape: &[u64]) -> Vec<Line> {
     let (kind, parameters) = match compressed.coded() {
         Coded::Float => {
-            let mask = compressed.mask().expect("floats are pruned");
-            let packed = mask.bits().to_vec();
+            let packed = compressed.mask().expect("floats are pruned").bits().len() as u64;
             let parameters = vec![
-                ("mask", bytes(DType::U8, &[packed.len() as u64], packed)),
+                ("mask", mask(DType::U8, &[packed])),
                 ("nonzero_data", codes(DType::F16, &[compressed.n_stored() as u64])),
                 ("shape", whole_numbers(shape)),
             ];

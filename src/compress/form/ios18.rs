@@ -6,7 +6,7 @@
 //! - sparse: `constexpr_sparse_to_dense` of a uint1 mask and the values at its set bits, which may come from
 //!   `constexpr_lut_to_sparse` or `constexpr_sparse_blockwise_shift_scale`
 
-use super::{Line, Source, bytes, codes, halves, index_type, integer_type, sizes};
+use super::{Line, Source, bytes, codes, halves, index_type, integer_type, mask, sizes};
 use crate::mil::{DType, Type, Value};
 use crate::quant::{Affine, Code, Coded, Compressed, Palette, Scheme, pack};
 
@@ -21,7 +21,7 @@ pub(super) fn n_parts(scheme: Scheme) -> u32 {
 
 pub(super) fn lines(compressed: &Compressed<'_>, shape: &[u64]) -> Vec<Line> {
     let mut lines = Vec::new();
-    let mask = compressed.mask().map(|mask| bytes(DType::U1, shape, mask.bits().to_vec()));
+    let mask = compressed.mask().map(|_| mask(DType::U1, shape));
     let n_stored = compressed.n_stored() as u64;
     // Codes have the shape of the weight, or stand in a row where a mask says where they belong.
     let stored_shape = |dense: Vec<u64>| if mask.is_some() { vec![n_stored] } else { dense };

@@ -88,6 +88,8 @@ pub(super) struct Part {
 pub(super) enum Content {
     /// What [`quant::Compressed::pour`] hands over.
     Codes,
+    /// The bits of the weight's mask.
+    Mask,
     /// These.
     Bytes(Vec<u8>),
 }
@@ -133,6 +135,15 @@ impl Form {
                 let (_, role) = Role::of(parameter)?;
                 Some((if is_table && role == Role::Codes { Role::Tables } else { role }, part))
             })
+        })
+    }
+
+    /// The same, to take their bytes.
+    pub(super) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        let sources = self.lines.iter_mut().flat_map(|line| &mut line.parameters);
+        sources.filter_map(|(_, source)| match source {
+            Source::Part(part) => Some(part),
+            _ => None,
         })
     }
 
@@ -242,6 +253,11 @@ fn bytes(dtype: DType, shape: &[u64], bytes: Vec<u8>) -> Source {
 
 fn codes(dtype: DType, shape: &[u64]) -> Source {
     Source::Part(Part { dtype, shape: shape.to_vec(), content: Content::Codes })
+}
+
+/// The mask, as elements of this type and shape.
+fn mask(dtype: DType, shape: &[u64]) -> Source {
+    Source::Part(Part { dtype, shape: shape.to_vec(), content: Content::Mask })
 }
 
 /// The type of indices of so many bits.
