@@ -287,23 +287,20 @@ fn finish(
         tensors.extend(audit);
     }
     let mut model = package.model().clone();
-    // First what stays, as the new operations have places of the new file.
-    let moved = edit::for_each_op_mut::<Infallible>(&mut model.program, &mut |op| {
-        if op.const_value().and_then(|value| forms.get(value.as_blob()?)).is_some() {
-            return Ok(());
+    // In one go: places of the new file look like those of the old one.
+    edit::map_ops(&mut model.program, &mut |mut op| {
+        let form = op.const_value().and_then(|value| forms.get(value.as_blob()?));
+        if let Some((form, offsets)) = form {
+            return form.ops(&op, offsets, target);
         }
-        edit::for_each_blob_mut(op, &mut |_, at| {
+        let moved = edit::for_each_blob_mut::<Infallible>(&mut op, &mut |_, at| {
             let offset = copied.get(at).copied().expect("every place of the program was copied");
             *at = BlobRef { file: WEIGHT_FILE.to_owned(), offset };
             Ok(())
-        })
-    });
-    match moved {
-        Ok(()) => {}
-    }
-    edit::replace_ops(&mut model.program, &mut |op| {
-        let (form, offsets) = forms.get(op.const_value()?.as_blob()?)?;
-        Some(form.ops(op, offsets, target))
+        });
+        match moved {
+            Ok(()) => vec![op],
+        }
     });
     let files = draft.finish(&model, Some(written))?;
     Ok(Compressed { model, files, tensors, skipped: plan.skipped })

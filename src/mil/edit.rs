@@ -34,16 +34,14 @@ pub fn for_each_op_mut<E>(
     program.functions.values_mut().try_for_each(|function| walk(&mut function.block, f))
 }
 
-/// Puts the operations that `f` gives in the place of each for which it gives some; outer before nested.
-pub fn replace_ops(program: &mut Program, f: &mut dyn FnMut(&Op) -> Option<Vec<Op>>) {
-    fn walk(block: &mut Block, f: &mut dyn FnMut(&Op) -> Option<Vec<Op>>) {
+/// Puts what `f` makes of each operation in its place; nested ones before those that they are in.
+pub fn map_ops(program: &mut Program, f: &mut dyn FnMut(Op) -> Vec<Op>) {
+    fn walk(block: &mut Block, f: &mut dyn FnMut(Op) -> Vec<Op>) {
         block.ops = std::mem::take(&mut block.ops)
             .into_iter()
             .flat_map(|mut op| {
-                f(&op).unwrap_or_else(|| {
-                    op.blocks.iter_mut().for_each(|nested| walk(nested, f));
-                    vec![op]
-                })
+                op.blocks.iter_mut().for_each(|nested| walk(nested, f));
+                f(op)
             })
             .collect();
     }
