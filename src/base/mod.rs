@@ -7,6 +7,7 @@ pub mod digest;
 pub mod error;
 pub mod fmt;
 pub mod fs;
+pub mod index;
 pub mod mistake;
 pub mod nearest;
 pub mod progress;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::audit::{Audit, ComponentAudit, StoredWeight, TensorAudit, audit, stored_weights};
+use super::audit::{
+    Audit, ComponentAudit, StoredWeight, TensorAudit, audit, is_constant, stored_weights,
+};
 use super::select::{MIN_ELEMENTS, compressed_name};
 use crate::mil::{Arg, Block, ConstError, Function, Op, Program, Value, constant_bytes};
 use crate::package::Package;
@@ -314,10 +316,6 @@ fn signature(function: &Function) -> String {
 /// Each operation of a function, in order, nested ones after the one that they are part of; no constants.
 fn operations(function: &Function) -> Vec<&Op> {
     each(function).into_iter().filter(|op| !is_constant(op)).collect()
-}
-
-fn is_constant(op: &Op) -> bool {
-    op.kind == "const" || op.kind.starts_with("constexpr_")
 }
 
 fn each(function: &Function) -> Vec<&Op> {

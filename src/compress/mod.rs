@@ -22,4 +22,4 @@ pub use error::CompressError;
 pub use groups::check_group_sizes;
 pub use recipe::{Component, Recipe, RecipeError, Selector};
 pub use run::{Compressed, Options, Skipped, run, run_all};
-pub use select::{MIN_ELEMENTS, Weight, weights};
+pub use select::{MIN_ELEMENTS, Weight, matched, weights};

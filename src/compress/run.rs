@@ -313,20 +313,9 @@ fn plan<'a>(
     weights: &'a [Weight],
     options: &Options,
 ) -> Result<Plan<'a>, CompressError> {
-    if weights.is_empty() {
-        return Err(CompressError::NoWeights);
-    }
-    let named: Vec<_> = weights.iter().map(|w| (w.name.as_str(), w.component)).collect();
-    if let Some(selector) = recipe.idle_rule(&named) {
-        return Err(CompressError::Idle { selector: selector.to_string(), weights: weights.len() });
-    }
     let version = package.model().specification_version;
     let mut plan = Plan { chosen: BTreeMap::new(), skipped: Vec::new() };
-    for weight in weights {
-        let Some(scheme) = recipe.scheme_for(&weight.name, weight.component) else { continue };
-        if scheme == Scheme::FP16 {
-            continue;
-        }
+    for (weight, scheme) in select::matched(weights, recipe)? {
         let mut possible = check(weight, scheme, version);
         // Whether the values can be compressed shows when it is tried, which is early enough for the others.
         if possible.is_ok() && options.may_skip.iter().any(|regex| regex.is_match(&weight.name)) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::recipe::Component;
+use super::error::CompressError;
+use super::recipe::{Component, Recipe};
 use crate::mil::{Arg, BlobRef, DType, Op, Program, Value, edit};
-use crate::quant::Axes;
+use crate::quant::{Axes, Scheme};
 
 /// Constants with fewer elements than this are no weights where nobody says otherwise: norms, biases, small tables.
 pub const MIN_ELEMENTS: u64 = 2048;
@@ -102,6 +103,23 @@ pub fn weights(program: &Program, least: u64) -> Vec<Weight> {
         }
     });
     found.into_values().collect()
+}
+
+/// The weights that `recipe` compresses, and how; an error where there are none at all or a rule finds none.
+pub fn matched<'a>(
+    weights: &'a [Weight],
+    recipe: &Recipe,
+) -> Result<Vec<(&'a Weight, Scheme)>, CompressError> {
+    if weights.is_empty() {
+        return Err(CompressError::NoWeights);
+    }
+    let named: Vec<_> = weights.iter().map(|w| (w.name.as_str(), w.component)).collect();
+    if let Some(selector) = recipe.idle_rule(&named) {
+        return Err(CompressError::Idle { selector: selector.to_string(), weights: weights.len() });
+    }
+    let scheme = |weight: &Weight| recipe.scheme_for(&weight.name, weight.component);
+    let all = weights.iter().filter_map(|weight| Some((weight, scheme(weight)?)));
+    Ok(all.filter(|(_, scheme)| *scheme != Scheme::FP16).collect())
 }
 
 /// The name of the weight that a constant is: without what the pass to fp16 appends.

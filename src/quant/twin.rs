@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::{Coded, Compressed, Grid};
+use crate::base::index::unravel;
 
 /// What `codes` of a weight of `shape` stand for, row-major.
 pub(super) fn dequantized(compressed: &Compressed<'_>, shape: &[usize], codes: &[u8]) -> Vec<f16> {
@@ -12,7 +13,7 @@ pub(super) fn dequantized(compressed: &Compressed<'_>, shape: &[usize], codes: &
             if compressed.mask().is_some_and(|mask| mask.bits()[at / 8] >> (at % 8) & 1 == 0) {
                 return f16::ZERO;
             }
-            let place = place(at, shape);
+            let place = unravel(at, shape);
             match compressed.coded() {
                 Coded::Float => unreachable!("floats have no codes"),
                 Coded::Palette(palette) => {
@@ -46,21 +47,6 @@ pub(super) fn dequantized(compressed: &Compressed<'_>, shape: &[usize], codes: &
             }
         })
         .collect()
-}
-
-fn place(at: usize, shape: &[usize]) -> Vec<usize> {
-    let mut rest = at;
-    let mut place: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|size| {
-            let index = rest % size;
-            rest /= size;
-            index
-        })
-        .collect();
-    place.reverse();
-    place
 }
 
 fn flat(place: &[usize], shape: &[usize]) -> usize {

@@ -4,6 +4,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::error::Error;
+use crate::base::index::unravel;
 
 /// Values per task when they are only looked at once.
 const CHUNK: usize = 1 << 16;
@@ -56,7 +57,7 @@ impl<'a> Weight<'a> {
             let start = chunk * CHUNK;
             let index =
                 values[start..].iter().position(|v| !is_finite(*v)).map_or(start, |i| start + i);
-            return Err(Error::NotFinite { at: place(index, &shape), value: values[index] });
+            return Err(Error::NotFinite { at: unravel(index, &shape), value: values[index] });
         }
         Ok(Self { values, shape, axes })
     }
@@ -80,22 +81,6 @@ impl<'a> Weight<'a> {
     pub fn axes(&self) -> Axes {
         self.axes
     }
-}
-
-/// The indices along each axis of the flat position `index`.
-fn place(index: usize, shape: &[usize]) -> Vec<usize> {
-    let mut rest = index;
-    let mut place: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|size| {
-            let at = rest % size;
-            rest /= size;
-            at
-        })
-        .collect();
-    place.reverse();
-    place
 }
 
 fn is_finite(value: f16) -> bool {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use regex::Regex;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::context::Context;
 use crate::base::error::Blame;
@@ -17,11 +17,14 @@ use crate::base::fmt;
 use crate::base::fs::Staging;
 use crate::base::progress::Unit;
 use crate::cli::failure::Failure;
-use crate::compress::{self, CompressError, Compressed, Options, Recipe};
+use crate::compress::{self, Compressed, Options, Recipe};
 use crate::manifest::Artifact;
 use crate::mil::edit;
 use crate::package::{DraftError, Package};
-use crate::quant::Search;
+use crate::quant::scheme::{
+    Fit, Linear, Mode, Palettize, Prune, ScaleGranularity, ScaleSearch, TableGranularity,
+};
+use crate::quant::{Code, Scheme, Search};
 
 /// What is told of a weight that a recipe matches.
 struct Target {
@@ -29,7 +32,7 @@ struct Target {
     constant: String,
     /// The weight, as recipes call it.
     weight: String,
-    scheme: String,
+    scheme: Scheme,
 }
 
 /// What coremltools did with the weights, by the names of their constants.
@@ -64,9 +67,6 @@ impl Skipped {
         format!("coremltools does not {step} weight `{weight}`: {reason}")
     }
 }
-
-/// What coremltools puts behind the name of a constant.
-const ENDS: [&str; 4] = ["_quantized", "_palettized", "_palettized_pcs", "_sparsified"];
 
 /// Compresses `package` by each recipe into a package at its path, as [`compress::run_all`] does, by coremltools.
 pub(super) fn run_all(
@@ -146,20 +146,11 @@ fn one(
         .printer
         .note(&format!("coremltools compressed {} weights in {took}", report.compressed.len()));
     let package = Package::open(output)?;
-    let mut audit = compress::audit(&package)?;
-    for tensor in &mut audit.tensors {
-        let of = |target: &&Target| {
-            let end = tensor.name.strip_prefix(&target.constant);
-            end.is_some_and(|end| ENDS.contains(&end))
-        };
-        if let Some(target) = targets.iter().find(of) {
-            tensor.name.clone_from(&target.weight);
-        }
-    }
+    let audit = compress::audit(&package)?;
     let files = Artifact::read(output, audit.elements)?.files;
     let scheme = |weight: &str| {
         let target = targets.iter().find(|target| target.weight == weight);
-        target.map(|target| target.scheme.clone()).unwrap_or_default()
+        target.map(|target| target.scheme.to_string()).unwrap_or_default()
     };
     let skipped = report.skipped.into_iter().map(|left| compress::Skipped {
         scheme: scheme(&left.weight),
@@ -177,40 +168,34 @@ fn one(
 /// The weights that `recipe` compresses, each by all the constants that hold it.
 fn targets(package: &Package, recipe: &Recipe, least: u64) -> Result<Vec<Target>, Failure> {
     let weights = compress::weights(package.program(), least);
-    if weights.is_empty() {
-        return Err(CompressError::NoWeights.into());
-    }
-    let named: Vec<_> = weights.iter().map(|w| (w.name.as_str(), w.component)).collect();
-    if let Some(selector) = recipe.idle_rule(&named) {
-        let selector = selector.to_string();
-        return Err(CompressError::Idle { selector, weights: weights.len() }.into());
-    }
+    let matched = compress::matched(&weights, recipe)?;
     let mut found = Vec::new();
     edit::for_each_op(package.program(), &mut |_, op| {
         let at = op.const_value().and_then(|value| value.as_blob());
-        let weight = at.and_then(|at| weights.iter().find(|weight| weight.at == *at));
-        let scheme =
-            weight.and_then(|w| Some((w, recipe.scheme_for(&w.name, w.component)?.to_string())));
-        if let Some((weight, scheme)) = scheme.filter(|(_, scheme)| scheme != "fp16") {
-            let constant = op.name().to_owned();
-            found.push(Target { constant, weight: weight.name.clone(), scheme });
-        }
+        let weight = at.and_then(|at| matched.iter().find(|(weight, _)| weight.at == *at));
+        found.extend(weight.map(|(weight, scheme)| Target {
+            constant: op.name().to_owned(),
+            weight: weight.name.clone(),
+            scheme: *scheme,
+        }));
     });
     Ok(found)
 }
 
 /// The request's rules: one per scheme. coremltools keeps its own threshold unless another than ours is asked for.
 fn rules(targets: &[Target], least: u64) -> Result<Vec<Value>, Failure> {
-    let mut by_scheme: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut by_scheme: BTreeMap<Scheme, Vec<&str>> = BTreeMap::new();
     for target in targets {
-        by_scheme.entry(&target.scheme).or_default().push(&target.constant);
+        by_scheme.entry(target.scheme).or_default().push(&target.constant);
     }
     by_scheme
         .into_iter()
         .map(|(scheme, constants)| {
-            let mut steps = steps(scheme).map_err(|fact| {
-                Failure::input(format!("coremltools has no scheme `{scheme}`: {fact}"))
-                    .hint("leave `--engine coremltools` out")
+            let mut steps = steps(scheme).ok_or_else(|| {
+                let fact = format!(
+                    "coremltools has no scheme `{scheme}`: it rounds to the largest value only"
+                );
+                Failure::input(fact).hint("leave `--engine coremltools` out")
             })?;
             if least != compress::MIN_ELEMENTS {
                 // What it compresses has more elements than that.
@@ -269,89 +254,104 @@ fn dense(report: &Report) -> Option<String> {
     ))
 }
 
-/// coremltools' passes for a scheme, as the request `quantize_reference` takes them; or why there are none.
-fn steps(scheme: &str) -> Result<Vec<Value>, String> {
-    scheme.split('+').map(step).collect()
-}
-
-fn step(word: &str) -> Result<Value, String> {
-    let mut pieces = word.split('-');
-    let kind = pieces.next().unwrap_or_default();
-    let mut map = Map::new();
-    let mut set = |key: &str, value: Value| drop(map.insert(key.to_owned(), value));
-    if kind == "lut8" {
-        return step("int8-t");
-    } else if let Some(share) = kind.strip_prefix("sparse") {
-        set("kind", json!("prune"));
-        match share.split_once(':') {
-            Some((n, m)) => set("n_m_ratio", json!([number(n)?, number(m)?])),
-            // Of thousandths, so that a third of a percent is the same number here and there.
-            None => set("target_sparsity", json!((decimal(share)? * 1000.0).round() / 100_000.0)),
-        }
-        for piece in pieces {
-            match piece.split_at_checked(1) {
-                Some(("b", size)) => set("block_size", number(size)?),
-                Some(("a", axis)) => set("dim", number(axis)?),
-                _ => return Err(format!("`{piece}` is no option of its pruning")),
-            }
-        }
-    } else if let Some(threshold) = kind.strip_prefix("below") {
-        set("kind", json!("prune"));
-        set("threshold", json!(decimal(threshold)?));
-    } else if let "int4" | "uint4" | "int8" | "uint8" = kind {
-        set("kind", json!("linear"));
-        set("dtype", json!(kind));
-        set("mode", json!(if kind.starts_with('i') { "linear_symmetric" } else { "linear" }));
-        for piece in pieces {
-            match (piece, piece.split_at_checked(1)) {
-                ("t", _) => set("granularity", json!("per_tensor")),
-                ("c", _) => set("granularity", json!("per_channel")),
-                ("sym", _) => set("mode", json!("linear_symmetric")),
-                ("asym", _) => set("mode", json!("linear")),
-                ("ls", _) => return Err("it rounds to the largest value only".to_owned()),
-                (_, Some(("b", sizes))) => {
-                    set("granularity", json!("per_block"));
-                    let sizes = sizes.split('x').map(number).collect::<Result<Vec<_>, _>>()?;
-                    let one = if let [one] = &sizes[..] { Some(one.clone()) } else { None };
-                    set("block_size", one.unwrap_or(Value::Array(sizes)));
-                }
-                _ => return Err(format!("`{piece}` is no option of its quantization")),
-            }
-        }
-    } else {
-        let modes = [("pal", "kmeans"), ("uniform", "uniform"), ("unique", "unique")];
-        let (bits, mode) = modes
-            .iter()
-            .find_map(|(word, mode)| Some((kind.strip_prefix(word)?, mode)))
-            .ok_or_else(|| format!("`{kind}` is none of its kinds"))?;
-        set("kind", json!("palettize"));
-        set("mode", json!(mode));
-        if !bits.is_empty() {
-            set("nbits", number(bits)?);
-        }
-        for piece in pieces {
-            match (piece, piece.split_at_checked(1)) {
-                ("t", _) => set("granularity", json!("per_tensor")),
-                ("s", _) => set("enable_per_channel_scale", json!(true)),
-                (_, Some(("g", size))) => {
-                    set("granularity", json!("per_grouped_channel"));
-                    set("group_size", number(size)?);
-                }
-                (_, Some(("a", axis))) => set("channel_axis", number(axis)?),
-                (_, Some(("v", size))) => set("cluster_dim", number(size)?),
-                _ => return Err(format!("`{piece}` is no option of its palettes")),
+/// coremltools' passes for a scheme, as the request `quantize_reference` takes them; what is its default is left to it.
+/// None for a search of scales, which it does not have.
+fn steps(scheme: Scheme) -> Option<Vec<Value>> {
+    let mut steps: Vec<Value> = scheme.prune.map(pruning).into_iter().collect();
+    match scheme.code {
+        Code::Float => {}
+        Code::Linear(linear) => steps.push(linear_quantization(linear)?),
+        Code::Palettize(palettize) => {
+            steps.push(palettization(palettize));
+            if palettize.lut8 {
+                steps.push(int8_tables());
             }
         }
     }
-    Ok(Value::Object(map))
+    Some(steps)
 }
 
-fn number(digits: &str) -> Result<Value, String> {
-    digits.parse::<u64>().map(Value::from).map_err(|_| format!("`{digits}` is no number"))
+fn pruning(prune: Prune) -> Value {
+    let mut step = json!({ "kind": "prune" });
+    match prune {
+        Prune::Magnitude { sparsity, block } => {
+            step["target_sparsity"] = json!(sparsity.get());
+            if let Some((size, axis)) = block {
+                step["block_size"] = json!(size);
+                if axis != 0 {
+                    step["dim"] = json!(axis);
+                }
+            }
+        }
+        Prune::NofM { n, m, axis } => {
+            step["n_m_ratio"] = json!([n, m]);
+            if axis != 1 {
+                step["dim"] = json!(axis);
+            }
+        }
+        // In the decimals that recipes have.
+        Prune::Below(threshold) => {
+            let decimals: f64 = threshold.get().to_string().parse().expect("it is a number");
+            step["threshold"] = json!(decimals);
+        }
+    }
+    step
 }
 
-fn decimal(digits: &str) -> Result<f64, String> {
-    digits.parse().map_err(|_| format!("`{digits}` is no number"))
+fn linear_quantization(linear: Linear) -> Option<Value> {
+    if linear.search == ScaleSearch::LeastSquares {
+        return None;
+    }
+    let mode = match linear.mode {
+        Mode::Symmetric => "linear_symmetric",
+        Mode::Asymmetric => "linear",
+    };
+    let mut step = json!({ "kind": "linear", "dtype": linear.dtype.name(), "mode": mode });
+    let (granularity, block) = match linear.granularity {
+        ScaleGranularity::PerTensor => ("per_tensor", None),
+        ScaleGranularity::PerChannel => ("per_channel", None),
+        ScaleGranularity::PerBlock(size) => ("per_block", Some(json!(size))),
+        ScaleGranularity::PerShape(sizes) => ("per_block", Some(json!(sizes.get()))),
+    };
+    step["granularity"] = json!(granularity);
+    if let Some(block) = block {
+        step["block_size"] = block;
+    }
+    Some(step)
+}
+
+fn int8_tables() -> Value {
+    json!({ "kind": "linear", "dtype": "int8", "mode": "linear_symmetric", "granularity": "per_tensor" })
+}
+
+fn palettization(palettize: Palettize) -> Value {
+    let mut step = json!({ "kind": "palettize" });
+    let (mode, bits) = match palettize.fit {
+        Fit::Kmeans(bits) => ("kmeans", Some(bits)),
+        Fit::Uniform(bits) => ("uniform", Some(bits)),
+        Fit::Unique => ("unique", None),
+    };
+    step["mode"] = json!(mode);
+    if let Some(bits) = bits {
+        step["nbits"] = json!(bits.get());
+    }
+    match palettize.granularity {
+        TableGranularity::PerTensor => step["granularity"] = json!("per_tensor"),
+        TableGranularity::PerGroupedChannel(size) => {
+            step["granularity"] = json!("per_grouped_channel");
+            step["group_size"] = json!(size);
+        }
+    }
+    if let Some(axis) = palettize.channel_axis {
+        step["channel_axis"] = json!(axis);
+    }
+    if palettize.cluster_dim > 1 {
+        step["cluster_dim"] = json!(palettize.cluster_dim);
+    }
+    if palettize.per_channel_scale {
+        step["enable_per_channel_scale"] = json!(true);
+    }
+    step
 }
 
 #[cfg(test)]
@@ -366,29 +366,19 @@ mod tests {
         let known: Value = serde_json::from_str(KNOWN).unwrap();
         let mut n = 0;
         for (package, schemes) in known["packages"].as_object().unwrap() {
-            for (scheme, entry) in schemes.as_object().unwrap() {
+            for (text, entry) in schemes.as_object().unwrap() {
+                // What is none of our schemes, and the one that says a default in words.
+                let scheme = text.parse::<Scheme>().ok();
+                let Some(scheme) = scheme.filter(|scheme| scheme.to_string() == *text) else {
+                    continue;
+                };
                 let steps = steps(scheme).map(Value::Array);
-                assert_eq!(steps.as_ref(), Ok(&entry["steps"]), "{package} {scheme}");
+                assert_eq!(steps.as_ref(), Some(&entry["steps"]), "{package} {text}");
                 n += 1;
             }
         }
-        assert!(n > 80, "{n}");
-    }
-
-    #[test]
-    fn what_coremltools_does_not_have() {
-        let cases = [
-            ("int4-b32-ls", "it rounds to the largest value only"),
-            ("int4-b32-x", "`x` is no option of its quantization"),
-            ("fp8-c", "`fp8` is none of its kinds"),
-            ("pal4-t-q", "`q` is no option of its palettes"),
-            ("sparse50-c", "`c` is no option of its pruning"),
-            ("sparsehalf", "`half` is no number"),
-            ("pal4-g", "`` is no number"),
-        ];
-        for (scheme, fact) in cases {
-            assert_eq!(steps(scheme), Err(fact.to_owned()), "{scheme}");
-        }
+        assert!(n > 120, "{n}");
+        assert_eq!(steps("int4-b32-ls".parse().unwrap()), None);
     }
 
     #[test]

@@ -187,7 +187,8 @@ fn gather<'a>(op: &'a Op, constants: &Constants<'a>) -> Option<Vec<&'a Op>> {
     Some(ops)
 }
 
-fn is_constant(op: &Op) -> bool {
+/// Whether an operation makes a constant, dense or compressed.
+pub(in crate::compress) fn is_constant(op: &Op) -> bool {
     op.kind == "const" || op.kind.starts_with("constexpr_")
 }
 

@@ -14,13 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub(super) use chain::is_constant;
 pub use chain::{StoredWeight, float_constants, stored_weights};
 pub use coding::{Coding, Scales, Tables};
 pub use parts::{Parts, Role};
 
 use super::form::Form;
+use super::recipe::Component;
 use super::select::{MIN_ELEMENTS, Weight};
-use crate::mil::{BlobRef, ConstError, edit};
+use crate::mil::{BlobRef, ConstError, DType, edit};
 use crate::package::Package;
 use crate::quant::Distortion;
 
@@ -124,7 +126,7 @@ impl TensorAudit {
     pub(super) fn dense(weight: &Weight, bytes: u64) -> Self {
         let mut parts = Parts::default();
         parts.add(Role::Codes, bytes);
-        let line = Self::of(weight, weight.dtype.to_string(), parts);
+        let line = Self::of(weight.into(), weight.dtype.to_string(), parts);
         Self { relative_error: Some(0.0), ..line }
     }
 
@@ -138,15 +140,16 @@ impl TensorAudit {
         for (role, part) in form.roles() {
             parts.add(role, part.bits().div_ceil(8));
         }
-        Self::of(weight, scheme, parts).with_error(distortion)
+        Self::of(weight.into(), scheme, parts).with_error(distortion)
     }
 
-    fn of(weight: &Weight, form: String, parts: Parts) -> Self {
-        let elements = weight.elements();
+    /// The line of a weight that is stored in `parts`; its error is not known.
+    fn of(weight: Subject<'_>, form: String, parts: Parts) -> Self {
+        let elements = weight.shape.iter().product();
         Self {
-            name: weight.name.clone(),
+            name: weight.name.to_owned(),
             component: weight.component.to_string(),
-            shape: weight.shape.clone(),
+            shape: weight.shape.to_vec(),
             dtype: weight.dtype.to_string(),
             form,
             stored: None,
@@ -155,7 +158,7 @@ impl TensorAudit {
             parts,
             bits_per_weight: bits_per_weight(parts.bytes(), elements),
             bits_with_alignment: bits_per_weight(parts.aligned(), elements),
-            functions: weight.functions.clone(),
+            functions: weight.functions,
             relative_error: None,
             psnr_db: None,
             max_error: None,
@@ -198,7 +201,9 @@ pub fn audit(package: &Package) -> Result<Audit, ConstError> {
         }
         sum.weights += 1;
         sum.elements = sum.elements.saturating_add(weight.elements());
-        tensors.push(read(&weight, parts));
+        let coding = weight.coding();
+        let line = TensorAudit::of((&weight).into(), coding.to_string(), parts);
+        tensors.push(TensorAudit { stored: Some(coding), ..line });
     }
     let mut rest = Rest::default();
     let mut others: BTreeSet<&BlobRef> = BTreeSet::new();
@@ -245,25 +250,28 @@ impl Audit {
     }
 }
 
-/// The line of a weight that the package stores in `parts`.
-fn read(weight: &StoredWeight<'_>, parts: Parts) -> TensorAudit {
-    let (elements, coding) = (weight.elements(), weight.coding());
-    TensorAudit {
-        name: weight.name.clone(),
-        component: weight.component.to_string(),
-        shape: weight.shape.clone(),
-        dtype: weight.dtype.to_string(),
-        form: coding.to_string(),
-        stored: Some(coding),
-        elements,
-        bytes: parts.bytes(),
-        parts,
-        bits_per_weight: bits_per_weight(parts.bytes(), elements),
-        bits_with_alignment: bits_per_weight(parts.aligned(), elements),
-        functions: weight.functions.iter().map(|&function| function.to_owned()).collect(),
-        relative_error: None,
-        psnr_db: None,
-        max_error: None,
+/// What a weight is, whether it is about to be stored or read.
+struct Subject<'a> {
+    name: &'a str,
+    component: Component,
+    shape: &'a [u64],
+    dtype: DType,
+    functions: Vec<String>,
+}
+
+impl<'a> From<&'a Weight> for Subject<'a> {
+    fn from(weight: &'a Weight) -> Self {
+        let Weight { name, component, shape, dtype, functions, .. } = weight;
+        let functions = functions.clone();
+        Self { name, component: *component, shape, dtype: *dtype, functions }
+    }
+}
+
+impl<'a> From<&'a StoredWeight<'_>> for Subject<'a> {
+    fn from(weight: &'a StoredWeight<'_>) -> Self {
+        let StoredWeight { name, component, shape, dtype, functions, .. } = weight;
+        let functions = functions.iter().map(|&function| function.to_owned()).collect();
+        Self { name, component: *component, shape, dtype: *dtype, functions }
     }
 }
 

@@ -139,12 +139,6 @@ impl fmt::Display for Prune {
     }
 }
 
-impl fmt::Display for Sparsity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} %", f64::from(self.0) / 1000.0)
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;

@@ -132,19 +132,3 @@ pub(super) fn encode(float: Float, values: &[f32], bytes: &mut [u8]) -> Result<(
         .min();
     first.map_or(Ok(()), Err)
 }
-
-/// The place of a flat index in a shape.
-pub(super) fn unravel(flat: usize, shape: &[usize]) -> Vec<usize> {
-    let mut rest = flat;
-    let mut index: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|n| {
-            let at = rest % n;
-            rest /= n;
-            at
-        })
-        .collect();
-    index.reverse();
-    index
-}

@@ -5,13 +5,14 @@ mod error;
 
 use std::io;
 
-use block::{BLOCK, STRIP, Step, Weight, encode, strips, transposed, unravel};
+use block::{BLOCK, STRIP, Step, Weight, encode, strips, transposed};
 pub use error::Error;
 
 use super::adapter::{self, Adapter, Branch, Delta, Fit};
 use super::checkpoint::Checkpoint;
 use super::dtype::Float;
 use crate::base::cancel;
+use crate::base::index::unravel;
 
 /// A checkpoint and the adapters that may be merged into it.
 #[derive(Debug)]
