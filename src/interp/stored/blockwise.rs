@@ -174,13 +174,15 @@ mod tests {
         #[test]
         fn a_run_is_what_the_formula_says(
             grid in prop::array::uniform2(1_usize..5), block in prop::array::uniform2(1_usize..6),
-            values in prop::collection::vec((any::<i8>(), 0.001_f32..2.0, -9_i32..9), 625), with_offset: bool, at in 0.0_f64..1.0,
+            // Scales in steps: a range of f32 that is not a multiple of its own precision trips an assertion of proptest 1.12,
+            // once in some ten million values.
+            values in prop::collection::vec((any::<i8>(), 1_u16..2048, -9_i32..9), 625), with_offset: bool, at in 0.0_f64..1.0,
         ) {
             let shape = [grid[0] * block[0], grid[1] * block[1]];
             let n = shape[0] * shape[1];
             let cells = grid[0] * grid[1];
             let data: Vec<i8> = values[..n].iter().map(|v| v.0).collect();
-            let scale: Vec<f16> = values[..cells].iter().map(|v| f16::from_f32(v.1)).collect();
+            let scale: Vec<f16> = values[..cells].iter().map(|v| f16::from_f32(f32::from(v.1) / 1024.0)).collect();
             let offset: Vec<i32> = values[..cells].iter().map(|v| v.2).collect();
             let packed = Packed::owned(DType::I8, shape.to_vec(), data.iter().map(|&i| i as u8).collect());
             let offsets: Option<Shared> = with_offset.then(|| of_tensor(Tensor::i32(&grid, offset.clone())));

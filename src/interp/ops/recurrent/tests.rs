@@ -141,7 +141,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let kind = prop::sample::select(vec!["rnn", "gru", "lstm"]);
     let direction = prop::sample::select(vec!["forward", "reverse", "bidirectional"]);
     let names = prop::array::uniform3(prop::sample::select(ACTIVATIONS.to_vec()));
-    let clip = prop::option::of(0.05_f32..2.0);
+    let clip = prop::option::of((1_u8..40).prop_map(|twentieths| f32::from(twentieths) / 20.0));
     (kind, direction, extents, flags, names, clip, any::<u64>()).prop_map(
         |(kind, direction, (steps, batch, features, hidden), flags, names, clip, seed)| {
             let (all, bias, peephole, reset_after) = flags;
