@@ -1,10 +1,10 @@
 """Write a tiny random checkpoint of one architecture, for tests.
 
-    make_tiny.py ARCH OUT [--untied] [--shards]
+    make_tiny.py ARCH OUT [--untied] [--shards] [--layers N]
 
 ARCH is one of llama, mistral, qwen2, qwen3, gpt2, gpt_neo, bert. Each has two
-layers, a hidden size of 64 and dictlm's tokenizer; weights are drawn wide enough
-that outputs are far from flat, and norms and biases, which a fresh model leaves
+layers, or N, a hidden size of 64 and dictlm's tokenizer; weights are drawn wide
+enough that outputs are far from flat, and norms and biases, which a fresh model leaves
 at 1 and 0, are drawn too, so that none can be forgotten unnoticed. `bert` is a
 sentence-transformers folder: Transformer, Pooling, Dense, Normalize. Heads are
 tied to the embedding unless `--untied`. The same ARCH gives the same files.
@@ -94,8 +94,9 @@ def write(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def make(arch, out, untied=False, shards=False):
-    config = AutoConfig.for_model(arch, **SHAPES[arch])
+def make(arch, out, untied=False, shards=False, layers=2):
+    depth = {name: layers for name in SHAPES[arch] if name in ("num_hidden_layers", "n_layer", "num_layers")}
+    config = AutoConfig.for_model(arch, **{**SHAPES[arch], **depth})
     config.tie_word_embeddings = not untied
     torch.manual_seed(0)
     model = (AutoModel if arch == "bert" else AutoModelForCausalLM).from_config(config)
@@ -116,8 +117,9 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--untied", action="store_true", help="a head of its own")
     parser.add_argument("--shards", action="store_true", help="several safetensors files and their index")
+    parser.add_argument("--layers", type=int, default=2, help="how many; gpt_neo takes an even number")
     args = parser.parse_args()
-    make(args.arch, args.out, args.untied, args.shards)
+    make(args.arch, args.out, args.untied, args.shards, args.layers)
 
 
 if __name__ == "__main__":

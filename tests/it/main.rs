@@ -12,6 +12,8 @@ mod evaluate;
 mod formats;
 mod hostile;
 mod interp;
+#[cfg(feature = "python")]
+mod interrupted;
 mod layers;
 #[cfg(feature = "python")]
 mod minilm;

@@ -186,6 +186,33 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A checkpoint or an adapter of `goldens` with its first layers alone, in a folder of its name; its path.
+#[cfg(feature = "python")]
+pub(crate) fn first_layers(sandbox: &Sandbox, golden: &str, n_layers: usize) -> PathBuf {
+    use serde_json::json;
+    let folder = sandbox.path().join(golden);
+    copy(&root("goldens").join(golden), &folder);
+    let layer = Regex::new(r"\blayers\.(\d+)\.").unwrap();
+    let stays = |name: &str| {
+        layer.captures(name).is_none_or(|found| found[1].parse::<usize>().unwrap() < n_layers)
+    };
+    for name in ["model.safetensors", "adapter_model.safetensors"] {
+        let Ok(bytes) = fs_err::read(folder.join(name)) else { continue };
+        let mut tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors();
+        tensors.retain(|(name, _)| stays(name));
+        let format = [("format".to_owned(), "pt".to_owned())].into();
+        let fewer = safetensors::serialize(tensors, Some(format)).unwrap();
+        fs_err::write(folder.join(name), fewer).unwrap();
+    }
+    if let Ok(text) = fs_err::read(folder.join("config.json")) {
+        let mut config: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        config["num_hidden_layers"] = json!(n_layers);
+        config["layer_types"].as_array_mut().unwrap().truncate(n_layers);
+        fs_err::write(folder.join("config.json"), config.to_string()).unwrap();
+    }
+    folder
+}
+
 /// Tensors as a safetensors file: name, shape, values as f32.
 pub(crate) fn safetensors(tensors: &[(&str, &[usize], &[f32])]) -> Vec<u8> {
     use safetensors::tensor::{Dtype, TensorView};
