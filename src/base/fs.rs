@@ -68,10 +68,13 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Starts a folder that will become `destination`.
+    /// Starts a folder that will become `destination`, and removes what killed runs have left beside it; see
+    /// [`sweep_stale`].
     pub fn begin(destination: &Path) -> io::Result<Self> {
         let parent = parent_of(destination);
         fs_err::create_dir_all(&parent)?;
+        // Remains that cannot be removed are in nobody's way.
+        drop(sweep_stale(&parent));
         let dir =
             TempDir::with_prefix_in(PARTIAL, &parent).map_err(|e| in_place(&e, destination))?;
         Ok(Self { dir, destination: destination.to_owned() })
@@ -106,7 +109,7 @@ impl Staging {
 
 /// Removes what killed runs left half-written in `folder`; gives the number of things removed.
 ///
-/// Only entries untouched for an hour go, so that a run at work beside this one keeps its own.
+/// Only entries in which nothing was touched for an hour go, so that a run at work beside this one keeps its own.
 pub fn sweep_stale(folder: &Path) -> io::Result<usize> {
     let mut removed = 0;
     if !folder.is_dir() {
@@ -114,9 +117,8 @@ pub fn sweep_stale(folder: &Path) -> io::Result<usize> {
     }
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
-        let stale = entry.file_name().to_string_lossy().starts_with(PARTIAL)
-            && entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age.as_secs() > 3600);
-        if stale {
+        let partial = entry.file_name().to_string_lossy().starts_with(PARTIAL);
+        if partial && is_stale(&entry)? {
             if entry.file_type()?.is_dir() {
                 fs_err::remove_dir_all(entry.path())?;
             } else {
@@ -126,6 +128,22 @@ pub fn sweep_stale(folder: &Path) -> io::Result<usize> {
         }
     }
     Ok(removed)
+}
+
+/// Whether neither the entry nor anything below it was touched for an hour. A folder itself is not touched where a file
+/// deep in it grows.
+fn is_stale(entry: &fs_err::DirEntry) -> io::Result<bool> {
+    if entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age.as_secs() <= 3600) {
+        return Ok(false);
+    }
+    if entry.file_type()?.is_dir() {
+        for inner in fs_err::read_dir(entry.path())? {
+            if !is_stale(&inner?)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Free bytes for this user on the disk that `path` is or will be on.
@@ -219,6 +237,38 @@ mod tests {
             assert_eq!(outcome.is_ok(), text == want);
             assert_eq!(fs_err::read_to_string(destination.join("x")).unwrap(), want);
             assert_eq!(files_below(root.path()).unwrap(), ["a/x"]);
+        }
+    }
+
+    #[test]
+    fn what_killed_runs_left_goes_once_nothing_in_it_is_touched() {
+        let root = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        // Folder, whether it is old, whether the file deep in it is, and whether both go.
+        let cases = [
+            (".coremill-partial-old", true, true, true),
+            (".coremill-partial-growing", true, false, false),
+            (".coremill-partial-new", false, true, false),
+            ("other", true, true, false),
+        ];
+        for (name, old_folder, old_file, _) in cases {
+            let deep = root.path().join(name).join("Data");
+            fs_err::create_dir_all(&deep).unwrap();
+            fs_err::write(deep.join("weight.bin"), "1").unwrap();
+            let touch = |path: &Path| fs_err::File::open(path).unwrap().set_modified(old).unwrap();
+            for (path, aged) in [
+                (deep.join("weight.bin"), old_file),
+                (deep.clone(), old_folder),
+                (root.path().join(name), old_folder),
+            ] {
+                if aged {
+                    touch(&path);
+                }
+            }
+        }
+        drop(Staging::begin(&root.path().join("next")).unwrap());
+        for (name, _, _, goes) in cases {
+            assert_eq!(!root.path().join(name).exists(), goes, "{name}");
         }
     }
 

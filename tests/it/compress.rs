@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coremill::base::progress::Silent;
-use coremill::blob::{BlobType, WriterError};
 use coremill::compress::{self, Options, Recipe};
-use coremill::mil::{Arg, BlobRef, DType, NamedType, Op, Type, Value, edit};
-use coremill::package::{Draft, Package, WEIGHT_FILE};
+use coremill::mil::{BlobRef, edit};
+use coremill::package::{Package, WEIGHT_FILE};
+
+use crate::support::linears;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -91,44 +92,9 @@ fn what_cannot_be_compressed_is_an_error_that_leaves_nothing() {
 fn a_weight_that_moves_to_the_place_of_another_stays_itself() {
     // As int8 with one scale each, the first two weights take as much as the first alone took: the third, which is
     // copied, comes to stand where the second stood.
-    let sizes = [("a", 32 * 74), ("c", 32 * 64), ("z", 32 * 80)];
     let dir = tempfile::tempdir().unwrap();
     let dense = dir.path().join("dense.mlpackage");
-    let mut model = Package::open(&fixture("tiny.mlpackage")).unwrap().model().clone();
-    let draft = Draft::begin(&dense, false).unwrap();
-    let mut writer = draft.weights(3).unwrap();
-    let function = model.program.functions.values_mut().next().unwrap();
-    let (input, block) = (function.inputs[0].name.clone(), &mut function.block);
-    let (mut consts, mut uses, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, (name, n)) in sizes.into_iter().enumerate() {
-        let values: Vec<u8> = (0..n)
-            .flat_map(|v| half::f16::from_f32((v % 97) as f32 + i as f32).to_le_bytes())
-            .collect();
-        let offset =
-            writer.blob::<WriterError>(BlobType::Float16, n, 16, |put| put(&values)).unwrap();
-        let at = BlobRef { file: WEIGHT_FILE.to_owned(), offset };
-        let ty = Type::tensor(DType::F16, &[32, n / 32]);
-        let mut op = Op {
-            kind: "const".to_owned(),
-            inputs: BTreeMap::new(),
-            outputs: vec![NamedType { name: name.to_owned(), ty }],
-            blocks: Vec::new(),
-            attributes: BTreeMap::new(),
-        };
-        op.attributes.insert("val".to_owned(), Value::blob(DType::F16, &[32, n / 32], at));
-        consts.push(op.clone());
-        op.kind = "linear".to_owned();
-        op.attributes.clear();
-        op.inputs.insert("weight".to_owned(), vec![Arg::Name(name.to_owned())]);
-        op.inputs.insert("x".to_owned(), vec![Arg::Name(input.clone())]);
-        op.outputs[0].name = format!("{name}_used");
-        uses.push(op);
-        offsets.push(offset);
-    }
-    block.ops = [consts, uses].concat();
-    block.outputs = vec!["z_used".to_owned()];
-    let written = writer.finish().unwrap();
-    draft.finish(&model, Some(written)).unwrap();
+    let offsets = linears(&dense, &[("a", [32, 74]), ("c", [32, 64]), ("z", [32, 80])]);
 
     let recipe: Recipe = "int8-t,/^z$/=fp16".parse().unwrap();
     let out = dir.path().join("out.mlpackage");

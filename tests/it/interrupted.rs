@@ -1,14 +1,17 @@
 //! Commands that are killed or interrupted, and what the next run finds.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use coremill::base::fs::{PARTIAL, files_below};
 use coremill::package::Package;
 use regex::Regex;
 
-use crate::support::{Sandbox, first_layers};
+#[cfg(feature = "python")]
+use crate::support::first_layers;
+use crate::support::{Sandbox, linears};
 
 /// Runs `coremill ARGS --progress json`, sends `signal` once a line of its progress matches the moment and so much time
 /// has passed, and gives the exit code, if it ended by itself, and what it said from then on.
@@ -50,6 +53,93 @@ fn whole(sandbox: &Sandbox, folder: &str) -> Vec<(String, Vec<u8>)> {
     files.into_iter().map(|name| (name.clone(), fs_err::read(folder.join(name)).unwrap())).collect()
 }
 
+/// Makes a folder look as if nothing in it had been touched since long.
+fn age(folder: &Path) {
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            age(&path);
+        } else {
+            set_long_ago(&path);
+        }
+    }
+    set_long_ago(folder);
+}
+
+fn set_long_ago(path: &Path) {
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs_err::File::open(path).unwrap().set_modified(long_ago).unwrap();
+}
+
+#[test]
+fn a_compression_that_was_stopped_is_done_again_with_the_same_bytes() {
+    let sandbox = Sandbox::bare();
+    let side = if cfg!(debug_assertions) { 1 << 9 } else { 1 << 13 };
+    let shape = [side, 512];
+    linears(&sandbox.path().join("m.mlpackage"), &[("a", shape), ("b", shape), ("c", shape)]);
+    let names = ["m-pal4-g16.mlpackage", "m-int8-c.mlpackage"];
+    let quantize = |folder: &str, more: &[&'static str]| -> Vec<String> {
+        let args = ["quantize", "m.mlpackage", "-r", "pal4-g16", "-r", "int8-c", "-o", folder];
+        args.iter().chain(more).map(|arg| (*arg).to_owned()).collect()
+    };
+    let run = |args: &[String]| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        sandbox.run(&args).ends(0)
+    };
+    run(&quantize("undisturbed", &["-q"]));
+    let undisturbed = whole(&sandbox, "undisturbed");
+    assert_eq!(undisturbed.len(), 6, "two packages of three files");
+
+    let (begin, middle, end) = ("\"begin\"", "\"(progress|end)\"", "\"end\"");
+    let cases = [
+        ("KILL", begin),
+        ("KILL", middle),
+        ("KILL", end),
+        ("INT", begin),
+        ("INT", middle),
+        ("INT", end),
+    ];
+    for (i, (signal, moment)) in cases.into_iter().enumerate() {
+        let case = format!("{signal} at {moment}");
+        let folder = i.to_string();
+        let args = quantize(&folder, &[]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (code, said) = stopped(&sandbox, &args, signal, (moment, Duration::ZERO));
+        let left = sandbox.entries(&folder);
+        let (partial, packages): (Vec<_>, Vec<_>) =
+            left.iter().partition(|name| name.starts_with(PARTIAL));
+        for (name, bytes) in whole(&sandbox, &folder) {
+            assert!(undisturbed.contains(&(name.clone(), bytes)), "{case}: {name} differs");
+        }
+        for name in &packages {
+            assert!(names.contains(&name.as_str()), "{case}: {left:?}");
+            Package::open(&sandbox.path().join(&folder).join(name)).unwrap();
+        }
+        match code {
+            None => assert_eq!(signal, "KILL", "{said}"),
+            Some(130) => {
+                assert!(said.ends_with("error: interrupted\n"), "{case}: {said}");
+                assert!(!sandbox.path().join(&folder).exists(), "{case}: {left:?}");
+            }
+            // What is asked to stop when all is made ends as if it were not asked.
+            Some(0) => assert!(moment != begin && packages.len() == 2, "{case}: {said}"),
+            Some(other) => panic!("{case}: exit code {other}: {said}"),
+        }
+        if signal == "KILL" && moment == begin {
+            assert_eq!((partial.len(), packages.len()), (2, 0), "{case}: {left:?}");
+            partial.iter().for_each(|name| age(&sandbox.path().join(&folder).join(name)));
+        }
+        // What stands is whole, and replaced when that is asked for.
+        run(&quantize(&folder, if packages.is_empty() { &["-q"] } else { &["-q", "--force"] }));
+        assert!(whole(&sandbox, &folder) == undisturbed, "{case}: done again");
+        let left = sandbox.entries(&folder);
+        if moment == begin {
+            assert_eq!(left.len(), 2, "{case}: old remains go: {left:?}");
+        }
+    }
+}
+
+#[cfg(feature = "python")]
 #[test]
 fn python_a_conversion_that_was_stopped_is_done_again_with_the_same_bytes() {
     let sandbox = Sandbox::with_python();

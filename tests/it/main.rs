@@ -12,7 +12,6 @@ mod evaluate;
 mod formats;
 mod hostile;
 mod interp;
-#[cfg(feature = "python")]
 mod interrupted;
 mod layers;
 #[cfg(feature = "python")]

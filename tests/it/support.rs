@@ -1,9 +1,13 @@
 //! Runs the binary in a folder of its own and shows what came of it: exit code, stdout, stderr.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use coremill::blob::{BlobType, WriterError};
+use coremill::mil::{Arg, BlobRef, DType, NamedType, Op, Type, Value};
+use coremill::package::{Draft, Package, WEIGHT_FILE};
 use regex::Regex;
 
 /// A folder to run commands in, gone at the end.
@@ -184,6 +188,51 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         fs_err::create_dir_all(target.parent().unwrap()).unwrap();
         fs_err::copy(from.join(&file), target).unwrap();
     }
+}
+
+/// Writes a package of products with weights of these names and shapes; where each stands in its blob file.
+pub(crate) fn linears(path: &Path, weights: &[(&str, [u64; 2])]) -> Vec<u64> {
+    let tiny = Package::open(&root("tests/fixtures/tiny.mlpackage")).unwrap();
+    let mut model = tiny.model().clone();
+    let draft = Draft::begin(path, false).unwrap();
+    let mut writer = draft.weights(u32::try_from(weights.len()).unwrap()).unwrap();
+    let function = model.program.functions.values_mut().next().unwrap();
+    let (input, block) = (function.inputs[0].name.clone(), &mut function.block);
+    let (mut consts, mut uses, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+    for (seed, (name, shape)) in weights.iter().enumerate() {
+        let n = shape.iter().product();
+        // Fractions of the golden ratio's multiples are spread evenly.
+        let value = |i: u64| ((i + 7919 * seed as u64) as f64 * 0.618_033_988_75).fract() - 0.5;
+        let bytes: Vec<u8> =
+            (0..n).flat_map(|i| half::f16::from_f64(value(i)).to_le_bytes()).collect();
+        let offset =
+            writer.blob::<WriterError>(BlobType::Float16, n, 16, |put| put(&bytes)).unwrap();
+        let at = BlobRef { file: WEIGHT_FILE.to_owned(), offset };
+        let mut op = Op {
+            kind: "const".to_owned(),
+            inputs: BTreeMap::new(),
+            outputs: vec![NamedType {
+                name: (*name).to_owned(),
+                ty: Type::tensor(DType::F16, shape),
+            }],
+            blocks: Vec::new(),
+            attributes: BTreeMap::new(),
+        };
+        op.attributes.insert("val".to_owned(), Value::blob(DType::F16, shape, at));
+        consts.push(op.clone());
+        op.kind = "linear".to_owned();
+        op.attributes.clear();
+        op.inputs.insert("weight".to_owned(), vec![Arg::Name((*name).to_owned())]);
+        op.inputs.insert("x".to_owned(), vec![Arg::Name(input.clone())]);
+        op.outputs[0].name = format!("{name}_used");
+        uses.push(op);
+        offsets.push(offset);
+    }
+    block.outputs = vec![uses[uses.len() - 1].name().to_owned()];
+    block.ops = [consts, uses].concat();
+    let written = writer.finish().unwrap();
+    draft.finish(&model, Some(written)).unwrap();
+    offsets
 }
 
 /// A checkpoint or an adapter of `goldens` with its first layers alone, in a folder of its name; its path.
