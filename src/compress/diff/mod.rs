@@ -1,14 +1,14 @@
 //! Two packages side by side: functions and signatures, weights and their forms, totals.
 
+mod operations;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::audit::{
-    Audit, ComponentAudit, StoredWeight, TensorAudit, audit, is_constant, stored_weights,
-};
-use super::select::{MIN_ELEMENTS, compressed_name};
-use crate::mil::{Arg, Block, ConstError, Function, Op, Program, Value, constant_bytes};
+use super::audit::{Audit, ComponentAudit, StoredWeight, TensorAudit, audit, stored_weights};
+use super::select::MIN_ELEMENTS;
+use crate::mil::{ConstError, Function, Op, Program, Value, constant_bytes};
 use crate::package::Package;
 
 /// What differs between a package on the left and one on the right.
@@ -269,26 +269,13 @@ fn model(left: &Package, right: &Package) -> Result<Vec<Difference>, ConstError>
         else {
             continue;
         };
-        let (ours, theirs) = (operations(a), operations(b));
+        let (ours, theirs) = (operations::of(a), operations::of(b));
         if ours.len() != theirs.len() {
             let count = |ops: &[&Op]| Some(ops.len().to_string());
             let (function, what) = (Some(name.clone()), "number of operations".to_owned());
             found.push(Difference { function, what, left: count(&ours), right: count(&theirs) });
         }
-        let first = (0..ours.len().max(theirs.len()))
-            .find(|&i| ours.get(i).map(|op| bare(op)) != theirs.get(i).map(|op| bare(op)));
-        if let Some(first) = first {
-            let (left, right) = (ours.get(first), theirs.get(first));
-            let (mut left, mut right) = (left.map(|op| call(op)), right.map(|op| call(op)));
-            if left == right {
-                (left, right) = (Some("one".to_owned()), Some("another".to_owned()));
-            }
-            let what = match ours.get(first).or(theirs.get(first)) {
-                Some(op) => format!("operation {}, `{}`", first + 1, op.name()),
-                None => format!("operation {}", first + 1),
-            };
-            found.push(Difference { function: Some(name.clone()), what, left, right });
-        }
+        found.extend(operations::differences(name, &ours, &theirs));
         found.extend(constants(name, (left, a), (right, b))?);
     }
     Ok(found)
@@ -311,53 +298,6 @@ fn signature(function: &Function) -> String {
     let inputs: Vec<_> =
         function.inputs.iter().map(|input| format!("{}: {}", input.name, input.ty)).collect();
     format!("({}) -> {}", inputs.join(", "), function.block.outputs.join(", "))
-}
-
-/// Each operation of a function, in order, nested ones after the one that they are part of; no constants.
-fn operations(function: &Function) -> Vec<&Op> {
-    each(function).into_iter().filter(|op| !is_constant(op)).collect()
-}
-
-fn each(function: &Function) -> Vec<&Op> {
-    fn walk<'a>(block: &'a Block, ops: &mut Vec<&'a Op>) {
-        for op in &block.ops {
-            ops.push(op);
-            op.blocks.iter().for_each(|nested| walk(nested, ops));
-        }
-    }
-    let mut ops = Vec::new();
-    walk(&function.block, &mut ops);
-    ops
-}
-
-/// An operation with its parameters, as a difference shows it.
-fn call(op: &Op) -> String {
-    let parameters: Vec<&str> = op.inputs.keys().map(String::as_str).collect();
-    format!("{}({})", op.kind, parameters.join(", "))
-}
-
-/// An operation without what compression changes: the names of its constants.
-fn bare(op: &Op) -> impl PartialEq + '_ {
-    let arguments: Vec<(&str, Vec<Argument<'_>>)> = (op.inputs.iter())
-        .map(|(parameter, args)| (parameter.as_str(), args.iter().map(Argument::of).collect()))
-        .collect();
-    let blocks: Vec<_> = op.blocks.iter().map(|block| (&block.inputs, &block.outputs)).collect();
-    (op.kind.as_str(), arguments, &op.outputs, &op.attributes, blocks)
-}
-
-#[derive(PartialEq)]
-enum Argument<'a> {
-    Name(&'a str),
-    Value(&'a Value),
-}
-
-impl<'a> Argument<'a> {
-    fn of(arg: &'a Arg) -> Self {
-        match arg {
-            Arg::Name(name) => Self::Name(compressed_name(name)),
-            Arg::Value(value) => Self::Value(value),
-        }
-    }
 }
 
 /// Constants of a function that are no weights and differ, in one line.
@@ -397,7 +337,7 @@ fn small<'a>(package: &'a Package, function: &'a Function) -> BTreeMap<&'a str, 
         weights.iter().flat_map(StoredWeight::blobs).map(|(_, at)| at.clone()).collect();
     let names = weights.iter().flat_map(|weight| &weight.ops).map(|op| op.name());
     let parts: BTreeSet<&str> = names.collect();
-    each(function)
+    operations::each(function)
         .into_iter()
         .filter_map(|op| Some((op.name(), op.const_value()?)))
         .filter(|(name, value)| {
