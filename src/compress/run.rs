@@ -1,5 +1,6 @@
 //! One package in, compressed packages out, weight by weight.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -85,7 +86,9 @@ pub fn run(
 /// Compresses `package` by each recipe into a package at its path.
 ///
 /// What several recipes want of a weight is made once. Weights that no rule matches are copied. Besides the scales and
-/// tables of one weight, and a bit for each value where it is pruned, only a few pieces of it are in memory.
+/// tables of one weight, and a bit for each value where it is pruned, only a few pieces of it are in memory; of weights
+/// that may be skipped the scales, tables and bits of all are, since whether they can be compressed is known before the
+/// file begins.
 pub fn run_all(
     package: &Package,
     outputs: &[(&Recipe, &Path)],
@@ -96,9 +99,16 @@ pub fn run_all(
     let target = Target::of(version);
     let weights = select::weights(package.program(), options.weight_threshold);
     let blobs = package.blobs();
+    let mut doubtful = BTreeMap::new();
+    for weight in &weights {
+        if options.may_skip.iter().any(|regex| regex.is_match(&weight.name)) {
+            doubtful.insert(&weight.at, blobs.blob(&weight.at)?);
+        }
+    }
     let mut plans: Vec<Plan<'_>> = Vec::new();
+    let mut tried = Tried::new();
     for (recipe, _) in outputs {
-        plans.push(plan(package, recipe, &weights, options)?);
+        plans.push(plan(recipe, &weights, &doubtful, &mut tried, (options.search, version))?);
     }
     let places = places(package.program());
 
@@ -130,6 +140,7 @@ pub fn run_all(
                 &blob,
                 &plans,
                 &weights,
+                &mut tried,
                 files,
                 &mut made,
                 &Work { search: options.search, target, version, progress },
@@ -154,6 +165,9 @@ struct Plan<'a> {
     skipped: Vec<Skipped>,
 }
 
+/// What was found of weights that may be skipped, until it is written.
+type Tried<'a> = BTreeMap<(&'a BlobRef, Scheme), quant::Compressed<'a>>;
+
 /// What has been made of a place.
 #[derive(Clone)]
 struct Made {
@@ -172,11 +186,12 @@ struct Work<'a> {
 }
 
 /// Puts the blob at `place` into every file: as it is, or compressed once for each scheme that is wanted of it.
-fn one_place(
+fn one_place<'a>(
     place: &BlobRef,
     blob: &Blob,
     plans: &[Plan<'_>],
-    weights: &[Weight],
+    weights: &'a [Weight],
+    tried: &mut Tried<'a>,
     files: &Files,
     made: &mut [Vec<Made>],
     work: &Work<'_>,
@@ -190,8 +205,10 @@ fn one_place(
     let ways = wanted.len() as u64;
     for (scheme, to) in wanted {
         let (flow, new) = if let (Some(scheme), Some(weight)) = (scheme, weight) {
-            let compressed = compress(weight, scheme, blob, work.search)?;
-            form::check_found(&compressed, scheme, work.version)?;
+            let compressed = match tried.remove(&(&weight.at, scheme)) {
+                Some(found) => found,
+                None => found(weight, scheme, blob, (work.search, work.version))?,
+            };
             let mut form = Form::of(&compressed, &weight.shape, work.target);
             let share = length / ways;
             let (flow, distortion) =
@@ -307,25 +324,31 @@ fn finish(
 }
 
 /// Which weights become what; whether they can.
+///
+/// Whether the values of a weight can be compressed shows when it is tried, which is early enough for all but those in
+/// `doubtful`, with their blobs: these may stay as they are, and how many blobs there will be stands first in the file.
 fn plan<'a>(
-    package: &Package,
     recipe: &Recipe,
     weights: &'a [Weight],
-    options: &Options,
+    doubtful: &'a BTreeMap<&BlobRef, Blob>,
+    tried: &mut Tried<'a>,
+    how: (Search, i32),
 ) -> Result<Plan<'a>, CompressError> {
-    let version = package.model().specification_version;
     let mut plan = Plan { chosen: BTreeMap::new(), skipped: Vec::new() };
     for (weight, scheme) in select::matched(weights, recipe)? {
-        let mut possible = check(weight, scheme, version);
-        // Whether the values can be compressed shows when it is tried, which is early enough for the others.
-        if possible.is_ok() && options.may_skip.iter().any(|regex| regex.is_match(&weight.name)) {
-            let blob = package.blobs().blob(&weight.at)?;
-            possible = compress(weight, scheme, &blob, options.search)
-                .and_then(|found| form::check_found(&found, scheme, version));
+        let blob = doubtful.get(&weight.at);
+        let mut possible = check(weight, scheme, how.1);
+        if let (Ok(()), Some(blob)) = (&possible, blob)
+            && let Entry::Vacant(place) = tried.entry((&weight.at, scheme))
+        {
+            match found(weight, scheme, blob, how) {
+                Ok(found) => _ = place.insert(found),
+                Err(error) => possible = Err(error),
+            }
         }
         match possible {
             Ok(()) => drop(plan.chosen.insert(&weight.at, (weight, scheme))),
-            Err(error) if options.may_skip.iter().any(|regex| regex.is_match(&weight.name)) => {
+            Err(error) if blob.is_some() => {
                 let (name, scheme) = (weight.name.clone(), scheme.to_string());
                 plan.skipped.push(Skipped { name, scheme, reason: error.to_string() });
             }
@@ -372,6 +395,18 @@ fn places(program: &Program) -> BTreeSet<BlobRef> {
         });
     });
     places
+}
+
+/// The weight by the scheme, which its package can hold.
+fn found<'a>(
+    weight: &Weight,
+    scheme: Scheme,
+    blob: &'a Blob,
+    (search, version): (Search, i32),
+) -> Result<quant::Compressed<'a>, CompressError> {
+    let found = compress(weight, scheme, blob, search)?;
+    form::check_found(&found, scheme, version)?;
+    Ok(found)
 }
 
 /// The weight by the scheme.

@@ -7,6 +7,7 @@ use coremill::base::progress::Silent;
 use coremill::compress::{self, Options, Recipe};
 use coremill::mil::{BlobRef, edit};
 use coremill::package::{Package, WEIGHT_FILE};
+use regex::Regex;
 
 use crate::support::linears;
 
@@ -63,6 +64,24 @@ fn the_same_recipe_gives_the_same_bytes() {
     let first = compress("tiny.mlpackage", "pal4-g16", &a).unwrap();
     let second = compress("tiny.mlpackage", "pal4-g16", &b).unwrap();
     assert_eq!(first.files, second.files);
+}
+
+#[test]
+fn what_may_be_skipped_becomes_what_it_would_without() {
+    let recipes: [Recipe; 3] =
+        ["pal4-t", "pal4-t,/^linear/=sparse50+int8-c", "int4-t-ls"].map(|r| r.parse().unwrap());
+    let package = Package::open(&fixture("compression/dense_ios18.mlpackage")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let files = |may_skip: &str, folder: &str| -> Vec<_> {
+        let may_skip = vec![Regex::new(may_skip).unwrap()];
+        let options = Options { may_skip, ..Options::default() };
+        let place = |i: usize| dir.path().join(format!("{folder}/{i}.mlpackage"));
+        let paths: Vec<PathBuf> = (0..recipes.len()).map(place).collect();
+        let outputs: Vec<_> = recipes.iter().zip(paths.iter().map(PathBuf::as_path)).collect();
+        let all = compress::run_all(&package, &outputs, &options, &Silent).unwrap();
+        all.into_iter().map(|one| (one.files, one.skipped.len())).collect()
+    };
+    assert_eq!(files("", "all"), files("^nothing$", "none"));
 }
 
 #[test]
