@@ -343,6 +343,7 @@ fn plan<'a>(
         {
             match found(weight, scheme, blob, how) {
                 Ok(found) => _ = place.insert(found),
+                Err(CompressError::Cancelled(cancelled)) => return Err(cancelled.into()),
                 Err(error) => possible = Err(error),
             }
         }
@@ -428,5 +429,8 @@ fn compress<'a>(
     // Where no axis is asked for any will do.
     let axes = weight.axes.unwrap_or(Axes::OUTPUT_FIRST);
     let dense = quant::Weight::new(values, &shape, axes).map_err(wrong)?;
-    quant::compress(dense, scheme, search).map_err(wrong)
+    let found = quant::compress(dense, scheme, search);
+    // Asked to stop, it ends early, and what it gives says nothing.
+    cancel::check()?;
+    found.map_err(wrong)
 }

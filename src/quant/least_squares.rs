@@ -11,6 +11,7 @@ use super::grid::Grid;
 use super::histogram::widen;
 use super::round::{round_to_fp16, round_to_integer};
 use super::source::Source;
+use crate::base::cancel;
 
 /// Ranges tried, as parts of the whole one; a little beyond it lets the largest value move to a whole number.
 const PARTS: [f32; 19] = [
@@ -21,7 +22,8 @@ const PARTS: [f32; 19] = [
 /// How often the scale is fitted to the integers that it has led to.
 const REFITS: usize = 3;
 
-/// The best step of each block, at least as good as `step` of its extremes.
+/// The best step of each block, at least as good as `step` of its extremes. A run that is asked to stop ends with the
+/// best so far.
 pub(super) fn search(
     source: &Source<'_>,
     grid: &Grid,
@@ -32,6 +34,9 @@ pub(super) fn search(
         .par_iter()
         .enumerate()
         .map_init(Memory::default, |memory, (block, extremes)| {
+            if cancel::requested() {
+                return step(extremes);
+            }
             memory.values.clear();
             grid.runs_of(block, |run| {
                 memory.values.extend_from_slice(source.read(run, &mut memory.scratch));
@@ -53,6 +58,9 @@ impl Memory {
         let (mut least, mut fitted) = self.error(first);
         let mut best = first;
         for part in PARTS {
+            if cancel::requested() {
+                return best;
+            }
             let scale = f16::from_f32(widen(first.scale()) * part);
             if scale.to_bits() == 0 || !scale.is_finite() {
                 continue;

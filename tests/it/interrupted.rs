@@ -139,6 +139,21 @@ fn a_compression_that_was_stopped_is_done_again_with_the_same_bytes() {
     }
 }
 
+#[test]
+fn fits_that_take_minutes_are_interrupted_within_a_tensor() {
+    let sandbox = Sandbox::bare();
+    linears(&sandbox.path().join("m.mlpackage"), &[("a", [1 << 11, 1 << 11])]);
+    for recipe in ["pal8-t-v4", "int4-t-ls"] {
+        let args = ["quantize", "m.mlpackage", "--exact", "-r", recipe, "-o", "out.mlpackage"];
+        // By then the search is under way.
+        let moment = ("\"begin\"", Duration::from_millis(300));
+        let (code, said) = stopped(&sandbox, &args, "INT", moment);
+        assert_eq!(code, Some(130), "{recipe}: {said}");
+        assert_eq!(said, "error: interrupted\n", "{recipe}");
+        assert_eq!(sandbox.entries(""), ["m.mlpackage"], "{recipe}");
+    }
+}
+
 #[cfg(feature = "python")]
 #[test]
 fn python_a_conversion_that_was_stopped_is_done_again_with_the_same_bytes() {

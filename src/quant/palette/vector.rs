@@ -11,6 +11,7 @@ use super::super::grid::Grid;
 use super::super::histogram::widen;
 use super::super::kmeans::Search;
 use super::super::source::Source;
+use crate::base::cancel;
 use crate::base::chance::Chance;
 
 /// Vectors from which the clusters of a group are found, at most; then they are improved on all of them.
@@ -106,6 +107,7 @@ impl Vectors {
 ///
 /// Lloyd's algorithm from centres drawn with a chance that grows with their distance (k-means++, the best of several draws
 /// at each step), the same on every run. More of such beginnings are tried with [`Search::Exact`]; nothing finds the optimum.
+/// A run that is asked to stop ends early, with tables that say nothing.
 pub(super) fn tables(
     source: &Source<'_>,
     vectors: &Vectors,
@@ -116,6 +118,9 @@ pub(super) fn tables(
     let length = bits.n_values() * vectors.size;
     let mut lut = vec![f16::ZERO; vectors.indices.n_blocks() * length];
     lut.par_chunks_exact_mut(length).enumerate().for_each(|(block, table)| {
+        if cancel::requested() {
+            return;
+        }
         let sample = sample(source, vectors, block);
         let found = (0..beginnings).map(|seed| {
             let mut centres = beginning(&sample, vectors.size, bits.n_values(), seed);
@@ -167,7 +172,7 @@ fn beginning(sample: &[f32], dim: usize, k: usize, seed: u64) -> Vec<f32> {
     let draws = 2 + (k as f64).ln() as usize;
     while centres.len() < k * dim {
         let total: f64 = nearest.iter().map(|&d| f64::from(d)).sum();
-        if total <= 0.0 {
+        if total <= 0.0 || cancel::requested() {
             break;
         }
         let mut marks: Vec<f64> = (0..draws).map(|_| chance.unit() * total).collect();
@@ -201,6 +206,9 @@ fn beginning(sample: &[f32], dim: usize, k: usize, seed: u64) -> Vec<f32> {
 fn lloyd(sample: &[f32], dim: usize, centres: &mut [f32]) -> f64 {
     let mut error = f64::INFINITY;
     for _ in 0..PASSES.0 {
+        if cancel::requested() {
+            break;
+        }
         let mut means = Means::new(centres.len() / dim, dim);
         for vectors in sample.chunks(CHUNK * dim) {
             means.add(vectors, centres);
@@ -227,6 +235,9 @@ fn pass_over_all(source: &Source<'_>, vectors: &Vectors, block: usize, centres: 
             let (mut halves, mut values) = (Vec::new(), Vec::new());
             let mut means = Means::new(centres.len() / dim, dim);
             for run in runs {
+                if cancel::requested() {
+                    break;
+                }
                 vectors.read(source, run.clone(), &mut halves);
                 values.clear();
                 values.extend(halves.iter().map(|&v| widen(v)));
