@@ -161,7 +161,7 @@ pub struct QuantizeArgs {
     /// Replace the output if it exists.
     #[arg(long)]
     pub force: bool,
-    /// Exact k-means instead of the quick search.
+    /// Try more beginnings for palettes of vectors; all others are optimal anyway.
     #[arg(long)]
     pub exact: bool,
     /// `native` compresses here; `coremltools` runs Apple's passes in Python, for comparison.

@@ -118,8 +118,9 @@ fn told(
         "recipe": recipe.to_string(),
         "search": match args.engine {
             Engine::Coremltools => "coremltools",
-            Engine::Native if args.exact => "exact",
-            Engine::Native => "quick",
+            Engine::Native if !recipe.has_vectors() => "optimal",
+            Engine::Native if args.exact => "8 beginnings",
+            Engine::Native => "2 beginnings",
         },
         "bytes": size,
         "weights": { "bytes": bytes, "elements": elements, "bits_per_weight": bits },

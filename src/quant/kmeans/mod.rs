@@ -1,54 +1,32 @@
 //! `kmeans`: one-dimensional k-means over distinct values, as a choice of boundaries between sorted values.
 
-mod exact;
-mod layer;
-mod quick;
+mod partition;
+mod price;
+
+use half::f16;
 
 use super::histogram::Distinct;
 
-/// Up to this many distinct values, or [`ALWAYS_EXACT_PER_CLUSTER`], the optimum is found in any case: it costs
-/// little there, and other clusterings differ from it most.
-const ALWAYS_EXACT: usize = 256;
-
-/// See [`ALWAYS_EXACT`].
-const ALWAYS_EXACT_PER_CLUSTER: usize = 16;
-
-/// How hard to look for the optimum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Search {
-    /// Dynamic programming near an expected clustering, coarse to fine: most often the optimum, and within 0.1 % of its
-    /// squared error on every sample tried, though nothing bounds it.
-    Quick,
-    /// The optimum, by dynamic programming over all distinct values.
-    Exact,
-}
-
 /// Boundaries `b` with `b[0] = 0 < b[1] < … < b[m] = distinct.len()`: cluster `c` holds the values `b[c]..b[c+1]`.
 ///
-/// They minimise the weighted squared distance of the values to the mean of their cluster, for
+/// They minimise the weighted squared distance of the values to the entries of their clusters, which are fp16 numbers, for
 /// `m = min(n_clusters, distinct.len())` clusters: in one dimension an optimal cluster is an interval.
 /// `distinct` must not be empty and `n_clusters` not be 0.
-pub fn boundaries(distinct: &Distinct, n_clusters: usize, search: Search) -> Vec<usize> {
+pub fn boundaries(distinct: &Distinct, n_clusters: usize) -> Vec<usize> {
     let n = distinct.len();
     if n <= n_clusters {
         return (0..=n).collect();
     }
     let all = Moments { weight: distinct.weight(), sum: distinct.sum() };
-    match search {
-        Search::Quick if n > ALWAYS_EXACT.max(ALWAYS_EXACT_PER_CLUSTER * n_clusters) => {
-            quick::boundaries(distinct, &all, n_clusters)
-        }
-        Search::Quick | Search::Exact => exact::boundaries(distinct, &all, n_clusters),
-    }
+    price::optimal(&all, distinct.sum_of_squares() - all.gain(0, n), n_clusters)
 }
 
-/// The weighted mean of each cluster.
-pub fn centroids(distinct: &Distinct, boundaries: &[usize]) -> Vec<f64> {
-    let all = Moments { weight: distinct.weight(), sum: distinct.sum() };
+/// The fp16 numbers nearest to the weighted means of the clusters between `boundaries`.
+pub fn entries(distinct: &Distinct, boundaries: &[usize]) -> impl Iterator<Item = f16> {
+    let (weight, sum) = (distinct.weight(), distinct.sum());
     boundaries
         .windows(2)
-        .map(|b| (all.sum[b[1]] - all.sum[b[0]]) / (all.weight[b[1]] - all.weight[b[0]]))
-        .collect()
+        .map(|b| f16::from_f64((sum[b[1]] - sum[b[0]]) / (weight[b[1]] - weight[b[0]])))
 }
 
 /// Prefix sums of weight and of weight times value, one longer than the values they are over.
@@ -63,14 +41,8 @@ impl Moments<'_> {
         self.weight.len() - 1
     }
 
-    /// How much of the values' sum of squares the mean of `from..to` accounts for: s² / w.
-    ///
-    /// The squared error of a clustering is the sum of squares minus the gains of its clusters, so a
-    /// clustering is best when its total gain is largest; the sum of squares itself is never needed.
     fn gain(&self, from: usize, to: usize) -> f64 {
-        let weight = self.weight[to] - self.weight[from];
-        let sum = self.sum[to] - self.sum[from];
-        sum * sum / weight
+        gain(self.weight[to] - self.weight[from], self.sum[to] - self.sum[from])
     }
 
     fn total_gain(&self, boundaries: &[usize]) -> f64 {
@@ -78,9 +50,33 @@ impl Moments<'_> {
     }
 }
 
+/// How much of its values' sum of squares a cluster of this `weight` and `sum` accounts for: 2·e·s − e²·w for the entry e.
+///
+/// The squared error of a clustering is the sum of squares minus the gains of its clusters, so a clustering is best when its
+/// total gain is largest; the sum of squares itself is never needed. The entry is the fp16 number nearest to the mean: of all
+/// that can be stored, that with the least error.
+#[inline(always)]
+fn gain(weight: f64, sum: f64) -> f64 {
+    let entry = nearest_half(sum / weight);
+    entry * (2.0 * sum - entry * weight)
+}
+
+/// `value` as the nearest fp16 number, in arithmetic that vectorises; for what fp16 can hold.
+#[inline(always)]
+fn nearest_half(value: f64) -> f64 {
+    /// Leaves 11 bits of 53 (Veltkamp, 1968).
+    const SPLIT: f64 = ((1_u64 << 42) + 1) as f64;
+    /// The last bit of a number next to it is 2^−24, that of fp16's subnormal numbers.
+    const ALIGN: f64 = 1.5 * (1_u64 << 28) as f64;
+    const LEAST_NORMAL: f64 = 1.0 / 16384.0;
+    let wide = value * SPLIT;
+    let normal = wide - (wide - value);
+    let subnormal = (value + ALIGN) - ALIGN;
+    if value.abs() < LEAST_NORMAL { subnormal } else { normal }
+}
+
 #[cfg(test)]
 mod tests {
-    use half::f16;
     use proptest::prelude::*;
 
     use super::super::histogram::Histogram;
@@ -96,10 +92,10 @@ mod tests {
     /// The squared error by its definition.
     fn squared_error(distinct: &Distinct, boundaries: &[usize]) -> f64 {
         let mut total = 0.0;
-        for (cluster, mean) in boundaries.windows(2).zip(centroids(distinct, boundaries)) {
+        for (cluster, entry) in boundaries.windows(2).zip(entries(distinct, boundaries)) {
             for i in cluster[0]..cluster[1] {
                 total += f64::from(distinct.counts()[i])
-                    * (f64::from(distinct.values()[i]) - mean).powi(2);
+                    * (f64::from(distinct.values()[i]) - entry.to_f64()).powi(2);
             }
         }
         total
@@ -111,11 +107,11 @@ mod tests {
             return squared_error(distinct, &[0, end]);
         }
         let last = |start: usize| {
-            let mean = centroids(distinct, &[start, end])[0];
+            let entry = entries(distinct, &[start, end]).next().unwrap().to_f64();
             (start..end)
                 .map(|i| {
                     f64::from(distinct.counts()[i])
-                        * (f64::from(distinct.values()[i]) - mean).powi(2)
+                        * (f64::from(distinct.values()[i]) - entry).powi(2)
                 })
                 .sum::<f64>()
         };
@@ -124,23 +120,34 @@ mod tests {
             .fold(f64::INFINITY, f64::min)
     }
 
+    /// The least squared error by dynamic programming over one number of clusters after another, O(k n²).
+    fn least_error_layer_by_layer(distinct: &Distinct, n_clusters: usize) -> f64 {
+        let all = Moments { weight: distinct.weight(), sum: distinct.sum() };
+        let n = distinct.len();
+        let mut best: Vec<f64> =
+            (0..=n).map(|j| if j == 0 { 0.0 } else { f64::NEG_INFINITY }).collect();
+        for _ in 0..n_clusters {
+            best = (0..=n)
+                .map(|j| (0..j).map(|i| best[i] + all.gain(i, j)).fold(f64::NEG_INFINITY, f64::max))
+                .collect();
+        }
+        distinct.sum_of_squares() - best[n]
+    }
+
     #[test]
-    fn quick_is_within_a_thousandth_of_exact() {
+    fn data_of_every_shape_is_clustered_optimally() {
         for shape in SHAPES {
             // How many values, whether they come from bf16 and so are less distinct, and clusters.
             for (n, from_bf16, n_clusters) in [
-                (6_000, false, 2),
-                (16_384, true, 2),
-                (6_000, false, 4),
-                (20_000, false, 8),
-                (16_384, true, 8),
+                (3_000, false, 2),
+                (4_096, true, 2),
+                (600, false, 4),
+                (2_000, false, 8),
                 (1_500, true, 8),
-                (16_384, false, 16),
-                (16_384, true, 16),
                 (4_096, true, 16),
-                (8_000, false, 64),
-                (30_000, true, 64),
-                (20_000, false, 256),
+                (1_000, false, 16),
+                (1_500, true, 64),
+                (700, false, 256),
             ] {
                 let mut values = sample(shape, n, n as u64);
                 if from_bf16 {
@@ -152,17 +159,12 @@ mod tests {
                 if values.len() <= n_clusters {
                     continue;
                 }
-                let quick = squared_error(&values, &boundaries(&values, n_clusters, Search::Quick));
-                let exact = squared_error(&values, &boundaries(&values, n_clusters, Search::Exact));
+                let found = squared_error(&values, &boundaries(&values, n_clusters));
+                let least = least_error_layer_by_layer(&values, n_clusters);
+                let rounding = 1e-12 * values.sum_of_squares();
                 assert!(
-                    quick <= exact * 1.001,
-                    "{shape:?}, {n} values, {n_clusters} clusters: {}",
-                    quick / exact
-                );
-                assert!(
-                    exact <= quick * (1.0 + 1e-9),
-                    "{shape:?}, {n} values, {n_clusters} clusters: {}",
-                    exact / quick
+                    found <= least * (1.0 + 1e-9) + rounding,
+                    "{shape:?}, {n} values, {n_clusters} clusters: {found} instead of {least}"
                 );
             }
         }
@@ -171,21 +173,29 @@ mod tests {
     #[test]
     fn no_more_clusters_than_values() {
         let values = distinct(&[1.0, 1.0, -2.0, 8.0].map(f16::from_f32));
-        for search in [Search::Quick, Search::Exact] {
-            assert_eq!(boundaries(&values, 16, search), [0, 1, 2, 3]);
-            assert_eq!(boundaries(&values, 3, search), [0, 1, 2, 3]);
-            assert_eq!(boundaries(&values, 1, search), [0, 3]);
-            assert_eq!(boundaries(&values, 2, search), [0, 2, 3]);
-        }
-        assert_eq!(centroids(&values, &[0, 1, 3]), [-2.0, 10.0 / 3.0]);
+        assert_eq!(boundaries(&values, 16), [0, 1, 2, 3]);
+        assert_eq!(boundaries(&values, 3), [0, 1, 2, 3]);
+        assert_eq!(boundaries(&values, 1), [0, 3]);
+        assert_eq!(boundaries(&values, 2), [0, 2, 3]);
+        let entries: Vec<f64> = entries(&values, &[0, 1, 3]).map(f16::to_f64).collect();
+        assert_eq!(entries, [-2.0, 3.333_984_375]);
     }
 
     proptest! {
         #[test]
-        fn exact_is_the_best_of_all(values in prop::collection::vec(-40_i8..40, 1..14), n_clusters in 1_usize..6) {
-            let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(f32::from(v).powi(3) / 64.0)).collect();
+        fn halves_are_those_of_the_conversion(bits in 0_u16..0x7c00, between in 0.0_f64..1.0, negative: bool) {
+            let (low, high) = (f16::from_bits(bits).to_f64(), f16::from_bits((bits + 1).min(0x7bff)).to_f64());
+            let value = (low + (high - low) * between) * if negative { -1.0 } else { 1.0 };
+            let (found, want) = (nearest_half(value), f16::from_f64(value).to_f64());
+            // Of two that are equally near either will do.
+            prop_assert!((found - value).abs() == (want - value).abs(), "{} becomes {} and not {}", value, found, want);
+        }
+
+        #[test]
+        fn exact_is_the_best_of_all(values in prop::collection::vec(-40_i8..40, 1..14), n_clusters in 1_usize..6, divisor in prop::sample::select(&[1.0_f32, 64.0, 1e10])) {
+            let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(f32::from(v).powi(3) / divisor)).collect();
             let values = distinct(&halves);
-            let boundaries = boundaries(&values, n_clusters, Search::Exact);
+            let boundaries = boundaries(&values, n_clusters);
             let least = least_error(&values, values.len(), n_clusters.min(values.len()));
             prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
             prop_assert!((squared_error(&values, &boundaries) - least).abs() <= 1e-9 * (1.0 + least));
@@ -194,16 +204,10 @@ mod tests {
         #[test]
         fn every_cluster_has_values(shape in prop::sample::select(&SHAPES), n in 1_usize..600, n_clusters in 1_usize..257, seed in any::<u64>()) {
             let values = distinct(&sample(shape, n, seed));
-            let all = Moments { weight: values.weight(), sum: values.sum() };
-            let mut found = vec![boundaries(&values, n_clusters, Search::Quick)];
-            if values.len() > n_clusters {
-                found.push(quick::boundaries(&values, &all, n_clusters));
-            }
-            for boundaries in found {
-                prop_assert_eq!(boundaries.len(), n_clusters.min(values.len()) + 1);
-                prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
-                prop_assert_eq!((boundaries[0], *boundaries.last().unwrap()), (0, values.len()));
-            }
+            let boundaries = boundaries(&values, n_clusters);
+            prop_assert_eq!(boundaries.len(), n_clusters.min(values.len()) + 1);
+            prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
+            prop_assert_eq!((boundaries[0], *boundaries.last().unwrap()), (0, values.len()));
         }
     }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::super::bits::Bits;
 use super::super::grid::Grid;
 use super::super::histogram::{Distinct, Histogram, Weighted};
-use super::super::kmeans::{self, Search};
+use super::super::kmeans;
 use super::super::source::{ChannelScale, Source};
 
 /// A group of at least this many values is worked on by several threads, smaller ones by one each.
@@ -19,20 +19,20 @@ const CHUNK: usize = 1 << 18;
 
 /// The tables, `[blocks of grid, 2^bits]`, each ascending.
 ///
-/// Each holds the k-means centroids of its group (see [`Search`] for how close to optimal) rounded to fp16; with fewer
+/// No table of fp16 entries has a smaller squared error over its group; with fewer
 /// distinct values than entries it holds them all, and repeats the last to its end. What is pruned is no part of a group.
-pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits, search: Search) -> Vec<f16> {
+pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits) -> Vec<f16> {
     let mut lut = vec![f16::ZERO; grid.n_blocks() * bits.n_values()];
     if let Some(scale) = &source.scale {
         lut.par_chunks_exact_mut(bits.n_values()).enumerate().for_each(|(block, table)| {
-            fit(&of_scaled(source, scale, grid, block), search, table);
+            fit(&of_scaled(source, scale, grid, block), table);
         });
         return lut;
     }
     let tables = lut.chunks_exact_mut(bits.n_values());
     if grid.block_len() >= LARGE_GROUP {
         for (block, table) in tables.enumerate() {
-            fit(&of_large(source, grid, block), search, table);
+            fit(&of_large(source, grid, block), table);
         }
         return lut;
     }
@@ -41,7 +41,7 @@ pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits, search: Searc
         |(histogram, distinct, scratch), (block, table)| {
             grid.runs_of(block, |run| count(source, run, histogram, scratch));
             histogram.drain_into(distinct);
-            fit(distinct, search, table);
+            fit(distinct, table);
         },
     );
     lut
@@ -99,16 +99,13 @@ fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> Distinct {
         .into_distinct()
 }
 
-/// Fills `table` with the rounded centroids of as many clusters, ascending; with zeros where there are no values.
-pub fn fit(distinct: &Distinct, search: Search, table: &mut [f16]) {
-    if distinct.is_empty() {
-        return table.fill(f16::ZERO);
-    }
-    let boundaries = kmeans::boundaries(distinct, table.len(), search);
+/// Fills `table` with the entries of as many clusters, ascending; with zeros where there are no values.
+pub fn fit(distinct: &Distinct, table: &mut [f16]) {
+    let boundaries = kmeans::boundaries(distinct, table.len());
     let mut last = f16::ZERO;
-    let mut centroids = kmeans::centroids(distinct, &boundaries).into_iter().map(f16::from_f64);
+    let mut entries = kmeans::entries(distinct, &boundaries);
     for entry in table {
-        last = centroids.next().unwrap_or(last);
+        last = entries.next().unwrap_or(last);
         *entry = last;
     }
 }

@@ -13,13 +13,13 @@ use half::f16;
 pub use self::kmeans::fit;
 use self::nearest::{Nearest, Scratch};
 use self::uniform::Steps;
+pub use self::vector::Search;
 use self::vector::Vectors;
 use super::affine;
 use super::bits::Bits;
 use super::error::Error;
 use super::grid::Grid;
 use super::histogram::widen;
-use super::kmeans::Search;
 use super::scheme::{Fit, Palettize, TableGranularity};
 use super::source::{ChannelScale, Source};
 use super::weight::Weight;
@@ -92,7 +92,7 @@ pub(super) fn palettize(
         source.scale_channels();
     }
     let (bits, mut lut, rule) = match (scheme.fit, &vectors) {
-        (Fit::Kmeans(bits), None) => (bits, kmeans::tables(source, &grid, bits, search), None),
+        (Fit::Kmeans(bits), None) => (bits, kmeans::tables(source, &grid, bits), None),
         (Fit::Kmeans(bits), Some(vectors)) => {
             (bits, vector::tables(source, vectors, bits, search), Some(Rule::Vectors))
         }

@@ -9,7 +9,6 @@ use super::super::bits::Bits;
 use super::super::error::Error;
 use super::super::grid::Grid;
 use super::super::histogram::widen;
-use super::super::kmeans::Search;
 use super::super::source::Source;
 use crate::base::cancel;
 use crate::base::chance::Chance;
@@ -103,18 +102,38 @@ impl Vectors {
     }
 }
 
+/// How many beginnings of Lloyd's algorithm are tried for vectors, whose optimum nothing finds.
+///
+/// Palettes of single values are optimal either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Search {
+    /// Two.
+    Quick,
+    /// Eight.
+    Exact,
+}
+
+impl Search {
+    /// Beginnings.
+    pub fn beginnings(self) -> u64 {
+        match self {
+            Self::Quick => 2,
+            Self::Exact => 8,
+        }
+    }
+}
+
 /// The tables, `[groups, 2^bits, size]`: means of clusters, then zeros where there are fewer vectors than entries.
 ///
 /// Lloyd's algorithm from centres drawn with a chance that grows with their distance (k-means++, the best of several draws
-/// at each step), the same on every run. More of such beginnings are tried with [`Search::Exact`]; nothing finds the optimum.
-/// A run that is asked to stop ends early, with tables that say nothing.
+/// at each step), the same on every run, the best of some beginnings. A run that is asked to stop ends early, with tables that
+/// say nothing.
 pub(super) fn tables(
     source: &Source<'_>,
     vectors: &Vectors,
     bits: Bits,
     search: Search,
 ) -> Vec<f16> {
-    let beginnings = if search == Search::Exact { 8 } else { 2 };
     let length = bits.n_values() * vectors.size;
     let mut lut = vec![f16::ZERO; vectors.indices.n_blocks() * length];
     lut.par_chunks_exact_mut(length).enumerate().for_each(|(block, table)| {
@@ -122,7 +141,7 @@ pub(super) fn tables(
             return;
         }
         let sample = sample(source, vectors, block);
-        let found = (0..beginnings).map(|seed| {
+        let found = (0..search.beginnings()).map(|seed| {
             let mut centres = beginning(&sample, vectors.size, bits.n_values(), seed);
             let error = lloyd(&sample, vectors.size, &mut centres);
             (error, centres)

@@ -1,0 +1,128 @@
+//! `optimal`: the price of a cluster at which the best partition has as many as are wanted.
+//!
+//! The least squared error is a convex function of the number of clusters, and so every optimal clustering is the best partition
+//! at some price (Aggarwal, Schieber and Tokuyama, "Finding a minimum-weight k-link path in graphs with the concave Monge
+//! property", 1994; for k-means: Grønlund et al., "Fast exact k-means, k-medians and Bregman divergence clustering in 1D",
+//! 2017, §3).
+
+use super::Moments;
+use super::partition::partition;
+
+/// Cells for each cluster on the grid on which the price is found first.
+const CELLS: usize = 8;
+
+/// Prices that are guessed before each is computed from what is known on both sides.
+const GUESSES: usize = 16;
+
+/// The boundaries of the optimal clustering into `n_clusters`, of which there are fewer than values.
+///
+/// `variance` is the sum of squared distances to the mean of all; it decides nothing but the first price.
+pub(super) fn optimal(all: &Moments<'_>, variance: f64, n_clusters: usize) -> Vec<usize> {
+    let n = all.n_values();
+    // The least error of k clusters of a normal distribution is √3π/2 · σ² / k² (Panter and Dite, 1951): this is what one more is worth.
+    let mut price = (5.44 * variance / (n_clusters as f64).powi(3)).max(f64::MIN_POSITIVE);
+    let step = n / (CELLS * n_clusters);
+    if step > 1 {
+        let coarse = |sums: &[f64]| -> Vec<f64> {
+            sums[..n].iter().step_by(step).chain(sums.last()).copied().collect()
+        };
+        let (weight, sum) = (coarse(all.weight), coarse(all.sum));
+        price = search(&Moments { weight: &weight, sum: &sum }, price, n_clusters).1;
+    }
+    search(all, price, n_clusters).0
+}
+
+/// A partition and its gain.
+struct Side {
+    boundaries: Vec<usize>,
+    gain: f64,
+}
+
+impl Side {
+    fn n_clusters(&self) -> usize {
+        self.boundaries.len() - 1
+    }
+}
+
+/// The best `n_clusters` clusters, and a price at which they are.
+fn search(moments: &Moments<'_>, mut price: f64, n_clusters: usize) -> (Vec<usize>, f64) {
+    let side = |boundaries: Vec<usize>| Side { gain: moments.total_gain(&boundaries), boundaries };
+    let n = moments.n_values();
+    let mut few = side(vec![0, n]);
+    let mut many = side((0..=n).collect());
+    let mut guesses = 0;
+    loop {
+        let found = side(partition(moments, price));
+        let count = found.n_clusters();
+        if count == n_clusters {
+            return (found.boundaries, price);
+        }
+        // Nothing is better than both sides at the price at which they are equal: so is all that lies between them.
+        let between = few.n_clusters() < count && count < many.n_clusters();
+        if guesses == usize::MAX && !between {
+            return (splice(&few.boundaries, &many.boundaries, n_clusters), price);
+        }
+        let one_sided = if count < n_clusters {
+            few = found;
+            many.n_clusters() == n
+        } else {
+            many = found;
+            few.n_clusters() == 1
+        };
+        if one_sided && guesses < GUESSES {
+            guesses += 1;
+            // What a further cluster of smooth data is worth falls with the third power of their number.
+            let law = (count as f64 / n_clusters as f64).powi(3);
+            price *= if count < n_clusters { law.min(0.9) } else { law.max(1.1) };
+        } else {
+            guesses = usize::MAX;
+            price = (many.gain - few.gain) / (many.n_clusters() - few.n_clusters()) as f64;
+        }
+    }
+}
+
+/// `n_clusters` clusters that begin as `few` and end as `many` do, or the other way round.
+///
+/// Somewhere a cluster of `few` holds one of `many` such that both belong there. If both are best at one price, so is what
+/// comes of exchanging what follows (Aggarwal, Schieber and Tokuyama, 1994, lemma 3).
+fn splice(few: &[usize], many: &[usize], n_clusters: usize) -> Vec<usize> {
+    let shift = many.len() - 1 - n_clusters;
+    let at = few
+        .windows(2)
+        .zip(many[shift..].windows(2))
+        .position(|(outer, inner)| outer[0] <= inner[0] && inner[1] <= outer[1])
+        .expect("the first of `few` begins before the one of `many`, and the last ends after it");
+    [&few[..=at], &many[shift + at + 1..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_clusters_that_no_price_singles_out() {
+        // Equal steps: the squared error of 2 values together is the same wherever they are.
+        let sums =
+            |f: fn(usize) -> f64| -> Vec<f64> { (0..=12).map(|n| (0..n).map(f).sum()).collect() };
+        let (weight, sum) = (sums(|_| 1.0), sums(|value| value as f64));
+        let moments = Moments { weight: &weight, sum: &sum };
+        for n_clusters in 1..12 {
+            let boundaries = optimal(&moments, 143.0, n_clusters);
+            assert_eq!(boundaries.len(), n_clusters + 1);
+            let sizes: Vec<usize> = boundaries.windows(2).map(|b| b[1] - b[0]).collect();
+            let (least, most) = (sizes.iter().min(), sizes.iter().max());
+            assert!(most.unwrap() - least.unwrap() <= 1, "{n_clusters}: {sizes:?}");
+        }
+    }
+
+    #[test]
+    fn a_splice_takes_the_beginning_of_one_and_the_end_of_the_other() {
+        for (few, many, n_clusters, want) in [
+            (&[0, 10][..], &[0, 2, 5, 10][..], 2, &[0, 5, 10][..]),
+            (&[0, 6, 10], &[0, 1, 2, 3, 10], 3, &[0, 2, 3, 10]),
+            (&[0, 1, 10], &[0, 2, 4, 6, 8, 10], 3, &[0, 1, 8, 10]),
+        ] {
+            assert_eq!(splice(few, many, n_clusters), want);
+        }
+    }
+}
