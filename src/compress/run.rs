@@ -134,16 +134,14 @@ pub fn run_all(
         let mut made: Vec<Vec<Made>> = plans.iter().map(|_| Vec::new()).collect();
         for place in &places {
             cancel::check()?;
-            let blob = blobs.blob(place)?;
             let flow = one_place(
                 place,
-                &blob,
                 &plans,
                 &weights,
                 &mut tried,
                 files,
                 &mut made,
-                &Work { search: options.search, target, version, progress },
+                &Work { package, search: options.search, target, progress },
             )?;
             if flow.is_break() {
                 break;
@@ -179,16 +177,15 @@ struct Made {
 
 /// What stays the same from weight to weight.
 struct Work<'a> {
+    package: &'a Package,
     search: Search,
     target: Target,
-    version: i32,
     progress: &'a dyn Progress,
 }
 
 /// Puts the blob at `place` into every file: as it is, or compressed once for each scheme that is wanted of it.
 fn one_place<'a>(
     place: &BlobRef,
-    blob: &Blob,
     plans: &[Plan<'_>],
     weights: &'a [Weight],
     tried: &mut Tried<'a>,
@@ -196,6 +193,8 @@ fn one_place<'a>(
     made: &mut [Vec<Made>],
     work: &Work<'_>,
 ) -> Result<Flow, CompressError> {
+    let blob = work.package.blobs().blob(place)?;
+    let version = work.package.model().specification_version;
     let length = blob.bytes().len() as u64;
     let mut wanted: BTreeMap<Option<Scheme>, Vec<usize>> = BTreeMap::new();
     for (file, plan) in plans.iter().enumerate() {
@@ -207,7 +206,7 @@ fn one_place<'a>(
         let (flow, new) = if let (Some(scheme), Some(weight)) = (scheme, weight) {
             let compressed = match tried.remove(&(&weight.at, scheme)) {
                 Some(found) => found,
-                None => found(weight, scheme, blob, (work.search, work.version))?,
+                None => found(weight, scheme, &blob, (work.search, version))?,
             };
             let mut form = Form::of(&compressed, &weight.shape, work.target);
             let share = length / ways;
@@ -217,7 +216,7 @@ fn one_place<'a>(
             (flow, Made { form: Some(form), audit: Some(audit) })
         } else {
             let audit = weight.map(|weight| TensorAudit::dense(weight, length));
-            let flow = files.copy(&to, blob);
+            let flow = files.copy(&to, &blob);
             work.progress.advance(length / ways);
             (flow, Made { form: None, audit })
         };
