@@ -8,7 +8,6 @@
 use std::ops::Range;
 
 use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 
 use super::bits::Bits;
 use super::error::Error;
@@ -220,40 +219,32 @@ impl Affine {
     /// The integers of `values`, which stand in `range`.
     pub(super) fn encode(&self, range: Range<usize>, values: &[f16], data: &mut [u8]) {
         let limits = self.dtype.range(self.mode);
-        let step = |block: usize| (self.scale[block], self.zero_point(block));
-        let run = self.grid.run_len();
-        if self.grid.is_contiguous() && range.start.is_multiple_of(run) {
-            let blocks = range.start / run..range.end.div_ceil(run);
-            let steps: Vec<_> = blocks.map(step).collect();
-            return runs(values, run, &steps, limits, data);
-        }
-        self.grid.runs(range.clone(), |block, run| {
-            let run = run.start - range.start..run.end - range.start;
-            let n = run.len();
-            runs(&values[run.clone()], n, &[step(block)], limits, &mut data[run]);
+        self.spans(range, |span, run, steps| {
+            runs(&values[span.clone()], run, steps, limits, &mut data[span]);
         });
     }
 
     /// The values of `data`, which stand in `range`.
     pub(super) fn decode(&self, range: Range<usize>, data: &[u8], out: &mut [f16]) {
-        /// Values that are rounded to fp16 together.
-        const PIECE: usize = 1024;
-        let mut exact = [0.0_f32; PIECE];
-        let mut at = range.start;
-        for (data, out) in data.chunks(PIECE).zip(out.chunks_mut(PIECE)) {
-            self.grid.runs(at..at + data.len(), |block, run| {
-                let (from, n) = (run.start - at, run.len());
-                let places = exact[from..from + n].iter_mut().zip(&data[from..from + n]);
-                let (scale, offset) = (widen(self.scale[block]), self.zero_point(block));
-                if self.dtype.is_signed() {
-                    places.for_each(|(v, &q)| *v = (i32::from(q as i8) - offset) as f32 * scale);
-                } else {
-                    places.for_each(|(v, &q)| *v = (i32::from(q) - offset) as f32 * scale);
-                }
-            });
-            out.convert_from_f32_slice(&exact[..out.len()]);
-            at += data.len();
+        let signed = self.dtype.is_signed();
+        self.spans(range, |span, run, steps| {
+            values_of_runs(&data[span.clone()], run, steps, signed, &mut out[span]);
+        });
+    }
+
+    /// Calls `each` with what of `range` (from 0 on) is runs of one length, and the scale and zero point of each of them.
+    fn spans(&self, range: Range<usize>, mut each: impl FnMut(Range<usize>, usize, &[(f16, i32)])) {
+        let step = |block: usize| (self.scale[block], self.zero_point(block));
+        let run = self.grid.run_len();
+        if self.grid.is_contiguous() && range.start.is_multiple_of(run) {
+            let blocks = range.start / run..range.end.div_ceil(run);
+            let steps: Vec<_> = blocks.map(step).collect();
+            return each(0..range.len(), run, &steps);
         }
+        self.grid.runs(range.clone(), |block, run| {
+            let n = run.len();
+            each(run.start - range.start..run.end - range.start, n, &[step(block)]);
+        });
     }
 }
 
@@ -263,9 +254,41 @@ crate::base::simd::quick! {
         let blocks = values.chunks(run).zip(data.chunks_mut(run));
         for ((values, data), &(scale, zero_point)) in blocks.zip(steps) {
             let scale = widen(scale);
-            for (data, &value) in data.iter_mut().zip(values) {
-                let quotient = round_to_integer(round_to_fp16(widen(value) / scale));
-                *data = (quotient + zero_point).clamp(limits.0, limits.1) as u8;
+            let integer = |value: f32| {
+                let quotient = round_to_integer(round_to_fp16(value / scale));
+                (quotient + zero_point).clamp(limits.0, limits.1) as u8
+            };
+            let (eights, rest) = values.as_chunks::<8>();
+            let (data, data_rest) = data.as_chunks_mut::<8>();
+            for (data, values) in data.iter_mut().zip(eights) {
+                *data = lanes::widen(values).map(integer);
+            }
+            for (data, &value) in data_rest.iter_mut().zip(rest) {
+                *data = integer(widen(value));
+            }
+        }
+    }
+}
+
+crate::base::simd::quick! {
+    /// The values of `data`, of which every `run` has a scale and zero point.
+    fn values_of_runs(data: &[u8], run: usize, steps: &[(f16, i32)], signed: bool, out: &mut [f16]) {
+        let blocks = data.chunks(run).zip(out.chunks_mut(run));
+        for ((data, out), &(scale, zero_point)) in blocks.zip(steps) {
+            let scale = widen(scale);
+            // Bytes from 128 on are negative numbers.
+            let below = if signed { 256 } else { 0 };
+            let value = |byte: u8| {
+                let sign = i32::from(byte >> 7) * below;
+                (i32::from(byte) - sign - zero_point) as f32 * scale
+            };
+            let (eights, rest) = data.as_chunks::<8>();
+            let (out, out_rest) = out.as_chunks_mut::<8>();
+            for (out, data) in out.iter_mut().zip(eights) {
+                *out = lanes::narrow(data.map(value));
+            }
+            for (out, &byte) in out_rest.iter_mut().zip(rest) {
+                *out = f16::from_f32(value(byte));
             }
         }
     }

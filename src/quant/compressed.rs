@@ -22,6 +22,9 @@ use super::weight::Weight;
 /// Codes per task; a multiple of 8, so that those of one task are whole bytes.
 const PIECE: usize = 1 << 18;
 
+/// Codes that are made, read back and packed together: as many as stay in the cache meanwhile, and a multiple of 8.
+const CACHED: usize = 1 << 13;
+
 /// A weight in the form that a scheme gives it.
 #[derive(Debug, Clone)]
 pub struct Compressed<'a> {
@@ -183,24 +186,31 @@ impl Compressed<'_> {
 
     /// What the codes in `range` are stored as (not packed yet if there is a mask), and the error that they make.
     fn piece(&self, range: Range<usize>, memory: &mut Memory) -> (Vec<u8>, Distortion) {
-        self.decode(range.clone(), memory);
-        let original = self.original(range.clone(), &mut memory.values);
-        let distortion = Distortion::of(original, &memory.decoded);
-        let bytes = match (&self.coded, &self.source.mask) {
-            (Coded::Float, None) => bytemuck::cast_slice(&memory.decoded).to_vec(),
-            (Coded::Float, Some(mask)) => {
-                mask.keep(range.start, &mut memory.decoded);
-                bytemuck::cast_slice(&memory.decoded).to_vec()
+        let bits = self.code_bits().map_or(16, |bits| usize::from(bits.get()));
+        let mut bytes = Vec::with_capacity(range.len() * bits / 8 + 8);
+        let mut distortion = Distortion::default();
+        for at in range.clone().step_by(CACHED) {
+            let range = at..(at + CACHED).min(range.end);
+            self.decode(range.clone(), memory);
+            let original = self.original(range.clone(), &mut memory.values);
+            distortion.merge(&Distortion::of(original, &memory.decoded));
+            match (&self.coded, &self.source.mask) {
+                (Coded::Float, mask) => {
+                    if let Some(mask) = mask {
+                        mask.keep(range.start, &mut memory.decoded);
+                    }
+                    bytes.extend_from_slice(bytemuck::cast_slice(&memory.decoded));
+                }
+                (_, None) => {
+                    let bits = self.code_bits().expect("all but floats have bits");
+                    super::pack::pack_onto(&memory.codes, bits, &mut bytes);
+                }
+                (_, Some(mask)) => {
+                    mask.keep(range.start, &mut memory.codes);
+                    bytes.extend_from_slice(&memory.codes);
+                }
             }
-            (_, None) => {
-                let bits = self.code_bits().expect("all but floats have bits");
-                super::pack::pack(&memory.codes, bits)
-            }
-            (_, Some(mask)) => {
-                mask.keep(range.start, &mut memory.codes);
-                std::mem::take(&mut memory.codes)
-            }
-        };
+        }
         (bytes, distortion)
     }
 

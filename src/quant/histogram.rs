@@ -2,17 +2,18 @@
 //!
 //! fp16 has at most 63,487 distinct finite values (+0 and −0 are one), so clustering works on these whatever the size of the tensor.
 
-use std::ops::Range;
-
 use half::f16;
 
 /// The number of fp16 bit patterns.
 const PATTERNS: usize = 1 << 16;
 
+/// The magnitude after the largest finite one.
+const INFINITE: u16 = 0x7c00;
+
 /// The exponent of an fp16 value, which is 0 for subnormal numbers.
 const EXPONENT: u16 = 0x7c00;
 
-/// The bit of a significand that is not stored.
+/// The least normal number: the bit of a significand that is not stored.
 const IMPLICIT: u16 = 0x400;
 
 /// A number whose unsigned order is the order of the fp16 values; −0 has the key of +0.
@@ -40,62 +41,168 @@ pub fn widen(value: f16) -> f32 {
     f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
 }
 
+/// Which fp16 values have a place of their own in a [`Histogram`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Places {
+    /// Those whose last [`COARSE`] bits are zero, as of all that come from bf16, and the subnormal ones: the places in use then
+    /// fit into the nearest cache.
+    Coarse,
+    /// All.
+    Fine,
+}
+
+/// The bits that fp16 has and bf16 has not.
+const COARSE: u32 = 3;
+
+impl Places {
+    /// The place of zero, with those of negative values before it and as many of positive ones after it.
+    const fn zero(self) -> usize {
+        match self {
+            Self::Coarse => rank::<COARSE>(INFINITE - 1) as usize + 1,
+            Self::Fine => INFINITE as usize,
+        }
+    }
+
+    /// The value at `place`, as f32.
+    fn value(self, place: u16) -> f32 {
+        let zero = self.zero() as u16;
+        let rank = place.abs_diff(zero);
+        let beyond = rank.saturating_sub(IMPLICIT) << if self == Self::Coarse { COARSE } else { 0 };
+        let value = widen(f16::from_bits(rank.min(IMPLICIT) + beyond));
+        if place < zero { -value } else { value }
+    }
+}
+
+/// The number of a magnitude among those of which the normal ones end in `SHIFT` zeros.
+#[inline(always)]
+const fn rank<const SHIFT: u32>(magnitude: u16) -> u16 {
+    // Both are computed, so that loops over it vectorise.
+    let normal = IMPLICIT.wrapping_add(magnitude.wrapping_sub(IMPLICIT) >> SHIFT);
+    if magnitude < IMPLICIT { magnitude } else { normal }
+}
+
+/// Values whose places are found at a time.
+const CHUNK: usize = 512;
+
+crate::base::simd::quick! {
+    /// Adds the bits of normal values to `used`.
+    fn collect_bits(values: &[f16], used: &mut u16) {
+        let mut all = 0;
+        for value in values {
+            let bits = value.to_bits();
+            all |= if bits & EXPONENT == 0 { 0 } else { bits };
+        }
+        *used |= all;
+    }
+}
+
+crate::base::simd::quick! {
+    /// The place of each of `values`, and the first and last of them.
+    fn find_places(values: &[f16], kind: Places, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
+        #[inline(always)]
+        fn find<const SHIFT: u32>(values: &[f16], zero: u16, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
+            let (mut low, mut high) = *ends;
+            for (place, value) in places.iter_mut().zip(values) {
+                let rank = rank::<SHIFT>(value.to_bits() & 0x7fff);
+                *place = if value.to_bits() & 0x8000 == 0 { zero + rank } else { zero - rank };
+                low = low.min(*place);
+                high = high.max(*place);
+            }
+            *ends = (low, high);
+        }
+        let zero = kind.zero() as u16;
+        match kind {
+            Places::Coarse => find::<COARSE>(values, zero, places, ends),
+            Places::Fine => find::<0>(values, zero, places, ends),
+        }
+    }
+}
+
 /// Counts of finite fp16 values, to which slices are added piece by piece.
 ///
 /// At most `u32::MAX` values in all; [`super::Weight`] guarantees it.
 #[derive(Debug, Clone)]
 pub struct Histogram {
+    places: Places,
+    /// For each place.
     counts: Vec<u32>,
-    /// The smallest and largest key counted so far; `low > high` when nothing is.
-    low: u16,
-    high: u16,
-    /// The bits that some normal number has set. Values from bf16 leave the last three unset, so that most keys cannot occur.
-    used: u16,
+    /// The first and the last place counted so far; the first is behind the last when nothing is.
+    ends: (u16, u16),
 }
+
+/// The ends when nothing is counted.
+const NOTHING: (u16, u16) = (u16::MAX, 0);
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; PATTERNS], low: u16::MAX, high: 0, used: 0 }
+        Self { places: Places::Coarse, counts: vec![0; PATTERNS], ends: NOTHING }
     }
 }
 
 impl Histogram {
     /// Counts `values`, which must be finite.
     pub fn add(&mut self, values: &[f16]) {
-        // A fixed-size view lets the compiler drop the bounds check: every u16 is an index.
-        let counts: &mut [u32; PATTERNS] =
-            self.counts.as_mut_slice().try_into().expect("one count for each pattern");
-        let (mut low, mut high, mut used) = (self.low, self.high, self.used);
-        for &value in values {
-            let key = ordered_key(value);
-            counts[usize::from(key)] += 1;
-            low = low.min(key);
-            high = high.max(key);
-            let bits = value.to_bits();
-            used |= if bits & EXPONENT == 0 { 0 } else { bits };
+        let mut places = [0; CHUNK];
+        for values in values.chunks(CHUNK) {
+            let mut used = 0;
+            if self.places == Places::Coarse {
+                collect_bits(values, &mut used);
+            }
+            if used.trailing_zeros() < COARSE {
+                self.refine();
+            }
+            find_places(values, self.places, &mut places, &mut self.ends);
+            // A fixed-size view lets the compiler drop the bounds check: every u16 is an index.
+            let counts: &mut [u32; PATTERNS] =
+                self.counts.as_mut_slice().try_into().expect("one count for each pattern");
+            for &place in &places[..values.len()] {
+                counts[usize::from(place)] += 1;
+            }
         }
-        (self.low, self.high, self.used) = (low, high, used);
+    }
+
+    /// Goes over to places for all values, and stays there.
+    fn refine(&mut self) {
+        if self.places == Places::Fine {
+            return;
+        }
+        let coarse = std::mem::replace(&mut self.places, Places::Fine);
+        let counts = std::mem::replace(&mut self.counts, vec![0; PATTERNS]);
+        self.ends = NOTHING;
+        for (place, count) in (0..=u16::MAX).zip(counts).filter(|(_, count)| *count > 0) {
+            let value = coarse.value(place);
+            let rank = f16::from_f32(value.abs()).to_bits();
+            let zero = Places::Fine.zero() as u16;
+            let place = if value < 0.0 { zero - rank } else { zero + rank };
+            self.counts[usize::from(place)] = count;
+            self.ends = (self.ends.0.min(place), self.ends.1.max(place));
+        }
     }
 
     /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
-            *mine += theirs;
+        if self.places == other.places {
+            for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+                *mine += theirs;
+            }
+            self.ends = (self.ends.0.min(other.ends.0), self.ends.1.max(other.ends.1));
+        } else if self.places == Places::Coarse {
+            self.refine();
+            self.merge(other);
+        } else {
+            let mut other = other.clone();
+            other.refine();
+            self.merge(&other);
         }
-        self.low = self.low.min(other.low);
-        self.high = self.high.max(other.high);
-        self.used |= other.used;
     }
 
     /// Moves the counts into `distinct`, whose memory is reused, and leaves this histogram empty.
     pub fn drain_into(&mut self, distinct: &mut Distinct) {
         distinct.clear();
-        if self.low <= self.high {
-            let (low, high) = (usize::from(self.low), usize::from(self.high));
-            let step = 1 << (self.used | IMPLICIT).trailing_zeros();
-            distinct.take(low..high + 1, step, &mut self.counts);
+        let (low, high) = std::mem::replace(&mut self.ends, NOTHING);
+        if low <= high {
+            distinct.take(self.places, low, &mut self.counts[usize::from(low)..=usize::from(high)]);
         }
-        (self.low, self.high, self.used) = (u16::MAX, 0, 0);
     }
 
     /// The distinct values counted so far.
@@ -137,7 +244,6 @@ impl Weighted {
             weight += own;
             sum += own * value;
             squares += own * value * value;
-            distinct.keys.push(key);
             distinct.values.push(value as f32);
             distinct.counts.push(((own * unit) as u32).max(1));
             distinct.weight.push(weight);
@@ -153,7 +259,8 @@ impl Weighted {
 /// The sums are exact while they stay below 2^29 in magnitude, since fp16 values are multiples of 2^−24.
 #[derive(Debug, Clone)]
 pub struct Distinct {
-    keys: Vec<u16>,
+    /// Memory for [`Self::take`].
+    places: Vec<u16>,
     values: Vec<f32>,
     counts: Vec<u32>,
     /// `weight[i]` is the weight of the first `i` values; one longer than `values`.
@@ -166,7 +273,7 @@ pub struct Distinct {
 impl Default for Distinct {
     fn default() -> Self {
         Self {
-            keys: Vec::new(),
+            places: Vec::new(),
             values: Vec::new(),
             counts: Vec::new(),
             weight: vec![0.0],
@@ -185,11 +292,6 @@ impl Distinct {
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
-    }
-
-    /// The keys of the smallest and the largest value.
-    pub fn key_range(&self) -> Option<(u16, u16)> {
-        Some((*self.keys.first()?, *self.keys.last()?))
     }
 
     /// The values, ascending.
@@ -218,7 +320,6 @@ impl Distinct {
     }
 
     fn clear(&mut self) {
-        self.keys.clear();
         self.counts.clear();
         self.values.clear();
         self.weight.truncate(1);
@@ -226,39 +327,22 @@ impl Distinct {
         self.sum_of_squares = 0.0;
     }
 
-    /// Takes the non-zero counts of the keys in `range`, and zeroes them; normal numbers are multiples of `step`, a power of
-    /// two, in their patterns.
-    fn take(&mut self, range: Range<usize>, step: usize, counts: &mut [u32]) {
-        // The keys of negative normal numbers, of subnormal ones and 0, of positive normal ones.
-        let subnormal = 0x8000 - usize::from(IMPLICIT)..0x8000 + usize::from(IMPLICIT);
-        let clip = |keys: Range<usize>| keys.start.max(range.start)..keys.end.min(range.end);
-        let negative = clip(0..subnormal.start);
-        let positive = clip(subnormal.end..PATTERNS);
-        let parts = [
-            // The key of the pattern 0x8000 + m is 0x7fff − m.
-            (negative.start | (step - 1)..negative.end, step),
-            (clip(subnormal), 1),
-            (positive.start.next_multiple_of(step)..positive.end, step),
-        ];
-        let most = parts.iter().map(|(keys, step)| keys.len().div_ceil(*step)).sum();
-        // Many keys do not occur, in no pattern a branch predictor could learn: every slot is written, and kept by moving
+    /// Takes the non-zero ones of `counts`, which are those from the place `first` on, and zeroes them.
+    fn take(&mut self, kind: Places, first: u16, counts: &mut [u32]) {
+        // Many values do not occur, in no pattern a branch predictor could learn: every slot is written, and kept by moving
         // on when its count is not zero.
-        self.keys.resize(most, 0);
-        self.counts.resize(most, 0);
+        self.places.resize(counts.len(), 0);
+        self.counts.resize(counts.len(), 0);
         let mut n = 0;
-        for (keys, step) in parts {
-            for key in keys.step_by(step) {
-                let count = counts[key];
-                self.keys[n] = key as u16;
-                self.counts[n] = count;
-                n += usize::from(count != 0);
-            }
+        for (place, count) in (first..).zip(counts) {
+            self.places[n] = place;
+            self.counts[n] = *count;
+            n += usize::from(*count != 0);
+            *count = 0;
         }
-        counts[range].fill(0);
-        self.keys.truncate(n);
         self.counts.truncate(n);
         self.values.clear();
-        self.values.extend(self.keys.iter().map(|&key| widen(value_of_key(key))));
+        self.values.extend(self.places[..n].iter().map(|&place| kind.value(place)));
         self.weight.resize(n + 1, 0.0);
         self.sum.resize(n + 1, 0.0);
         let (mut weight, mut sum, mut squares) = (0.0, 0.0, 0.0);
@@ -308,7 +392,6 @@ mod tests {
         let plain = histogram.into_distinct();
         assert_eq!((found.values(), found.weight()), (plain.values(), plain.weight()));
         assert_eq!((found.sum(), found.sum_of_squares()), (plain.sum(), plain.sum_of_squares()));
-        assert_eq!(found.key_range(), plain.key_range());
     }
 
     #[test]

@@ -17,13 +17,20 @@ pub fn packed_len(n: usize, bits: Bits) -> usize {
 ///
 /// Higher bits are dropped, so a negative number in two's complement packs into its narrow form.
 pub fn pack(elements: &[u8], bits: Bits) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(elements.len() / 8 * usize::from(bits.get()) + 8);
+    pack_onto(elements, bits, &mut bytes);
+    bytes
+}
+
+/// As [`pack`], behind what `bytes` holds.
+pub(super) fn pack_onto(elements: &[u8], bits: Bits, bytes: &mut Vec<u8>) {
     match bits.get() {
-        1 => pack_eights::<1>(elements),
-        2 => pack_eights::<2>(elements),
-        3 => pack_eights::<3>(elements),
-        4 => pack_eights::<4>(elements),
-        6 => pack_eights::<6>(elements),
-        _ => elements.to_vec(),
+        1 => pack_eights::<1>(elements, bytes),
+        2 => pack_eights::<2>(elements, bytes),
+        3 => pack_eights::<3>(elements, bytes),
+        4 => pack_eights::<4>(elements, bytes),
+        6 => pack_eights::<6>(elements, bytes),
+        _ => bytes.extend_from_slice(elements),
     }
 }
 
@@ -72,16 +79,14 @@ pub fn unpack(bytes: &[u8], bits: Bits, n: usize) -> Result<Vec<u8>, Error> {
 }
 
 /// Eight elements of `B` bits are `B` whole bytes.
-fn pack_eights<const B: usize>(elements: &[u8]) -> Vec<u8> {
+fn pack_eights<const B: usize>(elements: &[u8], bytes: &mut Vec<u8>) {
     let (eights, rest) = elements.as_chunks::<8>();
-    let mut bytes = Vec::with_capacity(eights.len() * B + B);
     for eight in eights {
         bytes.extend_from_slice(&gather::<B>(*eight));
     }
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     bytes.extend_from_slice(&gather::<B>(last)[..(rest.len() * B).div_ceil(8)]);
-    bytes
 }
 
 fn gather<const B: usize>(eight: [u8; 8]) -> [u8; B] {

@@ -139,15 +139,14 @@ mod tests {
         for shape in SHAPES {
             // How many values, whether they come from bf16 and so are less distinct, and clusters.
             for (n, from_bf16, n_clusters) in [
-                (3_000, false, 2),
-                (4_096, true, 2),
-                (600, false, 4),
-                (2_000, false, 8),
-                (1_500, true, 8),
-                (4_096, true, 16),
-                (1_000, false, 16),
-                (1_500, true, 64),
-                (700, false, 256),
+                (700, false, 2),
+                (2_000, true, 2),
+                (300, false, 4),
+                (700, false, 8),
+                (1_000, true, 16),
+                (500, false, 16),
+                (500, true, 64),
+                (300, false, 128),
             ] {
                 let mut values = sample(shape, n, n as u64);
                 if from_bf16 {

@@ -24,6 +24,8 @@ pub(super) struct Nearest {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     index_of_key: Vec<u8>,
+    /// The limits that it is of.
+    limits: Vec<i16>,
 }
 
 impl Nearest {
@@ -94,14 +96,17 @@ impl Scratch {
     fn by_lookup(&mut self, limits: &[i16], values: &[f16], indices: &mut [u8]) {
         const PATTERNS: usize = 1 << 16;
         let place = |key: i16| (i32::from(key) - i32::from(i16::MIN)) as usize;
-        self.index_of_key.resize(PATTERNS, 0);
-        let mut start = 0;
-        for (index, &limit) in limits.iter().enumerate() {
-            let end = (place(limit) + 1).max(start);
-            self.index_of_key[start..end].fill(index as u8);
-            start = end;
+        if self.limits != limits {
+            self.limits = limits.to_vec();
+            self.index_of_key.resize(PATTERNS, 0);
+            let mut start = 0;
+            for (index, &limit) in limits.iter().enumerate() {
+                let end = (place(limit) + 1).max(start);
+                self.index_of_key[start..end].fill(index as u8);
+                start = end;
+            }
+            self.index_of_key[start..].fill(limits.len() as u8);
         }
-        self.index_of_key[start..].fill(limits.len() as u8);
         let index_of_key: &[u8; PATTERNS] =
             self.index_of_key.as_slice().try_into().expect("one index for each pattern");
         for (index, &value) in indices.iter_mut().zip(values) {
