@@ -127,7 +127,9 @@ fn a_compression_that_was_stopped_is_done_again_with_the_same_bytes() {
         }
         if signal == "KILL" && moment == begin {
             assert_eq!((partial.len(), packages.len()), (2, 0), "{case}: {left:?}");
-            partial.iter().for_each(|name| age(&sandbox.path().join(&folder).join(name)));
+            for name in partial {
+                age(&sandbox.path().join(&folder).join(name));
+            }
         }
         // What stands is whole, and replaced when that is asked for.
         run(&quantize(&folder, if packages.is_empty() { &["-q"] } else { &["-q", "--force"] }));

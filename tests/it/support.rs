@@ -220,7 +220,7 @@ pub(crate) fn linears(path: &Path, weights: &[(&str, [u64; 2])]) -> Vec<u64> {
         };
         op.attributes.insert("val".to_owned(), Value::blob(DType::F16, shape, at));
         consts.push(op.clone());
-        op.kind = "linear".to_owned();
+        "linear".clone_into(&mut op.kind);
         op.attributes.clear();
         op.inputs.insert("weight".to_owned(), vec![Arg::Name((*name).to_owned())]);
         op.inputs.insert("x".to_owned(), vec![Arg::Name(input.clone())]);
