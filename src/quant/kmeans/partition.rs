@@ -20,7 +20,7 @@ pub(super) fn partition(moments: &Moments<'_>, price: f64) -> Vec<usize> {
     let n = moments.n_values();
     let mut best = vec![0.0; n + 1];
     let mut from = vec![0; n + 1];
-    settle(moments.weight, moments.sum, price, &mut best, &mut from);
+    settle(moments, price, &mut best, &mut from);
     let mut boundaries = vec![n];
     let mut end = n;
     while end > 0 {
@@ -33,52 +33,89 @@ pub(super) fn partition(moments: &Moments<'_>, price: f64) -> Vec<usize> {
 
 crate::base::simd::quick! {
     /// Fills in `best` and where the last cluster before each end begins; `best[0]` must be 0.
-    fn settle(weight: &[f64], sum: &[f64], price: f64, best: &mut [f64], from: &mut [u32]) {
-        let n = weight.len() - 1;
-        // The next end, and where the last cluster before the one before it begins.
-        let (mut first, mut low) = (1, 0);
-        let mut size = LARGE;
-        while first <= n {
-            let left = n + 1 - first;
-            let rows = if size <= left { size } else if LANES <= left.min(size) { LANES } else { 1 };
-            let last = first + rows - 1;
-            let top = scan(weight, sum, best, (low, first), last);
-            if rows == 1 {
-                (best[first], from[first]) = (top.gain - price, top.at as u32);
+    fn settle(moments: &Moments<'_>, price: f64, best: &mut [f64], from: &mut [u32]) {
+        let Moments { weight, sum, rounded } = *moments;
+        if rounded {
+            settle_with::<true>(weight, sum, price, best, from);
+        } else {
+            settle_with::<false>(weight, sum, price, best, from);
+        }
+    }
+}
+
+#[inline(always)]
+fn settle_with<const ROUNDED: bool>(
+    weight: &[f64],
+    sum: &[f64],
+    price: f64,
+    best: &mut [f64],
+    from: &mut [u32],
+) {
+    let n = weight.len() - 1;
+    // The next end, and where the last cluster before the one before it begins.
+    let (mut first, mut low) = (1, 0);
+    let mut size = LARGE;
+    while first <= n {
+        let left = n + 1 - first;
+        let rows = if size <= left {
+            size
+        } else if LANES <= left.min(size) {
+            LANES
+        } else {
+            1
+        };
+        let last = first + rows - 1;
+        let top = scan::<ROUNDED>(weight, sum, best, (low, first), last);
+        if rows == 1 {
+            (best[first], from[first]) = (top.gain - price, top.at as u32);
+        } else {
+            // The bounds of each group of ends.
+            let mut bounds = [low, 0, 0, 0, top.at];
+            if rows == LARGE {
+                let mut bound = |group: usize, low: usize, high: usize| {
+                    bounds[group] = scan::<ROUNDED>(
+                        weight,
+                        sum,
+                        best,
+                        (low, high + 1),
+                        first + group * LANES - 1,
+                    )
+                    .at;
+                    bounds[group]
+                };
+                let middle = bound(2, low, top.at);
+                bound(1, low, middle);
+                bound(3, middle, top.at);
             } else {
-                // The bounds of each group of ends.
-                let mut bounds = [low, 0, 0, 0, top.at];
-                if rows == LARGE {
-                    let mut bound = |group: usize, low: usize, high: usize| {
-                        bounds[group] = scan(weight, sum, best, (low, high + 1), first + group * LANES - 1).at;
-                        bounds[group]
-                    };
-                    let middle = bound(2, low, top.at);
-                    bound(1, low, middle);
-                    bound(3, middle, top.at);
-                } else {
-                    bounds[1] = top.at;
-                }
-                for group in 0..rows / LANES {
-                    let (low, high) = (bounds[group], bounds[group + 1]);
-                    compare(weight, sum, best, from, (low, high + 1), first + group * LANES, price);
-                }
-                // That assumed that no cluster lies within the block. Were it not so for some end, the first such end would
-                // have the right candidates, and they would be better for the last end too.
-                if scan(weight, sum, best, (first, last), last).gain > top.gain {
-                    size = if rows == LARGE { LANES } else { 1 };
-                    continue;
-                }
+                bounds[1] = top.at;
             }
-            low = top.at;
-            first += rows;
-            // Clusters reach back as far as the next block, and farther.
-            let reach = first - low;
-            if reach > 2 * LARGE {
-                size = LARGE;
-            } else if reach > 2 * LANES {
-                size = size.max(LANES);
+            for group in 0..rows / LANES {
+                let (low, high) = (bounds[group], bounds[group + 1]);
+                compare::<ROUNDED>(
+                    weight,
+                    sum,
+                    best,
+                    from,
+                    (low, high + 1),
+                    first + group * LANES,
+                    price,
+                );
             }
+            // That assumed that no cluster lies within the block. Were it not so for some end, the first such end would
+            // have the right candidates, and they would be better for the last end too.
+            if scan::<ROUNDED>(weight, sum, best, (first, last), last).gain > top.gain {
+                size = if rows == LARGE { LANES } else { 1 };
+                continue;
+            }
+        }
+        low = top.at;
+        first += rows;
+        // Clusters reach back as far as the next block, and farther.
+        let reach = first - low;
+        if reach > 2 * LARGE {
+            size = LARGE;
+        } else if reach > 2 * LANES {
+            size = size.max(LANES);
         }
     }
 }
@@ -92,7 +129,7 @@ struct Found {
 
 /// The first of the best among the candidates `low..end` for the last cluster before `row`.
 #[inline(always)]
-fn scan(
+fn scan<const ROUNDED: bool>(
     weight: &[f64],
     sum: &[f64],
     best: &[f64],
@@ -103,8 +140,9 @@ fn scan(
     let (weights, weights_left) = weight[low..end].as_chunks::<LANES>();
     let (sums, sums_left) = sum[low..end].as_chunks::<LANES>();
     let (before, before_left) = best[low..end].as_chunks::<LANES>();
-    let gain =
-        |before: f64, weight: f64, sum: f64| before + gain(own_weight - weight, own_sum - sum);
+    let gain = |before: f64, weight: f64, sum: f64| {
+        before + gain::<ROUNDED>(own_weight - weight, own_sum - sum)
+    };
     // The best in each lane, and the number of the chunk that it is in.
     let (mut top, mut chunk) = ([f64::NEG_INFINITY; LANES], [0.0; LANES]);
     let mut number = 0.0;
@@ -137,7 +175,7 @@ fn scan(
 
 /// Settles the [`LANES`] ends from `row` on, whose last clusters begin in `low..end`.
 #[inline(always)]
-fn compare(
+fn compare<const ROUNDED: bool>(
     weight: &[f64],
     sum: &[f64],
     best: &mut [f64],
@@ -154,7 +192,7 @@ fn compare(
     let candidates = best[low..end].iter().zip(&weight[low..end]).zip(&sum[low..end]);
     for ((&before, &weight), &sum) in candidates {
         for lane in 0..LANES {
-            let gain = before + gain(weights[lane] - weight, sums[lane] - sum);
+            let gain = before + gain::<ROUNDED>(weights[lane] - weight, sums[lane] - sum);
             let better = gain > top[lane];
             top[lane] = if better { gain } else { top[lane] };
             at[lane] = if better { number } else { at[lane] };
@@ -183,27 +221,6 @@ mod tests {
         best[moments.n_values()]
     }
 
-    fn check(values: &[(f64, f64)], price: f64) -> Result<(), TestCaseError> {
-        let (mut weight, mut sum) = (vec![0.0], vec![0.0]);
-        for (i, &(value, count)) in values.iter().enumerate() {
-            weight.push(weight[i] + count);
-            sum.push(sum[i] + count * value);
-        }
-        let moments = Moments { weight: &weight, sum: &sum };
-        let boundaries = partition(&moments, price);
-        let worth = moments.total_gain(&boundaries) - price * (boundaries.len() - 1) as f64;
-        let best = plain(&moments, price);
-        prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
-        prop_assert_eq!((boundaries[0], boundaries.last()), (0, Some(&values.len())));
-        prop_assert!(
-            (worth - best).abs() <= 1e-9 * (1.0 + best.abs()),
-            "{} instead of {}",
-            worth,
-            best
-        );
-        Ok(())
-    }
-
     proptest! {
         #[test]
         fn it_is_the_best_of_all(
@@ -216,7 +233,21 @@ mod tests {
                 value += f64::from(step).powi(2);
                 (value / 64.0, f64::from(count))
             }).collect();
-            check(&values, price / 4096.0)?;
+            let (mut weight, mut sum) = (vec![0.0], vec![0.0]);
+            for (i, &(value, count)) in values.iter().enumerate() {
+                weight.push(weight[i] + count);
+                sum.push(sum[i] + count * value);
+            }
+            let price = price / 4096.0;
+            for rounded in [false, true] {
+                let moments = Moments { weight: &weight, sum: &sum, rounded };
+                let boundaries = partition(&moments, price);
+                let worth = moments.total_gain(&boundaries) - price * (boundaries.len() - 1) as f64;
+                let best = plain(&moments, price);
+                prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
+                prop_assert_eq!((boundaries[0], boundaries.last()), (0, Some(&values.len())));
+                prop_assert!((worth - best).abs() <= 1e-9 * (1.0 + best.abs()), "{} instead of {}", worth, best);
+            }
         }
     }
 }

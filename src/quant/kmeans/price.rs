@@ -14,10 +14,10 @@ const CELLS: usize = 8;
 /// Prices that are guessed before each is computed from what is known on both sides.
 const GUESSES: usize = 16;
 
-/// The boundaries of the optimal clustering into `n_clusters`, of which there are fewer than values.
+/// The boundaries of the optimal clustering into `n_clusters`, of which there are fewer than values, and its price.
 ///
 /// `variance` is the sum of squared distances to the mean of all; it decides nothing but the first price.
-pub(super) fn optimal(all: &Moments<'_>, variance: f64, n_clusters: usize) -> Vec<usize> {
+pub(super) fn optimal(all: &Moments<'_>, variance: f64, n_clusters: usize) -> (Vec<usize>, f64) {
     let n = all.n_values();
     // The least error of k clusters of a normal distribution is √3π/2 · σ² / k² (Panter and Dite, 1951): this is what one more is worth.
     let mut price = (5.44 * variance / (n_clusters as f64).powi(3)).max(f64::MIN_POSITIVE);
@@ -27,48 +27,38 @@ pub(super) fn optimal(all: &Moments<'_>, variance: f64, n_clusters: usize) -> Ve
             sums[..n].iter().step_by(step).chain(sums.last()).copied().collect()
         };
         let (weight, sum) = (coarse(all.weight), coarse(all.sum));
-        price = search(&Moments { weight: &weight, sum: &sum }, price, n_clusters).1;
+        price = search(&Moments { weight: &weight, sum: &sum, ..*all }, price, n_clusters).1;
     }
-    search(all, price, n_clusters).0
-}
-
-/// A partition and its gain.
-struct Side {
-    boundaries: Vec<usize>,
-    gain: f64,
-}
-
-impl Side {
-    fn n_clusters(&self) -> usize {
-        self.boundaries.len() - 1
-    }
+    search(all, price, n_clusters)
 }
 
 /// The best `n_clusters` clusters, and a price at which they are.
-fn search(moments: &Moments<'_>, mut price: f64, n_clusters: usize) -> (Vec<usize>, f64) {
-    let side = |boundaries: Vec<usize>| Side { gain: moments.total_gain(&boundaries), boundaries };
+pub(super) fn search(
+    moments: &Moments<'_>,
+    mut price: f64,
+    n_clusters: usize,
+) -> (Vec<usize>, f64) {
     let n = moments.n_values();
-    let mut few = side(vec![0, n]);
-    let mut many = side((0..=n).collect());
+    // Boundaries of fewer and of more clusters; at first of one, and of one for each value.
+    let mut few = vec![0, n];
+    let mut many: Vec<usize> = Vec::new();
     let mut guesses = 0;
     loop {
-        let found = side(partition(moments, price));
-        let count = found.n_clusters();
+        let found = partition(moments, price);
+        let count = found.len() - 1;
         if count == n_clusters {
-            return (found.boundaries, price);
+            return (found, price);
         }
-        // Nothing is better than both sides at the price at which they are equal: so is all that lies between them.
-        let between = few.n_clusters() < count && count < many.n_clusters();
-        if guesses == usize::MAX && !between {
-            return (splice(&few.boundaries, &many.boundaries, n_clusters), price);
+        if guesses == usize::MAX && (found.len() <= few.len() || many.len() <= found.len()) {
+            // Nothing is better than both sides at the price at which they are equal: so is all that lies between them.
+            return (splice(&few, &many, n_clusters), price);
         }
-        let one_sided = if count < n_clusters {
+        if count < n_clusters {
             few = found;
-            many.n_clusters() == n
         } else {
             many = found;
-            few.n_clusters() == 1
-        };
+        }
+        let one_sided = few.len() == 2 || many.is_empty();
         if one_sided && guesses < GUESSES {
             guesses += 1;
             // What a further cluster of smooth data is worth falls with the third power of their number.
@@ -76,7 +66,11 @@ fn search(moments: &Moments<'_>, mut price: f64, n_clusters: usize) -> (Vec<usiz
             price *= if count < n_clusters { law.min(0.9) } else { law.max(1.1) };
         } else {
             guesses = usize::MAX;
-            price = (many.gain - few.gain) / (many.n_clusters() - few.n_clusters()) as f64;
+            if many.is_empty() {
+                many = (0..=n).collect();
+            }
+            let more = moments.total_gain(&many) - moments.total_gain(&few);
+            price = more / (many.len() - few.len()) as f64;
         }
     }
 }
@@ -105,9 +99,9 @@ mod tests {
         let sums =
             |f: fn(usize) -> f64| -> Vec<f64> { (0..=12).map(|n| (0..n).map(f).sum()).collect() };
         let (weight, sum) = (sums(|_| 1.0), sums(|value| value as f64));
-        let moments = Moments { weight: &weight, sum: &sum };
+        let moments = Moments { weight: &weight, sum: &sum, rounded: false };
         for n_clusters in 1..12 {
-            let boundaries = optimal(&moments, 143.0, n_clusters);
+            let boundaries = optimal(&moments, 143.0, n_clusters).0;
             assert_eq!(boundaries.len(), n_clusters + 1);
             let sizes: Vec<usize> = boundaries.windows(2).map(|b| b[1] - b[0]).collect();
             let (least, most) = (sizes.iter().min(), sizes.iter().max());
