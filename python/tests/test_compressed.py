@@ -88,7 +88,7 @@ STORED_CASES = [
     ("dense_ios16", "int8-c-asym", {}),
     ("dense_ios16", "sparse50-b4", {}),
     ("dense_ios18", "uniform4-g16", {"conv_transpose_weight": "palettize"}),
-    ("dense_ios18", "uniform4-g8-s", {}),
+    ("dense_ios18", "uniform4-g8-si", {}),
     ("dense_ios18", "unique-t-v2", {name: "palettize" for name in ("linear", "conv", "conv_transpose", "matmul", "blank")}),
     ("dense_ios18", "int4-b16-asym", {}),
     ("dense_ios18", "int4-b1x8x0x0", {}),
@@ -98,7 +98,7 @@ STORED_CASES = [
     ("dense_ios18", "sparse50+uniform4-g8+lut8", {}),
     # A table of four entries, and one that stands behind a scale.
     ("dense_ios18", "pal2-t+lut8", {name: "linear" for name in ("linear", "conv", "conv_transpose", "matmul", "embedding", "blank")}),
-    ("dense_ios18", "uniform4-g8-s+lut8", {name: "linear" for name in ("linear", "conv", "conv_transpose", "matmul", "embedding", "blank")}),
+    ("dense_ios18", "uniform4-g8-si+lut8", {name: "linear" for name in ("linear", "conv", "conv_transpose", "matmul", "embedding", "blank")}),
 ]  # fmt: skip
 
 

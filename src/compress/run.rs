@@ -372,12 +372,16 @@ fn check(weight: &Weight, scheme: Scheme, version: i32) -> Result<(), CompressEr
 
 /// Whether it matters which axis is which.
 fn needs_axes(scheme: Scheme) -> bool {
-    use quant::scheme::{ScaleGranularity, TableGranularity};
+    use quant::scheme::{PerChannelScale, ScaleGranularity, TableGranularity};
     match scheme.code {
         Code::Float => false,
         Code::Palettize(p) => {
             let along = p.granularity != TableGranularity::PerTensor || p.cluster_dim > 1;
-            p.per_channel_scale || (along && p.channel_axis.is_none())
+            match p.per_channel_scale {
+                Some(PerChannelScale::Outputs) => true,
+                Some(PerChannelScale::Inputs) => p.channel_axis.is_none(),
+                None => along && p.channel_axis.is_none(),
+            }
         }
         Code::Linear(linear) => matches!(
             linear.granularity,

@@ -21,16 +21,16 @@ pub(super) struct Source<'a> {
     pub(super) scale: Option<ChannelScale>,
 }
 
-/// The largest magnitude of each output channel; 1 where that is 0.
+/// The largest magnitude of each output channel, or of each input; 1 where that is 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChannelScale {
     pub(super) grid: Grid,
-    /// One for each output channel.
+    /// One for each block of the grid.
     pub values: Vec<f16>,
 }
 
 impl ChannelScale {
-    /// The output channels along their axis, 1 along every other.
+    /// How many there are along each axis.
     pub fn shape(&self) -> Vec<usize> {
         self.grid.counts()
     }
@@ -42,11 +42,22 @@ impl<'a> Source<'a> {
     }
 
     /// Divides each output channel by its largest magnitude from now on.
-    pub(super) fn scale_channels(&mut self) {
-        let shape = self.weight.shape();
-        let mut block = shape.to_vec();
+    pub(super) fn scale_outputs(&mut self) {
+        let mut block = self.weight.shape().to_vec();
         block[self.weight.axes().output] = 1;
-        let grid = Grid::new(shape, &block).expect("1 divides every size");
+        self.scale_blocks(&block);
+    }
+
+    /// Divides each place along the other axes by its largest magnitude along `axis` from now on.
+    pub(super) fn scale_across(&mut self, axis: usize) {
+        let shape = self.weight.shape();
+        let mut block = vec![1; shape.len()];
+        block[axis] = shape[axis];
+        self.scale_blocks(&block);
+    }
+
+    fn scale_blocks(&mut self, block: &[usize]) {
+        let grid = Grid::new(self.weight.shape(), block).expect("1 and all divide every size");
         let magnitude = |(low, high): (f16, f16)| {
             let most = if -low > high { -low } else { high };
             if most == f16::ZERO { f16::ONE } else { most }

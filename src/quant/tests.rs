@@ -93,7 +93,7 @@ fn packed_bytes_are_those_of_the_blob_writer() {
 }
 
 /// Schemes of every kind, for weights of 32 output channels and 64 inputs or more.
-const SCHEMES: [&str; 33] = [
+const SCHEMES: [&str; 36] = [
     "pal1-t",
     "pal2-g8",
     "pal3-g4",
@@ -104,6 +104,9 @@ const SCHEMES: [&str; 33] = [
     "pal4-g16-a1",
     "pal6-g8-a1",
     "pal4-g8-s",
+    "pal4-g8-si",
+    "uniform3-t-si",
+    "pal2-g8-a1-si",
     "pal2-t-v2",
     "pal3-g8-v4",
     "pal4-g16-a1-v2",

@@ -336,6 +336,7 @@ fn python_coremltools_reads_compressed_packages_as_we_mean_them() {
         (dense, "pal4-g8-a1,/conv_weight/=int8-c"),
         (dense, "pal3-t-v2"),
         (dense, "pal4-g8-s"),
+        (dense, "pal4-g8-si"),
         (dense, "uniform4-g8"),
         (dense, "uint4-b0x16,/conv/=int8-b4x0x1x3"),
         (dense, "int4-b16-ls,/conv/=uint8-t-ls"),

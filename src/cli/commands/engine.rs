@@ -22,7 +22,8 @@ use crate::manifest::Artifact;
 use crate::mil::edit;
 use crate::package::{DraftError, Package};
 use crate::quant::scheme::{
-    Fit, Linear, Mode, Palettize, Prune, ScaleGranularity, ScaleSearch, TableGranularity,
+    Fit, Linear, Mode, Palettize, PerChannelScale, Prune, ScaleGranularity, ScaleSearch,
+    TableGranularity,
 };
 use crate::quant::{Code, Scheme, Search};
 
@@ -191,10 +192,8 @@ fn rules(targets: &[Target], least: u64) -> Result<Vec<Value>, Failure> {
     by_scheme
         .into_iter()
         .map(|(scheme, constants)| {
-            let mut steps = steps(scheme).ok_or_else(|| {
-                let fact = format!(
-                    "coremltools has no scheme `{scheme}`: it rounds to the largest value only"
-                );
+            let mut steps = steps(scheme).map_err(|why| {
+                let fact = format!("coremltools has no scheme `{scheme}`: {why}");
                 Failure::input(fact).hint("leave `--engine coremltools` out")
             })?;
             if least != compress::MIN_ELEMENTS {
@@ -255,20 +254,20 @@ fn dense(report: &Report) -> Option<String> {
 }
 
 /// coremltools' passes for a scheme, as the request `quantize_reference` takes them; what is its default is left to it.
-/// None for a search of scales, which it does not have.
-fn steps(scheme: Scheme) -> Option<Vec<Value>> {
+/// The error says what it does instead.
+fn steps(scheme: Scheme) -> Result<Vec<Value>, &'static str> {
     let mut steps: Vec<Value> = scheme.prune.map(pruning).into_iter().collect();
     match scheme.code {
         Code::Float => {}
         Code::Linear(linear) => steps.push(linear_quantization(linear)?),
         Code::Palettize(palettize) => {
-            steps.push(palettization(palettize));
+            steps.push(palettization(palettize)?);
             if palettize.lut8 {
                 steps.push(int8_tables());
             }
         }
     }
-    Some(steps)
+    Ok(steps)
 }
 
 fn pruning(prune: Prune) -> Value {
@@ -298,9 +297,9 @@ fn pruning(prune: Prune) -> Value {
     step
 }
 
-fn linear_quantization(linear: Linear) -> Option<Value> {
+fn linear_quantization(linear: Linear) -> Result<Value, &'static str> {
     if linear.search == ScaleSearch::LeastSquares {
-        return None;
+        return Err("it rounds to the largest value only");
     }
     let mode = match linear.mode {
         Mode::Symmetric => "linear_symmetric",
@@ -317,14 +316,14 @@ fn linear_quantization(linear: Linear) -> Option<Value> {
     if let Some(block) = block {
         step["block_size"] = block;
     }
-    Some(step)
+    Ok(step)
 }
 
 fn int8_tables() -> Value {
     json!({ "kind": "linear", "dtype": "int8", "mode": "linear_symmetric", "granularity": "per_tensor" })
 }
 
-fn palettization(palettize: Palettize) -> Value {
+fn palettization(palettize: Palettize) -> Result<Value, &'static str> {
     let mut step = json!({ "kind": "palettize" });
     let (mode, bits) = match palettize.fit {
         Fit::Kmeans(bits) => ("kmeans", Some(bits)),
@@ -348,10 +347,12 @@ fn palettization(palettize: Palettize) -> Value {
     if palettize.cluster_dim > 1 {
         step["cluster_dim"] = json!(palettize.cluster_dim);
     }
-    if palettize.per_channel_scale {
-        step["enable_per_channel_scale"] = json!(true);
+    match palettize.per_channel_scale {
+        None => {}
+        Some(PerChannelScale::Outputs) => return Err("its scales are those of inputs, `-si`"),
+        Some(PerChannelScale::Inputs) => step["enable_per_channel_scale"] = json!(true),
     }
-    step
+    Ok(step)
 }
 
 #[cfg(test)]
@@ -373,12 +374,14 @@ mod tests {
                     continue;
                 };
                 let steps = steps(scheme).map(Value::Array);
-                assert_eq!(steps.as_ref(), Some(&entry["steps"]), "{package} {text}");
+                assert_eq!(steps.as_ref(), Ok(&entry["steps"]), "{package} {text}");
                 n += 1;
             }
         }
         assert!(n > 120, "{n}");
-        assert_eq!(steps("int4-b32-ls".parse().unwrap()), None);
+        for none in ["int4-b32-ls", "pal4-g16-s"] {
+            assert!(steps(none.parse().unwrap()).is_err(), "{none}");
+        }
     }
 
     #[test]

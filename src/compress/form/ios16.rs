@@ -29,7 +29,8 @@ fn one_table(palettize: Palettize) -> bool {
         Fit::Kmeans(bits) | Fit::Uniform(bits) => bits.get() != 3,
         Fit::Unique => true,
     };
-    let plain = palettize.cluster_dim == 1 && !palettize.per_channel_scale && !palettize.lut8;
+    let plain =
+        palettize.cluster_dim == 1 && palettize.per_channel_scale.is_none() && !palettize.lut8;
     width && plain && palettize.granularity == TableGranularity::PerTensor
 }
 

@@ -13,7 +13,7 @@ use crate::quant::{Affine, Code, Coded, Compressed, Palette, Scheme, pack};
 pub(super) fn n_parts(scheme: Scheme) -> u32 {
     let coded = match scheme.code {
         Code::Float => 1,
-        Code::Palettize(p) => 2 + u32::from(p.lut8) + u32::from(p.per_channel_scale),
+        Code::Palettize(p) => 2 + u32::from(p.lut8) + u32::from(p.per_channel_scale.is_some()),
         Code::Linear(linear) => 2 + u32::from(linear.has_offset()),
     };
     coded + u32::from(scheme.prune.is_some())

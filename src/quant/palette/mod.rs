@@ -20,7 +20,7 @@ use super::bits::Bits;
 use super::error::Error;
 use super::grid::Grid;
 use super::histogram::widen;
-use super::scheme::{Fit, Palettize, TableGranularity};
+use super::scheme::{Fit, Palettize, PerChannelScale, TableGranularity};
 use super::source::{ChannelScale, Source};
 use super::weight::Weight;
 
@@ -66,14 +66,11 @@ fn grid(weight: &Weight<'_>, granularity: TableGranularity, axis: usize) -> Resu
         return Ok(Grid::whole(shape));
     };
     let mut block = shape.to_vec();
-    let channels = block.get_mut(axis).map(|channels| std::mem::replace(channels, size));
-    match channels {
-        None => Err(Error::Axis { axis, shape: shape.to_vec() }),
-        Some(n) if !n.is_multiple_of(size) => {
-            Err(Error::Group { shape: shape.to_vec(), axis, group_size: size })
-        }
-        Some(_) => Grid::new(shape, &block),
+    let channels = std::mem::replace(&mut block[axis], size);
+    if !channels.is_multiple_of(size) {
+        return Err(Error::Group { shape: shape.to_vec(), axis, group_size: size });
     }
+    Grid::new(shape, &block)
 }
 
 /// Finds the tables for `source`, which learns the scales of its channels if it shall have some.
@@ -83,13 +80,19 @@ pub(super) fn palettize(
     search: Search,
 ) -> Result<Palette, Error> {
     let axis = scheme.channel_axis.unwrap_or(source.weight.axes().output);
+    let shape = source.weight.shape();
+    if axis >= shape.len() {
+        return Err(Error::Axis { axis, shape: shape.to_vec() });
+    }
     let grid = grid(&source.weight, scheme.granularity, axis)?;
     let vectors = match scheme.cluster_dim {
         0 | 1 => None,
         size => Some(Vectors::new(source.weight.shape(), &grid, axis, size)?),
     };
-    if scheme.per_channel_scale {
-        source.scale_channels();
+    match scheme.per_channel_scale {
+        None => {}
+        Some(PerChannelScale::Outputs) => source.scale_outputs(),
+        Some(PerChannelScale::Inputs) => source.scale_across(axis),
     }
     let (bits, mut lut, rule) = match (scheme.fit, &vectors) {
         (Fit::Kmeans(bits), None) => (bits, kmeans::tables(source, &grid, bits), None),

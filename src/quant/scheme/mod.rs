@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::linear::{Linear, Mode, ScaleGranularity, ScaleSearch, Sizes};
-pub use self::palettize::{Fit, Palettize, TableGranularity};
+pub use self::palettize::{Fit, Palettize, PerChannelScale, TableGranularity};
 pub use self::prune::{Prune, Sparsity};
 use super::error::Error;
 
@@ -165,7 +165,7 @@ fn parse(text: &str) -> Result<Scheme, String> {
     let scheme = Scheme { prune, code: code.unwrap_or(Code::Float) };
     match (scheme.prune, scheme.code) {
         (Some(_), Code::Float) if code.is_some() => Err("`fp16` stands alone".to_owned()),
-        (Some(_), Code::Palettize(p)) if p.per_channel_scale || p.cluster_dim > 1 => {
+        (Some(_), Code::Palettize(p)) if p.per_channel_scale.is_some() || p.cluster_dim > 1 => {
             Err("a sparse palette has neither vectors nor scales".to_owned())
         }
         _ => Ok(scheme),
@@ -211,7 +211,7 @@ mod tests {
         check("int4-b99999999999999999999", "size `99999999999999999999` is not a whole number");
         check("int4-b1x2x3x4x5x6", "size `1x2x3x4x5x6` has more than 5 axes");
         check("pal4-t-v2-a1", "`a1` is no option of `pal4`, or comes too late");
-        check("pal4-t-a1", "an axis is for groups (`gN`) or vectors (`-vD`)");
+        check("pal4-t-a1", "an axis is for groups (`gN`), vectors (`-vD`) or scales of inputs (`-si`)");
         check("pal4-t-v1", "`v1`: a vector has 2 to 16 values");
         check("uniform4-t-v2", "vectors are for k-means and unique");
         check("pal4-t+lut8+lut8", "`lut8` cannot stand where it does");
@@ -271,7 +271,7 @@ mod tests {
         let code = prop_oneof![Just(Code::Float), code];
         (prop::option::of(prune::tests::schemes()), code).prop_map(|(prune, code)| match code {
             Code::Palettize(p) if prune.is_some() => {
-                let plain = Palettize { per_channel_scale: false, cluster_dim: 1, ..p };
+                let plain = Palettize { per_channel_scale: None, cluster_dim: 1, ..p };
                 let channel_axis = match plain.granularity {
                     TableGranularity::PerTensor => None,
                     TableGranularity::PerGroupedChannel(_) => plain.channel_axis,

@@ -14,6 +14,7 @@ palBITS-GROUPS: indices of 1, 2, 3, 4, 6 or 8 bits into tables; clusters of leas
   then    -aA   groups or vectors along axis A
           -vD   an index stands for D values side by side along the channels (not for uniform)
           -s    each output channel is divided by its largest magnitude first
+          -si   each input is, over the channels of the groups' axis (coremltools' `enable_per_channel_scale`)
 ";
 
 /// Vectors of at most this many values.
@@ -30,8 +31,8 @@ pub struct Palettize {
     pub channel_axis: Option<usize>,
     /// Values that one index stands for, side by side along the channel axis; 1 or more.
     pub cluster_dim: usize,
-    /// Whether each output channel is divided by its largest magnitude first.
-    pub per_channel_scale: bool,
+    /// What is divided by its largest magnitude first.
+    pub per_channel_scale: Option<PerChannelScale>,
     /// Whether the entries are stored as int8.
     pub lut8: bool,
 }
@@ -45,6 +46,15 @@ pub enum Fit {
     Uniform(Bits),
     /// The values themselves, which must be few; the width follows.
     Unique,
+}
+
+/// What has a scale of its own, by which it is divided before tables are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PerChannelScale {
+    /// Each output channel: `s`.
+    Outputs,
+    /// Each place along all axes but that of the groups: `si`.
+    Inputs,
 }
 
 /// What shares a table of entries.
@@ -83,8 +93,17 @@ pub(super) fn parse(word: &str) -> Option<Result<Word, String>> {
         let mut options = Options::new(kind, parts);
         let channel_axis = options.number('a');
         let vector = options.number('v');
-        let per_channel_scale = options.word("s");
-        options.end(&["a", "v", "s"])?;
+        let per_channel_scale = match (options.word("s"), options.word("si")) {
+            (false, false) => None,
+            (true, false) => Some(PerChannelScale::Outputs),
+            (false, true) => Some(PerChannelScale::Inputs),
+            (true, true) => {
+                return Err(
+                    "either the outputs have scales (`-s`) or the inputs (`-si`)".to_owned()
+                );
+            }
+        };
+        options.end(&["a", "v", "s", "si"])?;
         if let Some(n) = vector
             && !(2..=MOST).contains(&n)
         {
@@ -93,9 +112,14 @@ pub(super) fn parse(word: &str) -> Option<Result<Word, String>> {
         if vector.is_some() && matches!(fit, Fit::Uniform(_)) {
             return Err("vectors are for k-means and unique".to_owned());
         }
-        if channel_axis.is_some() && granularity == TableGranularity::PerTensor && vector.is_none()
-        {
-            return Err("an axis is for groups (`gN`) or vectors (`-vD`)".to_owned());
+        let along = granularity != TableGranularity::PerTensor
+            || vector.is_some()
+            || per_channel_scale == Some(PerChannelScale::Inputs);
+        if channel_axis.is_some() && !along {
+            return Err(
+                "an axis is for groups (`gN`), vectors (`-vD`) or scales of inputs (`-si`)"
+                    .to_owned(),
+            );
         }
         let cluster_dim = vector.unwrap_or(1);
         Ok(Word::Code(Code::Palettize(Palettize {
@@ -127,8 +151,10 @@ impl fmt::Display for Palettize {
         if self.cluster_dim > 1 {
             write!(f, "-v{}", self.cluster_dim)?;
         }
-        if self.per_channel_scale {
-            f.write_str("-s")?;
+        match self.per_channel_scale {
+            None => {}
+            Some(PerChannelScale::Outputs) => f.write_str("-s")?,
+            Some(PerChannelScale::Inputs) => f.write_str("-si")?,
         }
         if self.lut8 {
             f.write_str("+lut8")?;
@@ -155,10 +181,17 @@ pub(super) mod tests {
             (1_usize..).prop_map(TableGranularity::PerGroupedChannel)
         ];
         let axis = prop::option::of(0_usize..5);
-        (fit, granularity, axis, 1_usize..=MOST, any::<bool>(), any::<bool>()).prop_map(
+        let scale = prop::sample::select(&[
+            None,
+            Some(PerChannelScale::Outputs),
+            Some(PerChannelScale::Inputs),
+        ]);
+        (fit, granularity, axis, 1_usize..=MOST, scale, any::<bool>()).prop_map(
             |(fit, granularity, axis, dim, per_channel_scale, lut8)| {
                 let cluster_dim = if matches!(fit, Fit::Uniform(_)) { 1 } else { dim };
-                let along = granularity != TableGranularity::PerTensor || cluster_dim > 1;
+                let along = granularity != TableGranularity::PerTensor
+                    || cluster_dim > 1
+                    || per_channel_scale == Some(PerChannelScale::Inputs);
                 let channel_axis = axis.filter(|_| along);
                 Palettize { fit, granularity, channel_axis, cluster_dim, per_channel_scale, lut8 }
             },
