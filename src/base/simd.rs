@@ -9,27 +9,30 @@ macro_rules! quick {
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,f16c")]
-                fn wide($($arg: $ty),*) {
-                    #[allow(unused_imports, reason = "most bodies need nothing of it")]
-                    use $crate::base::simd::wide as lanes;
-                    $body
-                }
-                if std::arch::is_x86_feature_detected!("avx2")
-                    && std::arch::is_x86_feature_detected!("f16c")
-                {
-                    #[expect(unsafe_code, reason = "a function that needs processor features")]
-                    // SAFETY: the features were found on this processor.
-                    unsafe {
-                        wide($($arg),*);
-                    }
-                    return;
-                }
+            #[target_feature(enable = "avx2,f16c")]
+            fn wide($($arg: $ty),*) {
+                use $crate::base::simd::wide as lanes;
+                // Most bodies need nothing of it.
+                let _ = lanes::widen;
+                $body
             }
-            #[allow(unused_imports, reason = "most bodies need nothing of it")]
-            use $crate::base::simd::plain as lanes;
-            $body
+            fn plain($($arg: $ty),*) {
+                use $crate::base::simd::plain as lanes;
+                let _ = lanes::widen;
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("f16c")
+            {
+                #[expect(unsafe_code, reason = "a function that needs processor features")]
+                // SAFETY: the features were found on this processor.
+                unsafe {
+                    wide($($arg),*);
+                }
+                return;
+            }
+            plain($($arg),*);
         }
     };
 }
@@ -40,13 +43,13 @@ pub(crate) mod plain {
     use half::f16;
 
     /// As f32, exactly.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn widen(values: &[f16; 8]) -> [f32; 8] {
         values.map(f16::to_f32)
     }
 
     /// As the nearest fp16 numbers, of two as near the even one; infinite beyond them.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn narrow(values: [f32; 8]) -> [f16; 8] {
         values.map(f16::from_f32)
     }
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn eight_are_converted_as_one_is() {
-        let same = |a: f32, b: f32| a == b || (a.is_nan() && b.is_nan());
+        let same = |a: f32, b: f32| a.total_cmp(&b).is_eq() || (a.is_nan() && b.is_nan());
         for bits in (0..=u16::MAX).step_by(8) {
             let halves: [f16; 8] = std::array::from_fn(|i| f16::from_bits(bits + i as u16));
             let mut floats = [0.0; 8];

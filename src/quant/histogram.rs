@@ -75,6 +75,7 @@ impl Places {
 
 /// The number of a magnitude among those of which the normal ones end in `SHIFT` zeros.
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
 const fn rank<const SHIFT: u32>(magnitude: u16) -> u16 {
     // Both are computed, so that loops over it vectorise.
     let normal = IMPLICIT.wrapping_add(magnitude.wrapping_sub(IMPLICIT) >> SHIFT);
@@ -100,6 +101,7 @@ crate::base::simd::quick! {
     /// The place of each of `values`, and the first and last of them.
     fn find_places(values: &[f16], kind: Places, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
         #[inline(always)]
+        #[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
         fn find<const SHIFT: u32>(values: &[f16], zero: u16, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
             let (mut low, mut high) = *ends;
             for (place, value) in places.iter_mut().zip(values) {

@@ -44,6 +44,7 @@ crate::base::simd::quick! {
 }
 
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
 fn settle_with<const ROUNDED: bool>(
     weight: &[f64],
     sum: &[f64],
@@ -129,6 +130,7 @@ struct Found {
 
 /// The first of the best among the candidates `low..end` for the last cluster before `row`.
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
 fn scan<const ROUNDED: bool>(
     weight: &[f64],
     sum: &[f64],
@@ -158,7 +160,8 @@ fn scan<const ROUNDED: bool>(
     let mut found = Found { gain: f64::NEG_INFINITY, at: usize::MAX };
     for lane in 0..LANES {
         let at = chunk[lane] as usize * LANES + lane;
-        if top[lane] > found.gain || (top[lane] == found.gain && at < found.at) {
+        let first = top[lane] >= found.gain && at < found.at;
+        if top[lane] > found.gain || first {
             found = Found { gain: top[lane], at };
         }
     }
@@ -175,6 +178,7 @@ fn scan<const ROUNDED: bool>(
 
 /// Settles the [`LANES`] ends from `row` on, whose last clusters begin in `low..end`.
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
 fn compare<const ROUNDED: bool>(
     weight: &[f64],
     sum: &[f64],

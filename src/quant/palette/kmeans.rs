@@ -10,6 +10,7 @@ use super::super::grid::Grid;
 use super::super::histogram::{Distinct, Histogram, Weighted};
 use super::super::kmeans;
 use super::super::source::{ChannelScale, Source};
+use crate::base::cancel;
 
 /// A group of at least this many values is worked on by several threads, smaller ones by one each.
 const LARGE_GROUP: usize = 1 << 20;
@@ -52,6 +53,9 @@ pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits) -> Vec<f16> {
 fn of_scaled(source: &Source<'_>, scale: &ChannelScale, grid: &Grid, block: usize) -> Distinct {
     let (mut weighted, mut scratch) = (Weighted::default(), Vec::new());
     grid.runs_of(block, |run| {
+        if cancel::requested() {
+            return;
+        }
         scale.grid.runs(run, |channel, run| {
             let factor = scale.values[channel].to_f64();
             weighted.add(source.read(run, &mut scratch), factor * factor);
@@ -87,6 +91,9 @@ fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> Distinct {
         .fold(Histogram::default, |mut histogram, runs| {
             let mut scratch = Vec::new();
             for run in runs {
+                if cancel::requested() {
+                    break;
+                }
                 count(source, run.clone(), &mut histogram, &mut scratch);
             }
             histogram
@@ -99,8 +106,12 @@ fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> Distinct {
         .into_distinct()
 }
 
-/// Fills `table` with the entries of as many clusters, ascending; with zeros where there are no values.
+/// Fills `table` with the entries of as many clusters, ascending; with zeros where there are no values, or once the run was
+/// asked to stop.
 pub fn fit(distinct: &Distinct, table: &mut [f16]) {
+    if cancel::requested() {
+        return table.fill(f16::ZERO);
+    }
     let boundaries = kmeans::boundaries(distinct, table.len());
     let mut last = f16::ZERO;
     let mut entries = kmeans::entries(distinct, &boundaries);

@@ -211,7 +211,10 @@ mod tests {
         check("int4-b99999999999999999999", "size `99999999999999999999` is not a whole number");
         check("int4-b1x2x3x4x5x6", "size `1x2x3x4x5x6` has more than 5 axes");
         check("pal4-t-v2-a1", "`a1` is no option of `pal4`, or comes too late");
-        check("pal4-t-a1", "an axis is for groups (`gN`), vectors (`-vD`) or scales of inputs (`-si`)");
+        check(
+            "pal4-t-a1",
+            "an axis is for groups (`gN`), vectors (`-vD`) or scales of inputs (`-si`)",
+        );
         check("pal4-t-v1", "`v1`: a vector has 2 to 16 values");
         check("uniform4-t-v2", "vectors are for k-means and unique");
         check("pal4-t+lut8+lut8", "`lut8` cannot stand where it does");
