@@ -6,7 +6,7 @@
 The package has one function, because coremltools' passes refuse several. coremltools' time is that of its pass alone, on
 a package that is loaded already; coremill's is the whole command: reading, compressing, SHA-256, writing. Squared errors
 are summed over all weights that both compressed, each package read by coremltools' own frontend. `copy` is the time to
-read the package and to write as many bytes as came out: what no program can beat without knowing less.
+read the package and to bring as many bytes as came out to the disk: what no program can beat without knowing less.
 
 Pruning by magnitude has its share of zeros below the table: coremltools takes `np.percentile` of fp16 values, which is NaN
 for more than 65,520 of them, and then prunes nothing.
@@ -45,7 +45,6 @@ HALF = {"kind": "prune", "target_sparsity": 0.5}
 # One line per row of the table: coremltools' passes in order, coremill's recipe, more flags.
 CASES = (
     (GROUPS, "pal4-g16", ()),
-    (GROUPS, "pal4-g16", ("--exact",)),
     ([palette(6)], "pal6-t", ()),
     ([linear("int4", "per_block", block_size=32)], "int4-b32", ()),
     ([linear("int8", "per_channel")], "int8-c", ()),
@@ -153,7 +152,7 @@ def size(package):
 
 
 def copy(package, length, folder):
-    """Seconds to read the package and to write `length` bytes: the quicker of two, both files in the system's cache."""
+    """Seconds to read the package from the system's cache and to bring `length` bytes to the disk: the quicker of two."""
     times = []
     block = bytes(1 << 24)
     for _ in range(2):
@@ -167,6 +166,8 @@ def copy(package, length, folder):
             for at in range(0, length, len(block)):
                 target.write(block[: length - at])
             target.flush()
+            # As coremill does before it says that a package is there.
+            os.fsync(target.fileno())
             times.append(time.perf_counter() - start)
     return min(times)
 

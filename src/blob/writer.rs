@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::thread::{self, JoinHandle};
 
 use thiserror::Error;
 
@@ -43,6 +44,9 @@ impl Hint for WriterError {
     }
 }
 
+/// Bytes after which the system is asked to bring what there is to the disk, while the next are made.
+const DISK: u64 = if cfg!(test) { 1 << 8 } else { 1 << 25 };
+
 /// A blob file being written from front to back.
 #[derive(Debug)]
 pub struct Writer {
@@ -51,6 +55,9 @@ pub struct Writer {
     position: u64,
     announced: u32,
     count: u32,
+    /// How far the file has been brought to the disk, or is being.
+    on_disk: u64,
+    disk: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// What a finished file is.
@@ -66,8 +73,15 @@ impl Writer {
     /// Starts the file at `path`, which will hold `count` blobs.
     pub fn create(path: &Path, count: u32) -> Result<Self, WriterError> {
         let out = io::BufWriter::with_capacity(1 << 20, fs_err::File::create(path)?);
-        let mut writer =
-            Self { out, hasher: Hasher::default(), position: 0, announced: count, count: 0 };
+        let mut writer = Self {
+            out,
+            hasher: Hasher::default(),
+            position: 0,
+            announced: count,
+            count: 0,
+            on_disk: 0,
+            disk: None,
+        };
         writer.put(&header(count))?;
         Ok(writer)
     }
@@ -114,6 +128,7 @@ impl Writer {
             return Err(WriterError::Count { announced: self.announced, written: self.count });
         }
         self.out.flush()?;
+        self.wait_for_disk()?;
         self.out.get_ref().sync_all()?;
         Ok(Written { sha256: self.hasher.finish(), size: self.position })
     }
@@ -128,7 +143,18 @@ impl Writer {
         self.out.write_all(bytes)?;
         self.hasher.update(bytes);
         self.position += bytes.len() as u64;
+        let idle = self.disk.as_ref().is_none_or(JoinHandle::is_finished);
+        if self.position - self.on_disk >= DISK && idle {
+            self.wait_for_disk()?;
+            let file = self.out.get_ref().try_clone()?;
+            self.disk = Some(thread::spawn(move || file.sync_data()));
+            self.on_disk = self.position;
+        }
         Ok(())
+    }
+
+    fn wait_for_disk(&mut self) -> io::Result<()> {
+        self.disk.take().map_or(Ok(()), |disk| disk.join().expect("asking does not panic"))
     }
 }
 

@@ -102,6 +102,7 @@ fn errors_are_those_of_the_values_in_the_file() {
         ("ios18", "pal4-g8"),
         ("ios18", "pal3-g8-v4"),
         ("ios18", "pal4-g8-s"),
+        ("ios18", "pal4-g8-si"),
         ("ios18", "pal4-g8+lut8"),
         ("ios18", "int4-b16-asym"),
         ("ios18", "uint8-c"),
