@@ -9,7 +9,7 @@ use super::error::CompressError;
 use crate::blob::{Blob, BlobType, Writer, WriterError, Written};
 
 /// Items that may wait for a file: enough to keep it busy, few enough to be small.
-const WAITING: usize = 4;
+const WAITING: usize = 16;
 
 /// What is done to a file.
 #[expect(clippy::rc_buffer, reason = "the bytes come as a vector, and stay where they are")]

@@ -82,6 +82,9 @@ const fn rank<const SHIFT: u32>(magnitude: u16) -> u16 {
     if magnitude < IMPLICIT { magnitude } else { normal }
 }
 
+/// Places that are passed over together if nothing is counted there, as among the subnormal numbers.
+const STRETCH: usize = 16;
+
 /// Values whose places are found at a time.
 const CHUNK: usize = 512;
 
@@ -336,11 +339,18 @@ impl Distinct {
         self.places.resize(counts.len(), 0);
         self.counts.resize(counts.len(), 0);
         let mut n = 0;
-        for (place, count) in (first..).zip(counts) {
-            self.places[n] = place;
-            self.counts[n] = *count;
-            n += usize::from(*count != 0);
-            *count = 0;
+        for (start, counts) in
+            (usize::from(first)..).step_by(STRETCH).zip(counts.chunks_mut(STRETCH))
+        {
+            if counts.iter().fold(0, |all, count| all | count) == 0 {
+                continue;
+            }
+            for (place, count) in (start..).zip(counts) {
+                self.places[n] = place as u16;
+                self.counts[n] = *count;
+                n += usize::from(*count != 0);
+                *count = 0;
+            }
         }
         self.counts.truncate(n);
         self.values.clear();

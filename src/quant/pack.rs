@@ -28,7 +28,7 @@ pub(super) fn pack_onto(elements: &[u8], bits: Bits, bytes: &mut Vec<u8>) {
         1 => pack_eights::<1>(elements, bytes),
         2 => pack_eights::<2>(elements, bytes),
         3 => pack_eights::<3>(elements, bytes),
-        4 => pack_eights::<4>(elements, bytes),
+        4 => pack_pairs(elements, bytes),
         6 => pack_eights::<6>(elements, bytes),
         _ => bytes.extend_from_slice(elements),
     }
@@ -76,6 +76,13 @@ pub fn unpack(bytes: &[u8], bits: Bits, n: usize) -> Result<Vec<u8>, Error> {
         6 => unpack_eights::<6>(bytes, n),
         _ => bytes.to_vec(),
     })
+}
+
+/// Two elements of 4 bits are a byte.
+fn pack_pairs(elements: &[u8], bytes: &mut Vec<u8>) {
+    let (pairs, rest) = elements.as_chunks::<2>();
+    bytes.extend(pairs.iter().map(|[low, high]| low & 15 | high << 4));
+    bytes.extend(rest.iter().map(|last| last & 15));
 }
 
 /// Eight elements of `B` bits are `B` whole bytes.

@@ -73,20 +73,12 @@ fn settle_with<const ROUNDED: bool>(
             // The bounds of each group of ends.
             let mut bounds = [low, 0, 0, 0, top.at];
             if rows == LARGE {
-                let mut bound = |group: usize, low: usize, high: usize| {
-                    bounds[group] = scan::<ROUNDED>(
-                        weight,
-                        sum,
-                        best,
-                        (low, high + 1),
-                        first + group * LANES - 1,
-                    )
-                    .at;
-                    bounds[group]
-                };
-                let middle = bound(2, low, top.at);
-                bound(1, low, middle);
-                bound(3, middle, top.at);
+                // No closure: it would not have the features of the processor.
+                for (group, below, above) in [(2, 0, 4), (1, 0, 2), (3, 2, 4)] {
+                    let (row, range) =
+                        (first + group * LANES - 1, (bounds[below], bounds[above] + 1));
+                    bounds[group] = scan::<ROUNDED>(weight, sum, best, range, row).at;
+                }
             } else {
                 bounds[1] = top.at;
             }
