@@ -111,8 +111,8 @@ impl Compressed<'_> {
             (0..n).step_by(PIECE).map(|at| at..(at + PIECE).min(n)).collect();
         let mut total = Distortion::default();
         let mut packer = self.code_bits().map(Packer::new);
-        // As many at a time as keep every thread busy, and no more in memory.
-        for batch in pieces.chunks(4 * rayon::current_num_threads()) {
+        // As many at a time as keep every thread busy though they wait for each other at the end, and no more in memory.
+        for batch in pieces.chunks(16 * rayon::current_num_threads()) {
             let done: Vec<(Vec<u8>, Distortion)> = batch
                 .par_iter()
                 .map_init(Memory::default, |memory, range| self.piece(range.clone(), memory))

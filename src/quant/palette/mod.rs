@@ -140,6 +140,9 @@ impl Lut8 {
     }
 }
 
+/// Entries of a table that every byte is an index of.
+const WHOLE: usize = 1 << 8;
+
 /// What encoding reuses from one piece to the next.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -197,7 +200,14 @@ impl Palette {
             let run = run.start - range.start..run.end - range.start;
             let table = &self.lut[table * n..][..n];
             let out = &mut out[run.start * dim..run.end * dim];
-            if dim == 1 {
+            if dim == 1 && run.len() >= WHOLE {
+                // A table with an entry for every byte needs no check of the index.
+                let mut whole = [f16::ZERO; WHOLE];
+                whole[..n].copy_from_slice(table);
+                for (v, &index) in out.iter_mut().zip(&indices[run]) {
+                    *v = whole[usize::from(index)];
+                }
+            } else if dim == 1 {
                 for (v, &index) in out.iter_mut().zip(&indices[run]) {
                     *v = table[usize::from(index)];
                 }
