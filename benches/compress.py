@@ -45,6 +45,7 @@ HALF = {"kind": "prune", "target_sparsity": 0.5}
 # One line per row of the table: coremltools' passes in order, coremill's recipe, more flags.
 CASES = (
     (GROUPS, "pal4-g16", ()),
+    (GROUPS, "pal4-g16", ("--exact",)),
     ([palette(6)], "pal6-t", ()),
     ([linear("int4", "per_block", block_size=32)], "int4-b32", ()),
     ([linear("int8", "per_channel")], "int8-c", ()),

@@ -11,8 +11,7 @@ use regex::Regex;
 use thiserror::Error;
 
 use crate::base::error::Hint;
-use crate::quant::scheme::{Fit, Palettize};
-use crate::quant::{self, Code, Scheme};
+use crate::quant::{self, Scheme};
 
 /// A part of the model, told from the names of its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,16 +174,6 @@ impl Recipe {
     /// The rules in the order written.
     pub fn rules(&self) -> &[(Selector, Scheme)] {
         &self.rules
-    }
-
-    /// Whether some palette of the recipe has entries of several values, for which nothing finds the optimum.
-    pub fn has_vectors(&self) -> bool {
-        self.rules.iter().any(|(_, scheme)| {
-            matches!(
-                scheme.code,
-                Code::Palettize(Palettize { fit: Fit::Kmeans(_), cluster_dim: 2.., .. })
-            )
-        })
     }
 
     /// Whether the recipe leaves every weight in fp16.

@@ -163,8 +163,14 @@ struct Plan<'a> {
     skipped: Vec<Skipped>,
 }
 
-/// What was found of weights that may be skipped, until it is written.
-type Tried<'a> = BTreeMap<(&'a BlobRef, Scheme), quant::Compressed<'a>>;
+/// What was found of weights that may be skipped, until it is written; nothing where it is cheaper to find again than to keep.
+type Tried<'a> = BTreeMap<(&'a BlobRef, Scheme), Option<quant::Compressed<'a>>>;
+
+/// Whether it may be kept while other weights are tried: tables take long to find and little memory, and a mask or the scales
+/// of blocks the other way round.
+fn is_small(found: &quant::Compressed<'_>) -> bool {
+    found.palette().is_some() && found.mask().is_none()
+}
 
 /// What has been made of a place.
 #[derive(Clone)]
@@ -205,8 +211,8 @@ fn one_place<'a>(
     for (scheme, to) in wanted {
         let (flow, new) = if let (Some(scheme), Some(weight)) = (scheme, weight) {
             let compressed = match tried.remove(&(&weight.at, scheme)) {
-                Some(found) => found,
-                None => found(weight, scheme, &blob, (work.search, version))?,
+                Some(Some(found)) => found,
+                _ => found(weight, scheme, &blob, (work.search, version))?,
             };
             let mut form = Form::of(&compressed, &weight.shape, work.target);
             let share = length / ways;
@@ -341,7 +347,7 @@ fn plan<'a>(
             && let Entry::Vacant(place) = tried.entry((&weight.at, scheme))
         {
             match found(weight, scheme, blob, how) {
-                Ok(found) => _ = place.insert(found),
+                Ok(found) => _ = place.insert(is_small(&found).then_some(found)),
                 Err(CompressError::Cancelled(cancelled)) => return Err(cancelled.into()),
                 Err(error) => possible = Err(error),
             }

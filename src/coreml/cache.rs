@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::base::digest;
 use crate::base::error::{Blame, Hint};
-use crate::base::fs::{Staging, files_below, sweep_stale, write_atomic};
+use crate::base::fs::{Staging, files_below, write_atomic};
 
 /// The compiled model in its entry.
 const MODEL: &str = "model.mlmodelc";
@@ -115,9 +115,6 @@ impl Cache {
             touch(&entry).map_err(wrong)?;
             return Ok(Compiled { path, found: true });
         }
-        fs_err::create_dir_all(&self.folder)
-            .and_then(|()| sweep_stale(&self.folder))
-            .map_err(wrong)?;
         let staging = Staging::begin(&entry).map_err(wrong)?;
         compile(&staging.path().join(MODEL))?;
         let record = Record {

@@ -12,10 +12,11 @@ use super::affine::{self, Affine};
 use super::bits::Bits;
 use super::distortion::Distortion;
 use super::error::Error;
-use super::pack::{Packer, packed_len};
-use super::palette::{self, Palette, Search};
+use super::pack::{Packer, pack_onto, packed_len};
+use super::palette::{self, Palette};
 use super::prune::{Mask, prune};
 use super::scheme::{Code, Scheme};
+use super::search::Search;
 use super::source::Source;
 use super::weight::Weight;
 
@@ -186,26 +187,24 @@ impl Compressed<'_> {
 
     /// What the codes in `range` are stored as (not packed yet if there is a mask), and the error that they make.
     fn piece(&self, range: Range<usize>, memory: &mut Memory) -> (Vec<u8>, Distortion) {
-        let bits = self.code_bits().map_or(16, |bits| usize::from(bits.get()));
-        let mut bytes = Vec::with_capacity(range.len() * bits / 8 + 8);
+        let bits = self.code_bits();
+        let width = bits.map_or(16, |bits| usize::from(bits.get()));
+        let mut bytes = Vec::with_capacity(range.len() * width / 8 + 8);
         let mut distortion = Distortion::default();
         for at in range.clone().step_by(CACHED) {
             let range = at..(at + CACHED).min(range.end);
             self.decode(range.clone(), memory);
             let original = self.original(range.clone(), &mut memory.values);
             distortion.merge(&Distortion::of(original, &memory.decoded));
-            match (&self.coded, &self.source.mask) {
-                (Coded::Float, mask) => {
+            match (bits, &self.source.mask) {
+                (None, mask) => {
                     if let Some(mask) = mask {
                         mask.keep(range.start, &mut memory.decoded);
                     }
                     bytes.extend_from_slice(bytemuck::cast_slice(&memory.decoded));
                 }
-                (_, None) => {
-                    let bits = self.code_bits().expect("all but floats have bits");
-                    super::pack::pack_onto(&memory.codes, bits, &mut bytes);
-                }
-                (_, Some(mask)) => {
+                (Some(bits), None) => pack_onto(&memory.codes, bits, &mut bytes),
+                (Some(_), Some(mask)) => {
                     mask.keep(range.start, &mut memory.codes);
                     bytes.extend_from_slice(&memory.codes);
                 }

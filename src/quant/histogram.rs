@@ -16,19 +16,6 @@ const EXPONENT: u16 = 0x7c00;
 /// The least normal number: the bit of a significand that is not stored.
 const IMPLICIT: u16 = 0x400;
 
-/// A number whose unsigned order is the order of the fp16 values; −0 has the key of +0.
-///
-/// Positive patterns move above all negative ones, and negative ones are reversed.
-pub fn ordered_key(value: f16) -> u16 {
-    let bits = value.to_bits();
-    if bits > 0x8000 { !bits } else { bits | 0x8000 }
-}
-
-/// The value whose key is `key`: the inverse of [`ordered_key`].
-pub fn value_of_key(key: u16) -> f16 {
-    f16::from_bits(if key & 0x8000 == 0 { !key } else { key & 0x7fff })
-}
-
 /// `value` as f32, exactly; `value` must be finite.
 ///
 /// Moves exponent and fraction into place and multiplies by 2^(127−15), which also scales subnormals right:
@@ -63,6 +50,11 @@ impl Places {
         }
     }
 
+    /// The place of a finite value among all.
+    fn fine(value: f16) -> u16 {
+        place_of::<0>(value, Self::Fine.zero() as u16)
+    }
+
     /// The value at `place`, as f32.
     fn value(self, place: u16) -> f32 {
         let zero = self.zero() as u16;
@@ -71,6 +63,14 @@ impl Places {
         let value = widen(f16::from_bits(rank.min(IMPLICIT) + beyond));
         if place < zero { -value } else { value }
     }
+}
+
+/// The place of a finite value among those of which the normal ones end in `SHIFT` zeros; −0 has that of +0.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
+const fn place_of<const SHIFT: u32>(value: f16, zero: u16) -> u16 {
+    let rank = rank::<SHIFT>(value.to_bits() & 0x7fff);
+    if value.to_bits() & 0x8000 == 0 { zero + rank } else { zero - rank }
 }
 
 /// The number of a magnitude among those of which the normal ones end in `SHIFT` zeros.
@@ -108,8 +108,7 @@ crate::base::simd::quick! {
         fn find<const SHIFT: u32>(values: &[f16], zero: u16, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
             let (mut low, mut high) = *ends;
             for (place, value) in places.iter_mut().zip(values) {
-                let rank = rank::<SHIFT>(value.to_bits() & 0x7fff);
-                *place = if value.to_bits() & 0x8000 == 0 { zero + rank } else { zero - rank };
+                *place = place_of::<SHIFT>(*value, zero);
                 low = low.min(*place);
                 high = high.max(*place);
             }
@@ -175,30 +174,22 @@ impl Histogram {
         let counts = std::mem::replace(&mut self.counts, vec![0; PATTERNS]);
         self.ends = NOTHING;
         for (place, count) in (0..=u16::MAX).zip(counts).filter(|(_, count)| *count > 0) {
-            let value = coarse.value(place);
-            let rank = f16::from_f32(value.abs()).to_bits();
-            let zero = Places::Fine.zero() as u16;
-            let place = if value < 0.0 { zero - rank } else { zero + rank };
+            let place = Places::fine(f16::from_f32(coarse.value(place)));
             self.counts[usize::from(place)] = count;
             self.ends = (self.ends.0.min(place), self.ends.1.max(place));
         }
     }
 
     /// Adds the counts of `other`.
-    pub fn merge(&mut self, other: &Self) {
-        if self.places == other.places {
-            for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
-                *mine += theirs;
-            }
-            self.ends = (self.ends.0.min(other.ends.0), self.ends.1.max(other.ends.1));
-        } else if self.places == Places::Coarse {
+    pub fn merge(&mut self, mut other: Self) {
+        if self.places != other.places {
             self.refine();
-            self.merge(other);
-        } else {
-            let mut other = other.clone();
             other.refine();
-            self.merge(&other);
         }
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        self.ends = (self.ends.0.min(other.ends.0), self.ends.1.max(other.ends.1));
     }
 
     /// Moves the counts into `distinct`, whose memory is reused, and leaves this histogram empty.
@@ -221,6 +212,7 @@ impl Histogram {
 /// Sums of weights of finite fp16 values: a histogram whose values do not all count the same.
 #[derive(Debug, Clone)]
 pub struct Weighted {
+    /// For each place of [`Places::Fine`].
     weights: Vec<f64>,
 }
 
@@ -234,7 +226,7 @@ impl Weighted {
     /// Counts `values`, each as `weight`, which must be above 0.
     pub fn add(&mut self, values: &[f16], weight: f64) {
         for &value in values {
-            self.weights[usize::from(ordered_key(value))] += weight;
+            self.weights[usize::from(Places::fine(value))] += weight;
         }
     }
 
@@ -244,8 +236,8 @@ impl Weighted {
         let unit = f64::from(1 << 24) / total;
         let mut distinct = Distinct::default();
         let (mut weight, mut sum, mut squares) = (0.0, 0.0, 0.0);
-        for (key, own) in (0..=u16::MAX).zip(self.weights).filter(|(_, own)| *own > 0.0) {
-            let value = f64::from(widen(value_of_key(key)));
+        for (place, own) in (0..=u16::MAX).zip(self.weights).filter(|(_, own)| *own > 0.0) {
+            let value = f64::from(Places::Fine.value(place));
             weight += own;
             sum += own * value;
             squares += own * value * value;
@@ -377,17 +369,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_in_the_order_of_the_values() {
-        let finite: Vec<f16> =
+    fn places_are_in_the_order_of_the_values() {
+        let mut finite: Vec<f16> =
             (0..=u16::MAX).map(f16::from_bits).filter(|v| v.is_finite()).collect();
-        let mut by_key = finite.clone();
-        by_key.sort_by_key(|&v| ordered_key(v));
-        assert!(by_key.is_sorted_by(|a, b| a <= b));
-        for v in finite {
-            assert_eq!(value_of_key(ordered_key(v)), v);
+        for &v in &finite {
+            let zero_is_positive = v.to_f32() + 0.0;
+            assert_eq!(Places::Fine.value(Places::fine(v)).to_bits(), zero_is_positive.to_bits());
             assert_eq!(widen(v).to_bits(), v.to_f32().to_bits());
         }
-        assert_eq!(ordered_key(f16::NEG_ZERO), ordered_key(f16::ZERO));
+        finite.sort_by_key(|&v| Places::fine(v));
+        assert!(finite.is_sorted_by(|a, b| a <= b));
+        assert_eq!(Places::fine(f16::NEG_ZERO), Places::fine(f16::ZERO));
     }
 
     #[test]
@@ -438,7 +430,7 @@ mod tests {
             histogram.add(&a);
             let mut other = Histogram::default();
             other.add(&b);
-            histogram.merge(&other);
+            histogram.merge(other);
             let mut distinct = Distinct::default();
             histogram.drain_into(&mut distinct);
 

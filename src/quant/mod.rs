@@ -19,6 +19,7 @@ mod round;
 #[cfg(test)]
 mod samples;
 pub mod scheme;
+mod search;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -32,8 +33,9 @@ pub use compressed::{Coded, Compressed, compress};
 pub use distortion::Distortion;
 pub use error::Error;
 pub use grid::Grid;
-pub use palette::{Palette, Search};
+pub use palette::Palette;
 pub use prune::Mask;
 pub use scheme::{Code, Scheme};
+pub use search::Search;
 pub use source::ChannelScale;
 pub use weight::{Axes, Weight};

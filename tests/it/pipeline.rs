@@ -159,7 +159,9 @@ fn python_poured_packages_equal_full_conversions() {
     let cases = [
         ("llama", KvForm::Io, Target::IOS17, &["init", "decode"][..]),
         ("mistral", KvForm::State, Target::IOS18, &["init", "decode"]),
+        ("llama", KvForm::State, Target::IOS18, &["init", "decode"]),
         ("qwen2", KvForm::Io, Target::IOS18, &["init", "decode"]),
+        ("qwen2", KvForm::State, Target::IOS18, &["init", "decode"]),
         ("qwen3", KvForm::State, Target::IOS18, &["init", "decode"]),
         ("gpt2", KvForm::State, Target::IOS18, &["init", "decode"]),
         ("gpt_neo", KvForm::State, Target::IOS18, &["init", "decode"]),

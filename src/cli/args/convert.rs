@@ -161,7 +161,7 @@ pub struct QuantizeArgs {
     /// Replace the output if it exists.
     #[arg(long)]
     pub force: bool,
-    /// Try more beginnings for palettes of vectors; all others are optimal anyway.
+    /// The least squared error of palettes to the last digit, and more beginnings for those of vectors.
     #[arg(long)]
     pub exact: bool,
     /// `native` compresses here; `coremltools` runs Apple's passes in Python, for comparison.

@@ -118,9 +118,8 @@ fn told(
         "recipe": recipe.to_string(),
         "search": match args.engine {
             Engine::Coremltools => "coremltools",
-            Engine::Native if !recipe.has_vectors() => "optimal",
-            Engine::Native if args.exact => "8 beginnings",
-            Engine::Native => "2 beginnings",
+            Engine::Native if args.exact => "exact",
+            Engine::Native => "quick",
         },
         "bytes": size,
         "weights": { "bytes": bytes, "elements": elements, "bits_per_weight": bits },

@@ -6,17 +6,18 @@ mod price;
 use half::f16;
 
 use super::histogram::Distinct;
+use super::search::Search;
 
-/// By how much of itself the squared error may exceed that of any table of numbers whatsoever.
+/// By how much of itself the squared error may exceed that of any table of numbers whatsoever in a quick search.
 const ENOUGH: f64 = 1e-5;
 
 /// Boundaries `b` with `b[0] = 0 < b[1] < … < b[m] = distinct.len()`: cluster `c` holds the values `b[c]..b[c+1]`.
 ///
 /// They minimise the weighted squared distance of the values to the entries of their clusters, for
 /// `m = min(n_clusters, distinct.len())` clusters: in one dimension an optimal cluster is an interval. Entries are fp16
-/// numbers. The optimal clusters around exact means are taken if rounding these costs next to nothing, at most
-/// [`ENOUGH`]; otherwise those that are optimal with rounded entries. `distinct` must not be empty and `n_clusters` not be 0.
-pub fn boundaries(distinct: &Distinct, n_clusters: usize) -> Vec<usize> {
+/// numbers. A quick search takes the optimal clusters around exact means if rounding these costs next to nothing, at most
+/// [`ENOUGH`]. `distinct` must not be empty and `n_clusters` not be 0.
+pub fn boundaries(distinct: &Distinct, n_clusters: usize, search: Search) -> Vec<usize> {
     let n = distinct.len();
     if n <= n_clusters {
         return (0..=n).collect();
@@ -27,7 +28,8 @@ pub fn boundaries(distinct: &Distinct, n_clusters: usize) -> Vec<usize> {
     let rounded = Moments { rounded: true, ..exact };
     let gain = exact.total_gain(&boundaries);
     let least = distinct.sum_of_squares() - gain;
-    if gain - rounded.total_gain(&boundaries) <= ENOUGH * least {
+    let enough = gain - rounded.total_gain(&boundaries) <= ENOUGH * least;
+    if search == Search::Quick && enough {
         return boundaries;
     }
     price::search(&rounded, price, n_clusters).0
@@ -177,13 +179,15 @@ mod tests {
                 if values.len() <= n_clusters {
                     continue;
                 }
-                let found = squared_error(&values, &boundaries(&values, n_clusters));
                 let least = least_error_layer_by_layer(&values, n_clusters);
                 let rounding = 1e-12 * values.sum_of_squares();
-                assert!(
-                    found <= least * (1.0 + ENOUGH) + rounding,
-                    "{shape:?}, {n} values, {n_clusters} clusters: {found} instead of {least}"
-                );
+                for (search, slack) in [(Search::Quick, ENOUGH), (Search::Exact, 1e-9)] {
+                    let found = squared_error(&values, &boundaries(&values, n_clusters, search));
+                    assert!(
+                        found <= least * (1.0 + slack) + rounding,
+                        "{shape:?}, {n} values, {n_clusters} clusters: {found} instead of {least}"
+                    );
+                }
             }
         }
     }
@@ -191,10 +195,12 @@ mod tests {
     #[test]
     fn no_more_clusters_than_values() {
         let values = distinct(&[1.0, 1.0, -2.0, 8.0].map(f16::from_f32));
-        assert_eq!(boundaries(&values, 16), [0, 1, 2, 3]);
-        assert_eq!(boundaries(&values, 3), [0, 1, 2, 3]);
-        assert_eq!(boundaries(&values, 1), [0, 3]);
-        assert_eq!(boundaries(&values, 2), [0, 2, 3]);
+        for search in [Search::Quick, Search::Exact] {
+            assert_eq!(boundaries(&values, 16, search), [0, 1, 2, 3]);
+            assert_eq!(boundaries(&values, 3, search), [0, 1, 2, 3]);
+            assert_eq!(boundaries(&values, 1, search), [0, 3]);
+            assert_eq!(boundaries(&values, 2, search), [0, 2, 3]);
+        }
         let entries: Vec<f64> = entries(&values, &[0, 1, 3]).map(f16::to_f64).collect();
         assert_eq!(entries, [-2.0, 3.333_984_375]);
     }
@@ -213,16 +219,18 @@ mod tests {
         fn exact_is_the_best_of_all(values in prop::collection::vec(-40_i8..40, 1..14), n_clusters in 1_usize..6, divisor in prop::sample::select(&[1.0_f32, 64.0, 1e10])) {
             let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(f32::from(v).powi(3) / divisor)).collect();
             let values = distinct(&halves);
-            let boundaries = boundaries(&values, n_clusters);
             let least = least_error(&values, values.len(), n_clusters.min(values.len()));
-            prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
-            prop_assert!(squared_error(&values, &boundaries) <= least * (1.0 + ENOUGH) + 1e-9 * values.sum_of_squares());
+            for (search, slack) in [(Search::Quick, ENOUGH), (Search::Exact, 0.0)] {
+                let boundaries = boundaries(&values, n_clusters, search);
+                prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
+                prop_assert!(squared_error(&values, &boundaries) <= least * (1.0 + slack) + 1e-9 * values.sum_of_squares());
+            }
         }
 
         #[test]
-        fn every_cluster_has_values(shape in prop::sample::select(&SHAPES), n in 1_usize..600, n_clusters in 1_usize..257, seed in any::<u64>()) {
+        fn every_cluster_has_values(search in prop::sample::select(&[Search::Quick, Search::Exact]), shape in prop::sample::select(&SHAPES), n in 1_usize..600, n_clusters in 1_usize..257, seed in any::<u64>()) {
             let values = distinct(&sample(shape, n, seed));
-            let boundaries = boundaries(&values, n_clusters);
+            let boundaries = boundaries(&values, n_clusters, search);
             prop_assert_eq!(boundaries.len(), n_clusters.min(values.len()) + 1);
             prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
             prop_assert_eq!((boundaries[0], *boundaries.last().unwrap()), (0, values.len()));

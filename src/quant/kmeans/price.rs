@@ -42,6 +42,8 @@ pub(super) fn search(
     // Boundaries of fewer and of more clusters; at first of one, and of one for each value.
     let mut few = vec![0, n];
     let mut many: Vec<usize> = Vec::new();
+    // Whether the price is the one at which `few` and `many` are equally good.
+    let mut computed = false;
     let mut guesses = 0;
     loop {
         let found = partition(moments, price);
@@ -49,7 +51,7 @@ pub(super) fn search(
         if count == n_clusters {
             return (found, price);
         }
-        if guesses == usize::MAX && (found.len() <= few.len() || many.len() <= found.len()) {
+        if computed && (found.len() <= few.len() || many.len() <= found.len()) {
             // Nothing is better than both sides at the price at which they are equal: so is all that lies between them.
             return (splice(&few, &many, n_clusters), price);
         }
@@ -59,13 +61,13 @@ pub(super) fn search(
             many = found;
         }
         let one_sided = few.len() == 2 || many.is_empty();
-        if one_sided && guesses < GUESSES {
+        computed = !one_sided || guesses == GUESSES;
+        if !computed {
             guesses += 1;
             // What a further cluster of smooth data is worth falls with the third power of their number.
             let law = (count as f64 / n_clusters as f64).powi(3);
             price *= if count < n_clusters { law.min(0.9) } else { law.max(1.1) };
         } else {
-            guesses = usize::MAX;
             if many.is_empty() {
                 many = (0..=n).collect();
             }

@@ -9,6 +9,7 @@ use super::super::bits::Bits;
 use super::super::grid::Grid;
 use super::super::histogram::{Distinct, Histogram, Weighted};
 use super::super::kmeans;
+use super::super::search::Search;
 use super::super::source::{ChannelScale, Source};
 use crate::base::cancel;
 
@@ -20,20 +21,20 @@ const CHUNK: usize = 1 << 18;
 
 /// The tables, `[blocks of grid, 2^bits]`, each ascending.
 ///
-/// No table has a smaller squared error over its group (but for one part in 10^5, see [`kmeans::boundaries`]); with fewer
+/// No table has a smaller squared error over its group, or hardly (see [`Search`]); with fewer
 /// distinct values than entries it holds them all, and repeats the last to its end. What is pruned is no part of a group.
-pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits) -> Vec<f16> {
+pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits, search: Search) -> Vec<f16> {
     let mut lut = vec![f16::ZERO; grid.n_blocks() * bits.n_values()];
     if let Some(scale) = &source.scale {
         lut.par_chunks_exact_mut(bits.n_values()).enumerate().for_each(|(block, table)| {
-            fit(&of_scaled(source, scale, grid, block), table);
+            fit(&of_scaled(source, scale, grid, block), search, table);
         });
         return lut;
     }
     let tables = lut.chunks_exact_mut(bits.n_values());
     if grid.block_len() >= LARGE_GROUP {
         for (block, table) in tables.enumerate() {
-            fit(&of_large(source, grid, block), table);
+            fit(&of_large(source, grid, block), search, table);
         }
         return lut;
     }
@@ -42,7 +43,7 @@ pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits) -> Vec<f16> {
         |(histogram, distinct, scratch), (block, table)| {
             grid.runs_of(block, |run| count(source, run, histogram, scratch));
             histogram.drain_into(distinct);
-            fit(distinct, table);
+            fit(distinct, search, table);
         },
     );
     lut
@@ -99,7 +100,7 @@ fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> Distinct {
             histogram
         })
         .reduce_with(|mut a, b| {
-            a.merge(&b);
+            a.merge(b);
             a
         })
         .unwrap_or_default()
@@ -108,11 +109,11 @@ fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> Distinct {
 
 /// Fills `table` with the entries of as many clusters, ascending; with zeros where there are no values, or once the run was
 /// asked to stop.
-pub fn fit(distinct: &Distinct, table: &mut [f16]) {
+pub fn fit(distinct: &Distinct, search: Search, table: &mut [f16]) {
     if cancel::requested() {
         return table.fill(f16::ZERO);
     }
-    let boundaries = kmeans::boundaries(distinct, table.len());
+    let boundaries = kmeans::boundaries(distinct, table.len(), search);
     let mut last = f16::ZERO;
     let mut entries = kmeans::entries(distinct, &boundaries);
     for entry in table {

@@ -13,7 +13,6 @@ use half::f16;
 pub use self::kmeans::fit;
 use self::nearest::{Nearest, Scratch};
 use self::uniform::Steps;
-pub use self::vector::Search;
 use self::vector::Vectors;
 use super::affine;
 use super::bits::Bits;
@@ -21,6 +20,7 @@ use super::error::Error;
 use super::grid::Grid;
 use super::histogram::widen;
 use super::scheme::{Fit, Palettize, PerChannelScale, TableGranularity};
+use super::search::Search;
 use super::source::{ChannelScale, Source};
 use super::weight::Weight;
 
@@ -95,7 +95,7 @@ pub(super) fn palettize(
         Some(PerChannelScale::Inputs) => source.scale_across(axis),
     }
     let (bits, mut lut, rule) = match (scheme.fit, &vectors) {
-        (Fit::Kmeans(bits), None) => (bits, kmeans::tables(source, &grid, bits), None),
+        (Fit::Kmeans(bits), None) => (bits, kmeans::tables(source, &grid, bits, search), None),
         (Fit::Kmeans(bits), Some(vectors)) => {
             (bits, vector::tables(source, vectors, bits, search), Some(Rule::Vectors))
         }
@@ -139,9 +139,6 @@ impl Lut8 {
         self.data.iter().map(|&q| f16::from_f32(f32::from(q as i8) * scale)).collect()
     }
 }
-
-/// Entries of a table that every byte is an index of.
-const WHOLE: usize = 1 << 8;
 
 /// What encoding reuses from one piece to the next.
 #[derive(Debug, Default)]
@@ -196,20 +193,16 @@ impl Palette {
     pub(super) fn decode(&self, range: Range<usize>, indices: &[u8], out: &mut [f16]) {
         let dim = self.cluster_dim();
         let n = self.bits.n_values() * dim;
+        // A table with an entry for every byte needs no check of the index.
+        let mut whole = [f16::ZERO; 1 << u8::BITS];
         self.index_grid().runs(range.clone(), |table, run| {
             let run = run.start - range.start..run.end - range.start;
             let table = &self.lut[table * n..][..n];
             let out = &mut out[run.start * dim..run.end * dim];
-            if dim == 1 && run.len() >= WHOLE {
-                // A table with an entry for every byte needs no check of the index.
-                let mut whole = [f16::ZERO; WHOLE];
+            if dim == 1 {
                 whole[..n].copy_from_slice(table);
                 for (v, &index) in out.iter_mut().zip(&indices[run]) {
                     *v = whole[usize::from(index)];
-                }
-            } else if dim == 1 {
-                for (v, &index) in out.iter_mut().zip(&indices[run]) {
-                    *v = table[usize::from(index)];
                 }
             } else {
                 for (v, &index) in out.chunks_exact_mut(dim).zip(&indices[run]) {

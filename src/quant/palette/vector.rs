@@ -9,6 +9,7 @@ use super::super::bits::Bits;
 use super::super::error::Error;
 use super::super::grid::Grid;
 use super::super::histogram::widen;
+use super::super::search::Search;
 use super::super::source::Source;
 use crate::base::cancel;
 use crate::base::chance::Chance;
@@ -99,27 +100,6 @@ impl Vectors {
                 *place = *value;
             }
         });
-    }
-}
-
-/// How many beginnings of Lloyd's algorithm are tried for vectors, whose optimum nothing finds.
-///
-/// Palettes of single values are optimal either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Search {
-    /// Two.
-    Quick,
-    /// Eight.
-    Exact,
-}
-
-impl Search {
-    /// Beginnings.
-    pub fn beginnings(self) -> u64 {
-        match self {
-            Self::Quick => 2,
-            Self::Exact => 8,
-        }
     }
 }
 

@@ -87,7 +87,7 @@ fn counted(n: usize, add: impl Fn(usize, usize, &mut Histogram) + Sync) -> Disti
             histogram
         })
         .reduce_with(|mut a, b| {
-            a.merge(&b);
+            a.merge(b);
             a
         })
         .unwrap_or_default()
