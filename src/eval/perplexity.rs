@@ -93,6 +93,7 @@ impl<'a> Scores<'a> {
             windows: self.windows.tokens.len() as u64,
             non_finite: self.non_finite,
             text_sha256: self.windows.text_sha256.clone(),
+            ..Perplexity::default()
         })
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number with what is needed to read it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Figure {
     /// The value; `null` in JSON where it is not a finite number, and NaN when read back.
     #[serde(deserialize_with = "null_is_nan")]
@@ -20,7 +20,7 @@ pub struct Figure {
 }
 
 /// Perplexity of the artifact and of its reference on the same tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Perplexity {
     /// exp of the mean negative log-likelihood over the scored tokens.
     pub value: Figure,
@@ -43,6 +43,138 @@ pub struct Perplexity {
     pub non_finite: u64,
     /// SHA-256 of the text.
     pub text_sha256: String,
+    /// value - reference; its standard error has the covariance of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Figure>,
+    /// ln(value / reference), nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_ratio: Option<Figure>,
+    /// Correlation of ln value and ln reference as estimates, from the sums of the windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<f64>,
+    /// Tokens of the reference that the divergence knows one by one at each position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u64>,
+    /// By how much the mean divergence may be larger at most for what one bin for the rest hides, nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence_bound: Option<Figure>,
+    /// Order statistics of the divergence, nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence_spread: Option<Spread>,
+    /// The same of tokens that the reference is more or less sure of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<Bucket>,
+    /// How the probability of the token that follows changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability_change: Option<ProbabilityChange>,
+    /// Σ p q over the reference's top K: how often both would draw the same token, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_sampled: Option<Figure>,
+    /// What the reference measures against itself with noise of the size of fp16 rounding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_floor: Option<NoiseFloor>,
+}
+
+/// Order statistics over all scored tokens, by nearest rank.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spread {
+    /// Largest.
+    pub max: f64,
+    /// 99.9th percentile.
+    pub p99_9: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 75th percentile.
+    pub p75: f64,
+    /// Median.
+    pub p50: f64,
+    /// 25th percentile.
+    pub p25: f64,
+    /// 10th percentile.
+    pub p10: f64,
+    /// 5th percentile.
+    pub p5: f64,
+    /// 1st percentile.
+    pub p1: f64,
+    /// 0.1th percentile.
+    pub p0_1: f64,
+    /// Smallest.
+    pub min: f64,
+}
+
+/// Tokens at which the probability of the reference's first choice lies within `from..to`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Bucket {
+    /// Lower end, which belongs to it.
+    pub from: f64,
+    /// Upper end, which does not, but for 1.
+    pub to: f64,
+    /// Mean divergence there, nats.
+    pub divergence: Figure,
+    /// Its median.
+    pub median: f64,
+    /// Share of tokens with the same first choice.
+    pub same_top: Figure,
+}
+
+/// How the probability of the token that follows changes: the artifact's less the reference's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbabilityChange {
+    /// Mean.
+    pub mean: Figure,
+    /// Square root of the mean square.
+    pub rms: Figure,
+    /// Order statistics.
+    pub spread: Spread,
+}
+
+/// What the reference measures against itself when it is computed with noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NoiseFloor {
+    /// What was done to it, in words.
+    pub how: String,
+    /// Mean divergence, nats.
+    pub divergence: Figure,
+    /// Increase of the perplexity.
+    pub increase: Figure,
+    /// Share of tokens with the same first choice.
+    pub same_top: Figure,
+}
+
+/// An estimate with its 95 % interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    /// The value.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// The unit.
+    pub unit: String,
+}
+
+/// Two artifacts on the same tokens: figures of `b` less those of `a`, with intervals by block bootstrap over windows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Paired {
+    /// The first artifact.
+    pub a: String,
+    /// The second one.
+    pub b: String,
+    /// Tokens that both scored.
+    pub n: u64,
+    /// Windows: the blocks that are drawn.
+    pub windows: u64,
+    /// Difference of the mean divergences, nats.
+    pub divergence: Interval,
+    /// ln(perplexity of b / perplexity of a), nats.
+    pub log_perplexity: Interval,
+    /// Difference of the shares of tokens with the reference's first choice.
+    pub same_top: Interval,
 }
 
 /// Greedy transcripts against the reference's.
@@ -78,7 +210,7 @@ pub struct Transcript {
 }
 
 /// Embeddings against the reference's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Similarity {
     /// Mean cosine.
     pub mean: Figure,
@@ -88,6 +220,23 @@ pub struct Similarity {
     pub worst: String,
     /// What the reference is: the checkpoint itself, or the LLM2Vec checkpoint on the base it was trained on.
     pub reference: String,
+    /// 1st percentile of the cosines, from 100 sentences on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p1: Option<f64>,
+    /// Do sentences keep their neighbours, from three sentences on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<Neighbours>,
+}
+
+/// Whether embeddings rank each other as the reference's do; cosines alone hide what changes places.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Neighbours {
+    /// How many neighbours are looked at.
+    pub k: u64,
+    /// Mean share of a sentence's `k` nearest by the reference that are among its `k` nearest here.
+    pub recall: Figure,
+    /// Spearman's rank correlation of the cosines of all pairs.
+    pub spearman: Figure,
 }
 
 /// Times of calls, where and how often they were taken.

@@ -32,6 +32,7 @@ pub(super) fn compare(
         minimum: Figure { value: minimum, unit: "1".to_owned(), n, standard_error: None },
         worst: sentences[worst].text.clone(),
         reference,
+        ..Similarity::default()
     })
 }
 

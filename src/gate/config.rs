@@ -171,6 +171,7 @@ mod tests {
                 minimum: figure(0.9895),
                 worst: "a sentence".to_owned(),
                 reference: "the checkpoint".to_owned(),
+                ..Similarity::default()
             }),
             ..Measurements::default()
         };

@@ -24,6 +24,7 @@ impl Report {
                 files: run.identity.sources.clone(),
             },
             reference: reference(&variants),
+            paired: run.paired.clone(),
             summary: Summary { best, ..Summary::of(&variants) },
             variants,
         }

@@ -42,6 +42,7 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
             windows: 24,
             non_finite: 0,
             text_sha256: "ab".repeat(32),
+            ..Perplexity::default()
         }),
         transcripts: Some(Transcripts {
             prompts: vec![transcript],
@@ -53,6 +54,7 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
             minimum: figure(cosine, "1", 20, None),
             worst: "The packet was lost on its way through the network.".to_owned(),
             reference: "the LLM2Vec checkpoint on its own base, f32".to_owned(),
+            ..Similarity::default()
         }),
         latency: Some(Latency {
             runtime: "interp".to_owned(),
@@ -137,6 +139,7 @@ fn report() -> Report {
             entry("attention-pal6-g16_mlp-pal4-g16", mix, 4, 1_900_000, Some(invalid)),
             entry("pal4-g17", "pal4-g17", 4, 0, None),
         ],
+        paired: vec![],
     };
     Report::of(&run, origin())
 }
@@ -219,7 +222,10 @@ fn reports_hold_to_the_published_schema() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let full: serde_json::Value = serde_json::from_str(&json(&report())).unwrap();
-    let empty = Report::of(&Run { identity: Identity::default(), entries: vec![] }, origin());
+    let empty = Report::of(
+        &Run { identity: Identity::default(), entries: vec![], paired: vec![] },
+        origin(),
+    );
     let empty: serde_json::Value = serde_json::from_str(&json(&empty)).unwrap();
     for report in [&full, &empty] {
         let errors: Vec<_> = validator.iter_errors(report).map(|e| e.to_string()).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::eval::results::{Figure, Measurements};
+use crate::eval::results::{Figure, Measurements, Paired};
 use crate::gate::{Outcome, Verdict};
 use crate::manifest::Tool;
 
@@ -32,6 +32,9 @@ pub struct Report {
     pub reference: Option<Reference>,
     /// The artifacts, the baseline first.
     pub variants: Vec<Variant>,
+    /// The artifacts two by two, on the tokens that both scored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paired: Vec<Paired>,
     /// The variants counted.
     pub summary: Summary,
 }

@@ -21,6 +21,7 @@ use crate::base::error::{Blame, Hint};
 use crate::base::fs::{sweep_stale, write_atomic};
 use crate::base::progress::Progress;
 use crate::base::{digest, fmt};
+use crate::eval::results::Paired;
 use crate::gate::{Outcome, Subject, Verdict};
 use crate::manifest::Artifact;
 
@@ -34,6 +35,8 @@ pub struct Run {
     pub identity: Identity,
     /// The variants in the order of the plan.
     pub entries: Vec<Entry>,
+    /// The variants two by two, on the tokens that both scored.
+    pub paired: Vec<Paired>,
 }
 
 /// What became of one variant.
@@ -158,7 +161,7 @@ pub fn run(
         runner.prune(&mut entries, false)?;
     }
     runner.prune(&mut entries, true)?;
-    Ok(Run { identity, entries })
+    Ok(Run { identity, entries, paired: Vec::new() })
 }
 
 struct Runner<'a> {

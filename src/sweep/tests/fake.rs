@@ -166,6 +166,7 @@ fn measurements(bits: u32) -> Measurements {
             windows: 4,
             non_finite: 0,
             text_sha256: "00".to_owned(),
+            ..Perplexity::default()
         }),
         ..Measurements::default()
     }
