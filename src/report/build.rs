@@ -68,6 +68,7 @@ impl Variant {
             parameters: artifact.map(|a| a.parameters),
             bits_per_weight: artifact.map(Artifact::bits_per_weight),
             components: artifact.map(|a| a.components.clone()).unwrap_or_default(),
+            tensors: artifact.map(|a| a.tensors.clone()).unwrap_or_default(),
             measurements: entry
                 .measured
                 .as_ref()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::eval::results::{Figure, Measurements, Paired};
 use crate::gate::{Outcome, Verdict};
-use crate::manifest::Tool;
+use crate::manifest::{TensorError, Tool};
 
 /// What a run made and what it is worth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -124,6 +124,9 @@ pub struct Variant {
     /// Bytes of the weights by component, where known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub components: BTreeMap<String, u64>,
+    /// The weights one by one with what they lost, where the run compressed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<TensorError>,
     /// The figures.
     pub measurements: Measurements,
     /// What the gates say.

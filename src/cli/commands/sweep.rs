@@ -21,7 +21,7 @@ use crate::eval::reference::Reference;
 use crate::eval::results::Measurements;
 use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
 use crate::gate::Verdict;
-use crate::manifest::{Artifact, Manifest};
+use crate::manifest::{self, Artifact, Manifest, TensorError};
 use crate::package::Package;
 use crate::report::{self, Report};
 use crate::source::adapter::Adapter;
@@ -254,7 +254,9 @@ impl<R: Reference> Stages for Work<'_, R> {
         let compressed =
             compress::run(&source, &recipe, package, &options, &*self.context.progress)
                 .map_err(|e| stage_error(&e))?;
-        job::artifact(package, compressed.files).map_err(failed)
+        let artifact = job::artifact(package, compressed.files).map_err(failed)?;
+        let tensors = compressed.tensors.iter().map(tensor_error).collect();
+        Ok(Artifact { tensors, ..artifact })
     }
 
     fn evaluate(&self, _variant: &Variant, package: &Path) -> Result<Measurements, StageError> {
@@ -280,6 +282,19 @@ impl<R: Reference> Stages for Work<'_, R> {
             verdicts,
         };
         self.job.manifest(&about, package, artifact, self.context).map_err(failed)
+    }
+}
+
+/// What a report says of one weight.
+fn tensor_error(audit: &compress::TensorAudit) -> TensorError {
+    TensorError {
+        name: audit.name.clone(),
+        component: audit.component.clone(),
+        layer: manifest::layer_of(&audit.name),
+        form: audit.form.clone(),
+        elements: audit.elements,
+        bits_per_weight: audit.bits_per_weight,
+        relative_error: audit.relative_error,
     }
 }
 
