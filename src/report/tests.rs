@@ -28,8 +28,15 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
         first_divergence: None,
         margin: None,
     };
-    let percentiles =
-        Percentiles { n: 50, warm_up: 3, p50: Some(4.25), p90: Some(5.0), p99: None, mean: 4.4 };
+    let percentiles = Percentiles {
+        n: 50,
+        warm_up: 3,
+        p50: Some(4.25),
+        p90: Some(5.0),
+        p99: None,
+        mean: 4.4,
+        median_error: Some(0.02),
+    };
     Measurements {
         perplexity: Some(Perplexity {
             value: figure(17.0 * (1.0 + increase), "1", 6120, Some(0.31)),
@@ -105,7 +112,7 @@ fn entry(name: &str, recipe: &str, bits: u32, size: u64, figures: Option<Measure
         };
     };
     let subject =
-        Subject { measurements: &measurements, size_bytes: Some(built.artifact.size_bytes) };
+        Subject { size_bytes: Some(built.artifact.size_bytes), ..Subject::of(&measurements) };
     let verdicts = Gates::default().judge(&subject, bits);
     Entry {
         variant,

@@ -300,8 +300,11 @@ impl Runner<'_> {
             Some(found) => found,
             None => self.measure(variant, &artifact)?,
         };
-        let subject =
-            Subject { measurements: &figures.measurements, size_bytes: Some(artifact.size_bytes) };
+        let subject = Subject {
+            size_bytes: Some(artifact.size_bytes),
+            largest_file: artifact.files.iter().map(|file| file.size).max(),
+            ..Subject::of(&figures.measurements)
+        };
         entry.verdicts = self.spec.gates.judge(&subject, variant.bits);
         entry.measured = Some(figures);
         if artifact.stands_at(&package) {
