@@ -94,7 +94,7 @@ fn nearest(cosines: &[f64], i: usize, k: usize) -> Vec<usize> {
 /// Spearman's rank correlation, equal values sharing the mean of their ranks; nothing where one side is all the same.
 fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     let (a, b) = (ranks(a), ranks(b));
-    let mean = (a.len() as f64 + 1.0) / 2.0;
+    let mean = f64::midpoint(a.len() as f64, 1.0);
     let sum = |x: &[f64], y: &[f64]| -> f64 {
         x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum()
     };
@@ -109,7 +109,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     let mut first = 0;
     for equal in order.chunk_by(|&a, &b| values[a].total_cmp(&values[b]).is_eq()) {
-        let rank = first as f64 + (equal.len() as f64 + 1.0) / 2.0;
+        let rank = first as f64 + f64::midpoint(equal.len() as f64, 1.0);
         for &index in equal {
             ranks[index] = rank;
         }

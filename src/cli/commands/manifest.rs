@@ -26,12 +26,8 @@ pub(super) fn run(command: &ManifestCommand, context: &Context) -> Outcome {
         ManifestCommand::Bump { manifest, baseline, dry_run } => {
             let (old, mut new) = (Manifest::read(baseline)?, Manifest::read(manifest)?);
             let Step { version, change, reasons } = next_version(&old, &new);
-            let text = format!(
-                "{} {} -> {version}{}",
-                change.name(),
-                old.version,
-                reasons.iter().map(|reason| format!("\n  {reason}")).collect::<String>()
-            );
+            let moved = format!("{} {} -> {version}", change.name(), old.version);
+            let text = [vec![moved], reasons.clone()].concat().join("\n  ");
             if new.version != version && !dry_run {
                 new.version = version.clone();
                 new.write(manifest)?;

@@ -20,7 +20,7 @@ struct Named {
     member: Option<&'static str>,
 }
 
-/// WikiText-2 raw (Merity et al., 2016) in the form that llama.cpp's figures rest on, and the held-out part of TinyStories
+/// WikiText-2 raw (Merity et al., 2016) in the form that llama.cpp's figures rest on, and the held-out part of `TinyStories`
 /// (Eldan and Li, 2023).
 const NAMED: &[Named] = &[
     Named {
