@@ -19,7 +19,7 @@ use crate::compress::{self, Options, Recipe};
 use crate::convert::{self, AdapterMode, KvForm};
 use crate::eval::reference::Reference;
 use crate::eval::results::Measurements;
-use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
+use crate::eval::{Evaluated, Plan, PromptPlan, Repeat, Sentence, TextPlan};
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Manifest};
 use crate::package::Package;
@@ -258,8 +258,8 @@ impl Stages for Work<'_> {
         job::artifact(package, compressed.files).map_err(failed)
     }
 
-    fn evaluate(&self, _variant: &Variant, package: &Path) -> Result<Measurements, StageError> {
-        bench::measure(package, None, &self.plan, &*self.reference, &INTERP, self.context)
+    fn evaluate(&self, _variant: &Variant, package: &Path) -> Result<Evaluated, StageError> {
+        bench::evaluate(package, None, &self.plan, &*self.reference, &INTERP, self.context)
             .map_err(failed)
     }
 
