@@ -69,10 +69,8 @@ const CONVENTION: &str =
 enum Kind {
     /// The same whenever it is taken: any change is one.
     Exact,
-    /// It has a standard error.
+    /// It has a standard error, or should have one.
     Estimate,
-    /// A time: no interval is known from one run.
-    Time,
 }
 
 /// A figure that is compared: name, unit, kind, and where it stands.
@@ -92,8 +90,9 @@ const FIGURES: [Line; 6] = [
     ("cosine_minimum", "1", Kind::Exact, |v| {
         Some(plain(v.measurements.similarity.as_ref()?.minimum.value))
     }),
-    ("decode_ms_p50", "ms", Kind::Time, |v| {
-        v.measurements.latency.as_ref()?.decode.as_ref()?.p50.map(plain)
+    ("decode_ms_p50", "ms", Kind::Estimate, |v| {
+        let times = v.measurements.latency.as_ref()?.decode.as_ref()?;
+        Some(Figure { standard_error: times.median_error, ..plain(times.p50?) })
     }),
 ];
 
@@ -139,7 +138,6 @@ fn compared(a: &Variant, b: &Variant) -> Compared {
             Kind::Estimate => both.and_then(|(a, b)| {
                 Some(STANDARD_ERRORS * a.standard_error?.hypot(b.standard_error?))
             }),
-            Kind::Time => None,
         };
         let tolerance = tolerance.filter(|t| t.is_finite() && both.is_some());
         let beyond = change.zip(tolerance).map(|(change, tolerance)| change.abs() > tolerance);
@@ -305,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_exact_changes_by_a_byte_and_times_are_not_judged() {
+    fn what_is_exact_changes_by_a_byte_and_times_by_their_errors() {
         let (old, mut new) = (samples::report(), samples::report());
         new.variants[0].size_bytes = new.variants[0].size_bytes.map(|n| n + 1);
         let decode = new.variants[0].measurements.latency.as_mut().unwrap().decode.as_mut();
@@ -314,7 +312,7 @@ mod tests {
         assert_eq!(change(&comparison, "fp16", "size_bytes").beyond, Some(true));
         assert_eq!(change(&comparison, "pal8-g16", "size_bytes").beyond, Some(false));
         let decode = change(&comparison, "fp16", "decode_ms_p50");
-        assert_eq!((decode.beyond, decode.change), (None, Some(94.75)));
+        assert_eq!((decode.beyond, decode.change), (Some(true), Some(94.75)));
         let lost = change(&comparison, "attention-pal6-g16_mlp-pal4-g16", "perplexity_increase");
         assert_eq!((lost.beyond, lost.change), (None, None), "what is not finite is not compared");
     }

@@ -5,13 +5,16 @@ use crate::eval::results::{
     Figure, KvCache, Latency, Percentiles, Perplexity, Similarity, Spread, Transcripts,
 };
 
+/// Takes a figure from a variant.
+type Get = dyn Fn(&Variant) -> Option<Figure>;
+
 /// A figure that variants may have.
 pub(super) struct Field {
     /// Its name, which never changes.
     pub(super) key: String,
     /// Whether it has a standard error and a number of observations.
     pub(super) estimate: bool,
-    get: Box<dyn Fn(&Variant) -> Option<Figure>>,
+    get: Box<Get>,
 }
 
 impl Field {
@@ -93,19 +96,25 @@ impl List {
     /// The order statistics of a call's times.
     fn call(&mut self, key: &str, get: impl Fn(&Variant) -> Option<&Percentiles> + Copy + 'static) {
         let name = |what: &str| format!("{key}_{what}");
-        self.number(&name("p50"), "ms", move |v| get(v)?.p50);
+        self.push(&name("p50"), true, move |v| {
+            let times = get(v)?;
+            let (value, standard_error) = (times.p50?, times.median_error);
+            Some(Figure { value, unit: "ms".to_owned(), n: times.n, standard_error })
+        });
         self.number(&name("p90"), "ms", move |v| get(v)?.p90);
         self.number(&name("p99"), "ms", move |v| get(v)?.p99);
         self.number(&name("mean"), "ms", move |v| Some(get(v)?.mean));
-        self.whole(&name("n"), "1", move |v| Some(get(v)?.n));
     }
 }
 
+/// An order statistic: its name, and where it stands.
+pub(super) type Order = (&'static str, fn(&Spread) -> Option<f64>);
+
 /// The order statistics, from the largest down.
-pub(super) const ORDER: [(&str, fn(&Spread) -> Option<f64>); 13] = [
+pub(super) const ORDER: [Order; 13] = [
     ("max", |s| Some(s.max)),
-    ("p99_9", |s| Some(s.p99_9)),
-    ("p99", |s| Some(s.p99)),
+    ("p99_9", |s| s.p99_9),
+    ("p99", |s| s.p99),
     ("p95", |s| Some(s.p95)),
     ("p90", |s| Some(s.p90)),
     ("p75", |s| Some(s.p75)),
@@ -113,13 +122,14 @@ pub(super) const ORDER: [(&str, fn(&Spread) -> Option<f64>); 13] = [
     ("p25", |s| Some(s.p25)),
     ("p10", |s| Some(s.p10)),
     ("p5", |s| Some(s.p5)),
-    ("p1", |s| Some(s.p1)),
-    ("p0_1", |s| Some(s.p0_1)),
+    ("p1", |s| s.p1),
+    ("p0_1", |s| s.p0_1),
     ("min", |s| Some(s.min)),
 ];
 
 fn package(list: &mut List) {
     list.whole("size_bytes", "bytes", |v| v.size_bytes);
+    list.whole("largest_file_bytes", "bytes", |v| v.largest_file_bytes);
     list.whole("weight_bytes", "bytes", |v| v.weight_bytes);
     list.whole("parameters", "1", |v| v.parameters);
     list.number("bits_per_weight", "bits", |v| v.bits_per_weight);

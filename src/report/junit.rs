@@ -1,4 +1,4 @@
-//! The report as JUnit XML, which CI systems show: a test suite per report, a test case per variant and gate.
+//! The report as the XML of `JUnit`, which CI systems show: a test suite per report, a test case per variant and gate.
 //!
 //! A gate that fails is a `failure`; one whose measurement is worthless, and a step that failed, an `error`; one that is
 //! inconclusive is `skipped`, since the format knows no other word for a test that said nothing.
@@ -93,7 +93,8 @@ fn cases(variant: &Variant) -> Vec<Case<'_>> {
 }
 
 fn attributes(pairs: &[(&str, &str)]) -> String {
-    pairs.iter().map(|(name, value)| format!(" {name}=\"{}\"", escaped(value))).collect()
+    let one = |(name, value): &(&str, &str)| [" ", name, "=\"", &escaped(value), "\""].concat();
+    pairs.iter().map(one).collect()
 }
 
 fn escaped(text: &str) -> String {

@@ -1,5 +1,5 @@
-//! `report.json`: what a run made and what it is worth; and the same as a page, a table, Markdown, CSV, JUnit XML and
-//! GitHub annotations; reports merged and compared.
+//! `report.json`: what a run made and what it is worth; and the same as a page, a table, Markdown, CSV, XML for CI
+//! systems and annotations; reports merged and compared.
 //!
 //! A report is a pure function of results: it reads no file, asks no clock, and can be redrawn years later. Its JSON
 //! Schema stands in `docs/report.schema.json`; within one schema version fields are added and never change.

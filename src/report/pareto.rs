@@ -49,15 +49,12 @@ impl Front {
                 .filter(|(j, other)| *j != i && other.size_bytes <= point.size_bytes);
             let mut by: Option<&Point> = None;
             for (_, other) in smaller {
-                let worse = match paired(report, point, other) {
-                    Some(low) => {
-                        front.paired += 1;
-                        low > 0.0
-                    }
-                    None => {
-                        front.unpaired += 1;
-                        apart(&point.divergence, &other.divergence)
-                    }
+                let worse = if let Some(low) = paired(report, point, other) {
+                    front.paired += 1;
+                    low > 0.0
+                } else {
+                    front.unpaired += 1;
+                    apart(&point.divergence, &other.divergence)
                 };
                 let less = |by: &Point| other.divergence.value < by.divergence.value;
                 if worse && by.is_none_or(less) {
@@ -117,7 +114,13 @@ mod tests {
     /// Size, divergence and its standard error.
     type Place = (u64, f64, Option<f64>);
 
-    fn front(places: &[Place], pairs: &[(usize, usize, f64, f64)]) -> Front {
+    /// A pair: the places of both, and the ends of the interval.
+    type Pair = (usize, usize, f64, f64);
+
+    /// A name, the artifacts, their pairs, and who is on the front.
+    type Case<'a> = (&'a str, Vec<Place>, &'a [Pair], Vec<usize>);
+
+    fn front(places: &[Place], pairs: &[Pair]) -> Front {
         let mut report = samples::report();
         let first = report.variants[0].clone();
         let variant = |(i, &(size, value, error)): (usize, &Place)| {
@@ -129,9 +132,13 @@ mod tests {
             variant
         };
         report.variants = places.iter().enumerate().map(variant).collect();
-        let interval =
-            |low, high| Interval { value: (low + high) / 2.0, low, high, unit: "nats".to_owned() };
-        let pair = |&(a, b, low, high): &(usize, usize, f64, f64)| Paired {
+        let interval = |low, high| Interval {
+            value: f64::midpoint(low, high),
+            low,
+            high,
+            unit: "nats".to_owned(),
+        };
+        let pair = |&(a, b, low, high): &Pair| Paired {
             a: format!("v{a}"),
             b: format!("v{b}"),
             n: 100,
@@ -147,7 +154,7 @@ mod tests {
     #[test]
     fn only_what_is_beyond_doubt_dominates() {
         let e = Some(0.01);
-        let cases: [(&str, Vec<Place>, &[(usize, usize, f64, f64)], Vec<usize>); 9] = [
+        let cases: [Case<'_>; 9] = [
             ("smaller and clearly better", vec![(9, 0.5, e), (5, 0.1, e)], &[], vec![1]),
             ("smaller and worse", vec![(9, 0.1, e), (5, 0.5, e)], &[], vec![1, 0]),
             ("own intervals touch", vec![(9, 0.13, e), (5, 0.1, e)], &[], vec![1, 0]),

@@ -28,8 +28,15 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
         first_divergence: None,
         margin: None,
     };
-    let percentiles =
-        Percentiles { n: 50, warm_up: 3, p50: Some(4.25), p90: Some(5.0), p99: None, mean: 4.4 };
+    let percentiles = Percentiles {
+        n: 50,
+        warm_up: 3,
+        p50: Some(4.25),
+        p90: Some(5.0),
+        p99: None,
+        mean: 4.4,
+        median_error: Some(0.02),
+    };
     Measurements {
         perplexity: Some(Perplexity {
             value: figure(17.0 * (1.0 + increase), "1", 6120, Some(0.31)),
@@ -105,7 +112,7 @@ fn entry(name: &str, recipe: &str, bits: u32, size: u64, figures: Option<Measure
         };
     };
     let subject =
-        Subject { measurements: &measurements, size_bytes: Some(built.artifact.size_bytes) };
+        Subject { size_bytes: Some(built.artifact.size_bytes), ..Subject::of(&measurements) };
     let verdicts = Gates::default().judge(&subject, bits);
     Entry {
         variant,
@@ -167,8 +174,8 @@ pub(super) fn rich() -> Report {
     let mut report = report();
     let spread = |scale: f64| Spread {
         max: 40.0 * scale,
-        p99_9: 20.0 * scale,
-        p99: 9.0 * scale,
+        p99_9: Some(20.0 * scale),
+        p99: Some(9.0 * scale),
         p95: 4.0 * scale,
         p90: 2.5 * scale,
         p75: 1.2 * scale,
@@ -176,8 +183,8 @@ pub(super) fn rich() -> Report {
         p25: 0.2 * scale,
         p10: 0.05 * scale,
         p5: 0.02 * scale,
-        p1: 0.002 * scale,
-        p0_1: 0.0,
+        p1: Some(0.002 * scale),
+        p0_1: Some(0.0),
         min: -0.001 * scale,
     };
     for variant in &mut report.variants {

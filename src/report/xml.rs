@@ -24,11 +24,13 @@ pub(super) fn parse(text: &str) -> Result<Vec<Element>, String> {
     let mut rest = text;
     while let Some(at) = rest.find('<') {
         let before = &rest[..at];
-        if before.contains('>') && !open.last().is_some_and(|&i| done[i].name == "style") {
+        if before.contains('>') && open.last().is_none_or(|&i| done[i].name != "style") {
             return Err(format!("a bare `>` in {before:?}"));
         }
         let said = unescape(before)?;
-        open.iter().for_each(|&i| done[i].text.push_str(&said));
+        for &i in &open {
+            done[i].text.push_str(&said);
+        }
         let end = rest[at..].find('>').ok_or("a tag without an end")? + at;
         let tag = &rest[at + 1..end];
         rest = &rest[end + 1..];

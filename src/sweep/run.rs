@@ -22,6 +22,7 @@ use crate::base::fs::{sweep_stale, write_atomic};
 use crate::base::progress::Progress;
 use crate::base::{digest, fmt};
 use crate::eval::results::Paired;
+use crate::eval::{Evaluated, paired};
 use crate::gate::{Outcome, Subject, Verdict};
 use crate::manifest::Artifact;
 
@@ -161,7 +162,8 @@ pub fn run(
         runner.prune(&mut entries, false)?;
     }
     runner.prune(&mut entries, true)?;
-    Ok(Run { identity, entries, paired: Vec::new() })
+    let paired = runner.paired(&entries);
+    Ok(Run { identity, entries, paired })
 }
 
 struct Runner<'a> {
@@ -300,8 +302,11 @@ impl Runner<'_> {
             Some(found) => found,
             None => self.measure(variant, &artifact)?,
         };
-        let subject =
-            Subject { measurements: &figures.measurements, size_bytes: Some(artifact.size_bytes) };
+        let subject = Subject {
+            size_bytes: Some(artifact.size_bytes),
+            largest_file: artifact.files.iter().map(|file| file.size).max(),
+            ..Subject::of(&figures.measurements)
+        };
         entry.verdicts = self.spec.gates.judge(&subject, variant.bits);
         entry.measured = Some(figures);
         if artifact.stands_at(&package) {
@@ -351,19 +356,43 @@ impl Runner<'_> {
         Ok(package)
     }
 
+    /// What is on record of the artifact; not without the tokens that its figures come from, which pairs are made of.
     fn measured(&self, artifact: &Artifact) -> Result<Option<Measured>, StoreError> {
-        self.store.get(Kind::Measured, &self.measure_key(artifact))
+        let key = self.measure_key(artifact);
+        let found: Option<Measured> = self.store.get(Kind::Measured, &key)?;
+        let whole = |found: &Measured| {
+            found.measurements.perplexity.is_none() || self.store.tokens(&key).is_some()
+        };
+        Ok(found.filter(whole))
+    }
+
+    /// All variants that were measured on the same tokens, two by two in the order of the plan.
+    fn paired(&self, entries: &[Entry]) -> Vec<Paired> {
+        let tokens = |entry: &Entry| {
+            let artifact = &entry.built.as_ref()?.artifact;
+            entry.measured.as_ref()?;
+            Some((entry.variant.name.clone(), self.store.tokens(&self.measure_key(artifact))?))
+        };
+        let known: Vec<_> = entries.iter().filter_map(tokens).collect();
+        let pairs =
+            known.iter().enumerate().flat_map(|(i, a)| known[i + 1..].iter().map(move |b| (a, b)));
+        pairs.filter_map(|(a, b)| paired((&a.0, &a.1), (&b.0, &b.1))).collect()
     }
 
     fn measure(&self, variant: &Variant, artifact: &Artifact) -> Result<Measured, Stop> {
         cancel::check()?;
         let began = self.clock.elapsed();
         let evaluated = self.stages.evaluate(variant, &self.package(variant));
-        let measurements = evaluated.map_err(|e| Stop::Failed("evaluate", e))?;
+        let Evaluated { measurements, tokens } =
+            evaluated.map_err(|e| Stop::Failed("evaluate", e))?;
         let took = self.clock.elapsed().saturating_sub(began);
         self.progress.note(&format!("{}: evaluated, {}", variant.name, fmt::duration(took)));
         let measured = Measured { measurements, seconds: took.as_secs_f64() };
-        self.store.put(Kind::Measured, &self.measure_key(artifact), &measured)?;
+        let key = self.measure_key(artifact);
+        if let Some(tokens) = tokens {
+            self.store.put_tokens(&key, &tokens)?;
+        }
+        self.store.put(Kind::Measured, &key, &measured)?;
         Ok(measured)
     }
 

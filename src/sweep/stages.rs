@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::Variant;
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
+use crate::eval::Evaluated;
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Manifest};
@@ -33,7 +34,7 @@ pub trait Stages: Sync {
     ) -> Result<Artifact, StageError>;
 
     /// Measures the package at `package`.
-    fn evaluate(&self, variant: &Variant, package: &Path) -> Result<Measurements, StageError>;
+    fn evaluate(&self, variant: &Variant, package: &Path) -> Result<Evaluated, StageError>;
 
     /// Describes the package at `package`.
     fn manifest(

@@ -19,7 +19,7 @@ use crate::compress::{self, Options, Recipe};
 use crate::convert::{self, AdapterMode, KvForm};
 use crate::eval::reference::Reference;
 use crate::eval::results::Measurements;
-use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
+use crate::eval::{Evaluated, Plan, PromptPlan, Repeat, Sentence, TextPlan};
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest, TensorError};
 use crate::package::Package;
@@ -147,6 +147,7 @@ fn plan(spec: &Spec) -> Result<Plan, Failure> {
             window: asked.window.map(count),
             stride: asked.stride.map(count),
             max_windows: count(asked.windows.unwrap_or(WINDOWS)),
+            calibration: None,
         }),
     };
     let prompts = (!asked.prompts.is_empty()).then(|| asked.prompts.read()).transpose()?;
@@ -168,9 +169,9 @@ fn plan(spec: &Spec) -> Result<Plan, Failure> {
     })
 }
 
-fn against<'a>(job: &Job, context: &'a Context) -> Result<impl Reference + use<'a>, Failure> {
+fn against<'a>(job: &Job, context: &'a Context) -> Result<Box<dyn Reference + 'a>, Failure> {
     let dirs = |found: &[Found]| found.iter().map(|f| f.dir.clone()).collect();
-    let against = Against {
+    let against = Against::Checkpoint {
         model: job.model.dir.clone(),
         lora: dirs(&job.lora),
         llm2vec: dirs(&job.llm2vec),
@@ -199,14 +200,14 @@ fn environment() -> BTreeMap<String, String> {
 }
 
 /// The stages of a sweep, done by the layers of this program.
-struct Work<'a, R> {
+struct Work<'a> {
     job: &'a Job,
     plan: Plan,
-    reference: R,
+    reference: Box<dyn Reference + 'a>,
     context: &'a Context,
 }
 
-impl<R: Reference> Stages for Work<'_, R> {
+impl Stages for Work<'_> {
     fn identity(&self) -> Result<sweep::Identity, StageError> {
         let mut sources = BTreeMap::new();
         let mut add =
@@ -259,8 +260,8 @@ impl<R: Reference> Stages for Work<'_, R> {
         Ok(Artifact { tensors, ..artifact })
     }
 
-    fn evaluate(&self, _variant: &Variant, package: &Path) -> Result<Measurements, StageError> {
-        bench::measure(package, None, &self.plan, &self.reference, &INTERP, self.context)
+    fn evaluate(&self, _variant: &Variant, package: &Path) -> Result<Evaluated, StageError> {
+        bench::evaluate(package, None, &self.plan, &*self.reference, &INTERP, self.context)
             .map_err(failed)
     }
 

@@ -154,6 +154,7 @@ fn plot(report: &Report, front: &Front) -> (Node, Option<String>) {
         .collect();
     for (label_, place) in wanted.iter().zip(placed(&wanted, [left, right, top, bottom], R)) {
         if let Some(place) = place {
+            svg = svg.all(place.leader.map(|end| line("leader", label_.at, end)));
             let class = if label_.needed { "halo strong" } else { "halo dim" };
             svg = svg.add(label(class, place.at, place.anchor, &place.text));
         }

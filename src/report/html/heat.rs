@@ -57,8 +57,8 @@ fn by_layer(report: &Report, places: &[usize]) -> Node {
     let tensors = || places.iter().flat_map(|&place| &report.variants[place].tensors);
     let layers: BTreeSet<Option<u64>> = tensors().map(|t| t.layer).collect();
     // Weights outside the layers stand at the end.
-    let layers: Vec<Option<u64>> =
-        layers.iter().copied().filter(Option::is_some).chain(layers.get(&None).copied()).collect();
+    let numbered = layers.iter().copied().flatten().map(Some);
+    let layers: Vec<Option<u64>> = numbered.chain(layers.get(&None).copied()).collect();
     let mut heads = vec![el("th").at("scope", "col").add("Variant")];
     heads.extend(layers.iter().map(|layer| {
         let title = layer.map_or_else(|| "others".to_owned(), |n| n.to_string());

@@ -9,7 +9,7 @@ pub(super) struct Label {
     pub(super) at: [f64; 2],
     /// Its name.
     pub(super) text: String,
-    /// Whether it must stand somewhere even where there is no room.
+    /// Whether it comes before others and may cover a little of them.
     pub(super) needed: bool,
 }
 
@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) anchor: &'static str,
     /// The name, shortened.
     pub(super) text: String,
+    /// Where a line from the point to the name ends, if the name stands far away.
+    pub(super) leader: Option<[f64; 2]>,
 }
 
 /// Width of a letter and height of a line at the size of the drawing's text, rather too large.
@@ -29,11 +31,15 @@ const LETTER: [f64; 2] = [6.9, 14.0];
 /// Letters of a name at most.
 const MOST: usize = 26;
 
+/// How far aside and above or below a name may stand where there is no room beside its point.
+const RINGS: [[f64; 2]; 6] =
+    [[14.0, 20.0], [24.0, 12.0], [26.0, 28.0], [40.0, 20.0], [40.0, 40.0], [60.0, 30.0]];
+
 /// A box: left, top, right, bottom.
 type Room = [f64; 4];
 
-/// A place for each of `labels` within `plane` (left, right, top, bottom), in their order; none for a name that is not
-/// needed and finds no room. Marks reach `r` around their points.
+/// A place for each of `labels` within `plane` (left, right, top, bottom), in their order; none for a name that finds no
+/// room, of which one that is needed takes some from others. Marks reach `r` around their points.
 pub(super) fn placed(labels: &[Label], plane: [f64; 4], r: f64) -> Vec<Option<Place>> {
     let [left, right, top, bottom] = plane;
     let marks: Vec<Room> = labels.iter().map(|l| around(l.at, r + 1.0)).collect();
@@ -45,7 +51,7 @@ pub(super) fn placed(labels: &[Label], plane: [f64; 4], r: f64) -> Vec<Option<Pl
         let text = shortened(text, MOST);
         let width = text.chars().count() as f64 * LETTER[0];
         let gap = r + 4.0;
-        let candidates = [
+        let near = [
             ([x + gap, y + 4.0], "start"),
             ([x - gap, y + 4.0], "end"),
             ([*x, y - gap - 2.0], "middle"),
@@ -55,6 +61,10 @@ pub(super) fn placed(labels: &[Label], plane: [f64; 4], r: f64) -> Vec<Option<Pl
             ([x - gap, y - gap], "end"),
             ([x - gap, y + gap + 7.0], "end"),
         ];
+        let far = RINGS.iter().flat_map(|[dx, dy]| {
+            [(1.0, -1.0, "start"), (1.0, 1.0, "start"), (-1.0, -1.0, "end"), (-1.0, 1.0, "end")]
+                .map(|(right, down, anchor)| ([x + right * dx, y + down * dy + 4.0], anchor))
+        });
         let cost = |room: &Room| {
             let outside = (left - room[0]).max(0.0) + (room[2] - right).max(0.0);
             let outside = outside + (top - room[1]).max(0.0) + (room[3] - bottom).max(0.0);
@@ -62,11 +72,21 @@ pub(super) fn placed(labels: &[Label], plane: [f64; 4], r: f64) -> Vec<Option<Pl
             let covered: f64 = others.chain(&taken).map(|other| overlap(room, other)).sum();
             covered + outside * 50.0
         };
-        let rooms = candidates.map(|(at, anchor)| (room(at, anchor, width), at, anchor));
-        let best = rooms.iter().min_by(|a, b| cost(&a.0).total_cmp(&cost(&b.0)));
-        if let Some((room, at, anchor)) = best.filter(|(room, ..)| *needed || cost(room) <= 0.0) {
-            taken.push(*room);
-            out[i] = Some(Place { at: *at, anchor, text });
+        let mut best: Option<(f64, Room, [f64; 2], &'static str, bool)> = None;
+        let near = near.into_iter().map(|place| (place, false));
+        for ((at, anchor), far) in near.chain(far.map(|place| (place, true))) {
+            let room = room(at, anchor, width);
+            let cost = cost(&room);
+            // The first of equals: the nearest.
+            if best.as_ref().is_none_or(|best| cost < best.0) {
+                best = Some((cost, room, at, anchor, far));
+            }
+        }
+        let Some((cost, room, at, anchor, far)) = best else { continue };
+        if cost <= 0.0 || (*needed && cost < width * LETTER[1] / 4.0) {
+            taken.push(room);
+            let leader = far.then(|| [at[0], at[1] - 4.0]);
+            out[i] = Some(Place { at, anchor, text, leader });
         }
     }
     out
@@ -129,6 +149,6 @@ mod tests {
             (0..40).map(|i| label(200.0, 150.0, "a long name of a variant", i < 2)).collect();
         let places = placed(&crowd, PLANE, 5.0);
         assert!(places[0].is_some() && places[1].is_some());
-        assert!(places.iter().flatten().count() < 10);
+        assert!(places.iter().flatten().count() < 40);
     }
 }

@@ -37,7 +37,7 @@ pub fn html(first: &Report, others: &[Report]) -> String {
     all.sort_by(|a, b| a.created.cmp(&b.created));
     let report = all.last().copied().unwrap_or(first);
     let sections = [
-        Section { id: "variants", title: "Variants", content: variants::section(report) },
+        Section { id: "variants", title: "Variants", content: Some(variants::section(report)) },
         Section { id: "front", title: "Size against divergence", content: front::section(report) },
         Section { id: "verdicts", title: "Gates", content: verdicts::section(report) },
         Section {

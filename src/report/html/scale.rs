@@ -30,12 +30,13 @@ impl Scale {
         Self { ends: [low, high + room], places, log: false }
     }
 
-    /// A logarithmic axis over whole powers of ten that holds the positive ones of `values`.
+    /// A logarithmic axis that holds the positive ones of `values` with a little room, over a decade at least.
     pub(super) fn log(values: &[f64], places: [f64; 2]) -> Self {
         let logs: Vec<_> = values.iter().filter(|v| **v > 0.0).map(|v| v.log10()).collect();
         let [low, high] = range(&logs);
-        let (low, high) = (low.floor(), high.ceil());
-        Self { ends: [low, if high > low { high } else { low + 1.0 }], places, log: true }
+        let room = ((high - low) * 0.06).max(0.1);
+        let (low, high) = (low - room, high + room);
+        Self { ends: [low, high.max(low.floor() + 1.0)], places, log: true }
     }
 
     /// Where `value` stands; what lies beyond an end stands at the end.
@@ -57,9 +58,9 @@ impl Scale {
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let [low, high] = self.ends;
         if self.log {
-            let steps = ((high - low) / 7.0).ceil().max(1.0) as i32;
+            let steps = ((high - low) / 7.0).ceil().max(1.0) as usize;
             let tick = |exponent: i32| (10f64.powi(exponent), decade(exponent));
-            return (low as i32..=high as i32).step_by(steps as usize).map(tick).collect();
+            return (low.ceil() as i32..=high.floor() as i32).step_by(steps).map(tick).collect();
         }
         let rough = (high - low) / TICKS;
         let unit = 10f64.powf(rough.log10().floor());
@@ -100,10 +101,10 @@ mod tests {
             (Scale::linear(&[0.0, 1.0], true, ends), "0.0 0.2 0.4 0.6 0.8 1.0"),
             (Scale::linear(&[2.0, 6.6], false, ends), "2 3 4 5 6"),
             (Scale::linear(&[-0.02, 0.03], false, ends), "−0.02 −0.01 0.00 0.01 0.02 0.03"),
-            (Scale::linear(&[7.0], false, ends), "7.0 7.2 7.4 7.6"),
+            (Scale::linear(&[7.0], false, ends), "7.0 7.1 7.2 7.3 7.4 7.5 7.6 7.7"),
             (Scale::linear(&[], false, ends), "0.0 0.2 0.4 0.6 0.8 1.0"),
-            (Scale::log(&[7e-6, 0.4], ends), "10⁻⁶ 10⁻⁵ 10⁻⁴ 0.001 0.01 0.1 1"),
-            (Scale::log(&[0.0, 0.02, f64::NAN], ends), "0.01 0.1"),
+            (Scale::log(&[7e-6, 0.4], ends), "10⁻⁵ 10⁻⁴ 0.001 0.01 0.1"),
+            (Scale::log(&[0.0, 0.02, f64::NAN], ends), "0.1"),
         ] {
             assert_eq!(texts(&scale), want, "{scale:?}");
             for (value, _) in scale.ticks() {
@@ -115,7 +116,10 @@ mod tests {
     #[test]
     fn places_keep_to_the_drawing() {
         let scale = Scale::log(&[0.001, 1.0], [300.0, 0.0]);
-        for (value, want) in [(0.001, 300.0), (0.01, 200.0), (1.0, 0.0), (-1.0, 300.0), (9.0, 0.0)]
+        // Three decades with 0.18 of one on each side.
+        let at = |decades: f64| 300.0 - (decades + 3.18) / 3.36 * 300.0;
+        for (value, want) in
+            [(0.001, at(-3.0)), (0.01, at(-2.0)), (1.0, at(0.0)), (-1.0, 300.0), (9.0, 0.0)]
         {
             assert!((scale.at(value) - want).abs() < 1e-9, "{value}");
         }

@@ -1,7 +1,7 @@
 //! How divergence is spread over the tokens: percentiles, sure and unsure tokens, changed probabilities, noise.
 
 use super::super::Report;
-use super::super::figures::ORDER;
+use super::super::figures::{ORDER, Order};
 use super::super::numbers::{estimate, significant};
 use super::node::{Node, el};
 use super::parts::{note, number, row, scroll, to_variant};
@@ -24,7 +24,7 @@ fn scored(report: &Report) -> impl Iterator<Item = (usize, &Perplexity)> {
 
 /// `max`, `99.9 %`, …: what the columns of order statistics are called.
 fn headings() -> Vec<String> {
-    let title = |(key, _): &(&str, fn(&Spread) -> Option<f64>)| match key.strip_prefix('p') {
+    let title = |(key, _): &Order| match key.strip_prefix('p') {
         Some(share) => format!("{} %", share.replace('_', ".")),
         None => (*key).to_owned(),
     };

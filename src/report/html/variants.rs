@@ -14,16 +14,13 @@ type Column = (&'static str, fn(&Variant) -> Option<Cell>);
 /// A number, and a second line below it.
 struct Cell(String, Option<String>);
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 11] = [
     ("Size", |v| Some(Cell(fmt::bytes(v.size_bytes?), None))),
     ("Bits per weight", |v| Some(Cell(format!("{:.2}", v.bits_per_weight?), None))),
-    ("Perplexity", |v| {
-        let value = &v.measurements.perplexity.as_ref()?.value;
-        Some(Cell(estimate(value, 1.0), None))
-    }),
-    ("Increase", |v| {
-        let increase = &v.measurements.perplexity.as_ref()?.increase;
-        Some(Cell(percent(increase), None))
+    ("Perplexity increase", |v| {
+        let perplexity = v.measurements.perplexity.as_ref()?;
+        let value = format!("to {}", estimate(&perplexity.value, 1.0));
+        Some(Cell(percent(&perplexity.increase), Some(value)))
     }),
     ("KL divergence, nats", |v| {
         let perplexity = v.measurements.perplexity.as_ref()?;
@@ -59,9 +56,9 @@ const COLUMNS: [Column; 12] = [
 ];
 
 /// The variants, a row each.
-pub(super) fn section(report: &Report) -> Option<Node> {
+pub(super) fn section(report: &Report) -> Node {
     if report.variants.is_empty() {
-        return Some(note("The run made no variants."));
+        return note("The run made no variants.");
     }
     let has = |column: &&Column| report.variants.iter().any(|v| (column.1)(v).is_some());
     let columns: Vec<&Column> = COLUMNS.iter().filter(has).collect();
@@ -91,7 +88,7 @@ pub(super) fn section(report: &Report) -> Option<Node> {
         .add(el("caption").add("Each variant with its figures; ± is a 95 % interval."))
         .add(el("thead").add(el("tr").all(heads)))
         .add(el("tbody").all(rows));
-    Some(scroll("Variants", table))
+    scroll("Variants", table)
 }
 
 /// Every figure of every variant, for those who look for one.
