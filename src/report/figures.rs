@@ -203,6 +203,7 @@ fn times(list: &mut List) {
     list.call("init_ms", |v| latency_of(v)?.init.as_ref());
     list.call("decode_ms", |v| latency_of(v)?.decode.as_ref());
     list.call("encode_ms", |v| latency_of(v)?.encode.as_ref());
+    list.figure("decode_energy", |v| latency_of(v)?.decode_energy.as_ref());
     list.whole("cache_bytes", "bytes", |v| Some(kv_cache_of(v)?.bytes));
     list.whole("cache_capacity", "positions", |v| Some(kv_cache_of(v)?.capacity));
     list.whole("cache_peak_resident", "positions", |v| Some(kv_cache_of(v)?.peak_resident));

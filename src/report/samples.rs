@@ -69,6 +69,7 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
             init: None,
             decode: Some(percentiles),
             encode: None,
+            decode_energy: None,
         }),
         kv_cache: Some(KvCache {
             form: "state".to_owned(),
@@ -227,6 +228,7 @@ pub(super) fn rich() -> Report {
         }
         if let Some(latency) = &mut variant.measurements.latency {
             latency.init = latency.decode.clone();
+            latency.decode_energy = Some(figure(0.021, "J", 50, None));
         }
         variant.components = BTreeMap::from([
             ("attention".to_owned(), 400_000),

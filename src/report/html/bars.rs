@@ -18,7 +18,7 @@ struct Bar {
 /// A chart: what it shows, and the bar of a variant.
 type Chart = (&'static str, &'static str, fn(&Variant) -> Option<Bar>);
 
-const CHARTS: [Chart; 9] = [
+const CHARTS: [Chart; 10] = [
     ("Decode step", "Median time of one step; paler up to the 90th percentile.", |v| {
         call(v, |l| l.decode.as_ref())
     }),
@@ -32,6 +32,14 @@ const CHARTS: [Chart; 9] = [
         let load = &v.measurements.latency.as_ref()?.load;
         bar(load.value, format!("{} ms", significant(load.value, 3)))
     }),
+    (
+        "Energy of a decode step",
+        "What the processor took on the mean, with whatever else ran.",
+        |v| {
+            let energy = v.measurements.latency.as_ref()?.decode_energy.as_ref()?;
+            bar(energy.value, format!("{} J", significant(energy.value, 3)))
+        },
+    ),
     ("Peak memory", "Largest resident memory while evaluating, mapped weights included.", |v| {
         bytes(v.measurements.peak_memory?)
     }),
