@@ -75,7 +75,7 @@ fn by_layer(report: &Report, places: &[usize]) -> Node {
         .class("heat")
         .add(
             el("caption").add(
-                "Relative error by layer, in percent: all weights of a layer, by their number.",
+                "Relative error by layer, in percent: all weights of a layer together, each by its elements.",
             ),
         )
         .add(el("thead").add(el("tr").all(heads)))
