@@ -21,7 +21,7 @@ pub(super) fn section(report: &Report) -> Option<Node> {
     }
     let about = note(
         "The relative error of a weight is the root of its squared error over the root of its squared values: 0 is \
-         lossless. Weights are not equally important, so a dark cell is where to look, not what to blame.",
+         lossless. Weights are not equally important, so a strong colour says where to look, not what to blame.",
     );
     let maps = places.iter().map(|&place| {
         let variant = &report.variants[place];
