@@ -439,6 +439,9 @@ fn a_report_is_judged_by_an_older_one() {
     assert_snapshot!(sandbox.session(&[
         "gate pass.json --baseline elsewhere.json --gate speed_regression=5%",
         "gate pass.json --baseline was-smaller.json --gate size_regression=off",
+        "gate pass.json --baseline was-smaller.json --form junit",
+        "gate pass.json --baseline was-smaller.json --form github",
+        "gate pass.json --baseline was-smaller.json --form markdown",
         "gate pass.json --baseline absent.json",
     ]));
 }
