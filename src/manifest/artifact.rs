@@ -6,11 +6,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::TensorError;
 use crate::base::{digest, fs::files_below};
 use crate::package::FileRecord;
 
 /// A package as it stands on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Artifact {
     /// All files in path order.
     pub files: Vec<FileRecord>,
@@ -25,6 +26,9 @@ pub struct Artifact {
     /// Bytes of the weights by component (`attention`, `mlp`, `embedding`), where known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub components: BTreeMap<String, u64>,
+    /// The weights one by one, where whoever wrote the package said what they lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<TensorError>,
 }
 
 impl Artifact {
@@ -39,6 +43,7 @@ impl Artifact {
             weight_bytes: weights.map(|f| f.size).sum(),
             parameters,
             components: BTreeMap::new(),
+            tensors: Vec::new(),
             files,
         }
     }

@@ -17,6 +17,7 @@ mod artifact;
 mod check;
 mod signature;
 mod target;
+mod tensor;
 mod types;
 mod version;
 
@@ -24,6 +25,7 @@ pub use artifact::Artifact;
 pub use check::{Problem, check};
 pub use signature::{Feature, Signature, functions};
 pub use target::{TARGETS, Target, compatible, target};
+pub use tensor::{TensorError, layer_of};
 pub use types::{
     Adapter, AdapterKind, AdapterMode, Facts, Manifest, ManifestError, Over, Quality, Source, Tool,
     manifest_path, package_path,

@@ -25,6 +25,7 @@ impl Report {
             },
             reference: reference(&variants),
             paired: run.paired.clone(),
+            search: run.search.clone(),
             summary: Summary { best, ..Summary::of(&variants) },
             variants,
         }
@@ -68,12 +69,15 @@ impl Variant {
             parameters: artifact.map(|a| a.parameters),
             bits_per_weight: artifact.map(Artifact::bits_per_weight),
             components: artifact.map(|a| a.components.clone()).unwrap_or_default(),
+            tensors: artifact.map(|a| a.tensors.clone()).unwrap_or_default(),
             measurements: entry
                 .measured
                 .as_ref()
                 .map(|m| m.measurements.clone())
                 .unwrap_or_default(),
             verdicts: entry.verdicts.clone(),
+            predicted: entry.predicted,
+            rejected: entry.rejected.clone(),
             failure: entry.failure.as_ref().map(|failure| Failure {
                 stage: failure.stage.clone(),
                 message: failure.message.clone(),

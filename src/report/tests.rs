@@ -94,27 +94,18 @@ fn entry(name: &str, recipe: &str, bits: u32, size: u64, figures: Option<Measure
             hint: Some("use a group size that divides 2048".to_owned()),
             attempts: 2,
         };
-        return Entry {
-            variant,
-            status: sweep::Status::Failed,
-            built: None,
-            measured: None,
-            verdicts: Vec::new(),
-            kept: false,
-            failure: Some(failure),
-        };
+        return Entry { failure: Some(failure), ..Entry::new(variant) };
     };
     let subject =
         Subject { measurements: &measurements, size_bytes: Some(built.artifact.size_bytes) };
     let verdicts = Gates::default().judge(&subject, bits);
     Entry {
-        variant,
         status: sweep::Status::Judged(Outcome::of(&verdicts)),
         built: Some(built),
         measured: Some(Measured { measurements, seconds: 8.5 }),
         verdicts,
         kept: true,
-        failure: None,
+        ..Entry::new(variant)
     }
 }
 
@@ -140,6 +131,7 @@ fn report() -> Report {
             entry("pal4-g17", "pal4-g17", 4, 0, None),
         ],
         paired: vec![],
+        search: None,
     };
     Report::of(&run, origin())
 }
@@ -223,7 +215,7 @@ fn reports_hold_to_the_published_schema() {
     let validator = jsonschema::validator_for(&schema).unwrap();
     let full: serde_json::Value = serde_json::from_str(&json(&report())).unwrap();
     let empty = Report::of(
-        &Run { identity: Identity::default(), entries: vec![], paired: vec![] },
+        &Run { identity: Identity::default(), entries: vec![], paired: vec![], search: None },
         origin(),
     );
     let empty: serde_json::Value = serde_json::from_str(&json(&empty)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::Variant;
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
+use crate::base::progress::Progress;
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Manifest};
@@ -22,18 +23,24 @@ pub trait Stages: Sync {
     fn identity(&self) -> Result<Identity, StageError>;
 
     /// Converts the model and writes the baseline to `package`.
-    fn baseline(&self, package: &Path) -> Result<Artifact, StageError>;
+    fn baseline(&self, package: &Path, progress: &dyn Progress) -> Result<Artifact, StageError>;
 
-    /// Compresses the package at `baseline` by the recipe of `variant` and writes the result to `package`.
-    fn compress(
+    /// Compresses the package at `baseline` by the recipe of each variant and writes the result to its path; what several
+    /// recipes want of a weight is made once.
+    fn compress_all(
+        &self,
+        variants: &[(&Variant, PathBuf)],
+        baseline: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Artifact>, StageError>;
+
+    /// Measures the package at `package`; several may be measured at the same time.
+    fn evaluate(
         &self,
         variant: &Variant,
-        baseline: &Path,
         package: &Path,
-    ) -> Result<Artifact, StageError>;
-
-    /// Measures the package at `package`.
-    fn evaluate(&self, variant: &Variant, package: &Path) -> Result<Measurements, StageError>;
+        progress: &dyn Progress,
+    ) -> Result<Measurements, StageError>;
 
     /// Describes the package at `package`.
     fn manifest(
@@ -61,7 +68,7 @@ pub struct Identity {
 pub struct Built {
     /// Its files and figures.
     pub artifact: Artifact,
-    /// How long it took.
+    /// How long it took; of packages that were made in one go each is put down an even part.
     pub seconds: f64,
 }
 
