@@ -39,6 +39,7 @@ OPERATIONS = {
     "skeleton": "package",
     "convert_full": "package",
     "reference_logits": "reference",
+    "reference_noise": "reference",
     "reference_generate": "reference",
     "reference_embed": "reference",
     "merge_reference": "reference",

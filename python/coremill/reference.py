@@ -1,5 +1,6 @@
 """References in f32: what transformers and peft say, without anything of the conversion."""
 
+import contextlib
 import json
 import os
 import struct
@@ -31,6 +32,28 @@ def reference_logits(fields: dict) -> dict:
     parts = [_summary(_forward(model, window), window, top) for window in windows]
     save_file({name: torch.stack([part[name] for part in parts]) for name in parts[0]}, fields["out"])
     return {"windows": count, "length": length, "top_k": top}
+
+
+def reference_noise(fields: dict) -> dict:
+    """What noise of the size of fp16 rounding does to the logits of windows, all of one length T.
+
+    Every layer's output x becomes x (1 + u), u uniform within half a unit of fp16's last place, 2^-11. Given per window and
+    position but the last: `divergence` KL(clean || noisy) in nats over the whole vocabulary, `nll_change` of the token that
+    follows, `same_top`.
+    """
+    model = _load(fields)
+    tables = {"divergence": [], "nll_change": [], "same_top": []}
+    for index, window in enumerate(fields["windows"]):
+        clean = _forward(model, window)[:-1].double().log_softmax(-1)
+        with _noise(model, index):
+            noisy = _forward(model, window)[:-1].double().log_softmax(-1)
+        following = torch.tensor(window[1:])[:, None]
+        change = clean.gather(-1, following) - noisy.gather(-1, following)
+        tables["divergence"].append((clean.exp() * (clean - noisy)).nan_to_num(0.0).sum(-1).tolist())
+        tables["nll_change"].append(change[:, 0].tolist())
+        tables["same_top"].append((clean.argmax(-1) == noisy.argmax(-1)).tolist())
+    how = "the reference with each layer's output changed by up to 2^-11 of itself, as fp16 rounds"
+    return {"how": how, **tables}
 
 
 def reference_generate(fields: dict) -> dict:
@@ -72,6 +95,27 @@ def _forward(model, ids: list[int]) -> torch.Tensor:
     """Logits [T, V] of one window."""
     with torch.no_grad():
         return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+
+
+@contextlib.contextmanager
+def _noise(model, seed: int):
+    """Within it the output of every layer of `model` is changed by up to 2^-11 of itself."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(_module, _inputs, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        hidden.mul_(1 + (2 * torch.rand(hidden.shape, generator=generator) - 1) * 2.0**-11)
+
+    n_layers = model.config.num_hidden_layers
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == n_layers]
+    hooks = [layer.register_forward_hook(change) for stack in stacks for layer in stack]
+    if not hooks:
+        raise Known("unsupported_architecture", f"no stack of {n_layers} layers in {type(model).__name__}")
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _summary(scores: torch.Tensor, window: list[int], top: int) -> dict[str, torch.Tensor]:

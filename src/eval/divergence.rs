@@ -21,39 +21,64 @@ pub(super) struct Observed {
     pub nll: f64,
     /// Kullback-Leibler divergence of the reference from these logits, over the reference's K tokens and the rest.
     pub divergence: f64,
+    /// By how much the divergence over all tokens may be larger, see [`observe`]; infinite where one of the rest is ruled out.
+    pub hidden: f64,
+    /// Σ p q over the reference's K tokens: how often both draw the same token, at least.
+    pub same_sampled: f64,
     /// Whether the reference's first token is the first here.
     pub same_top: bool,
 }
 
 /// Compares logits with the reference. Nothing here is finite where the logits are not.
+///
+/// What one bin for the rest hides: no token of the rest is likelier in the reference than its K-th, p(K), or less likely
+/// here than the least likely of them, q(min). With P and Q the probabilities of the rest, Σ p ln(p/q) over it is at most
+/// P ln(p(K) / q(min)), of which P ln(P / Q) is counted.
 pub(super) fn observe(logits: &[f32], next: u32, expected: &Expected<'_>) -> Observed {
     let best = top(logits);
     let largest = logits[best];
     let exp = |id: u32| f64::from((logits[id as usize] - largest).exp());
-    let rest =
-        if largest == f32::NEG_INFINITY { 0.0 } else { others(logits, expected.ids, largest) };
+    let (rest, least_of_others) = if largest == f32::NEG_INFINITY {
+        (0.0, largest)
+    } else {
+        others(logits, expected.ids, largest)
+    };
     let total =
         f64::from(largest) + (rest + expected.ids.iter().map(|&id| exp(id)).sum::<f64>()).ln();
     let log_prob = |id: u32| f64::from(logits[id as usize]) - total;
-    let mut divergence = 0.0;
+    let (mut divergence, mut same_sampled) = (0.0, 0.0);
     for (&id, &p) in expected.ids.iter().zip(expected.log_probs) {
-        divergence += term(f64::from(p), log_prob(id));
+        let (p, q) = (f64::from(p), log_prob(id));
+        divergence += term(p, q);
+        same_sampled += (p + q).exp();
     }
-    divergence += term(f64::from(expected.tail), rest.ln() + f64::from(largest) - total);
+    let tail = f64::from(expected.tail);
+    let counted = term(tail, rest.ln() + f64::from(largest) - total);
+    divergence += counted;
+    let hidden = match expected.log_probs.last() {
+        Some(&least) if tail > f64::NEG_INFINITY => {
+            let least_here = f64::from(least_of_others) - total;
+            (tail.exp() * (f64::from(least) - least_here) - counted).max(0.0)
+        }
+        _ => 0.0,
+    };
     let same_top = expected.ids.first().is_some_and(|&id| id as usize == best);
-    Observed { nll: -log_prob(next), divergence, same_top }
+    Observed { nll: -log_prob(next), divergence, hidden, same_sampled, same_top }
 }
 
-/// Σ exp(logit − shift) of the tokens that `ids` leaves out: a sum of its own, so that it is no difference of two.
-fn others(logits: &[f32], ids: &[u32], shift: f32) -> f64 {
+/// Of the tokens that `ids` leaves out Σ exp(logit − shift), a sum of its own, so that it is no difference of two, and the
+/// least logit.
+fn others(logits: &[f32], ids: &[u32], shift: f32) -> (f64, f32) {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
-    let (mut sum, mut next) = (0.0, 0);
-    for id in ids {
-        sum += sum_exp(&logits[next..(id as usize).max(next)], shift);
-        next = id as usize + 1;
+    let (mut sum, mut least, mut next) = (0.0, f32::INFINITY, 0);
+    for end in ids.into_iter().map(|id| id as usize).chain([logits.len()]) {
+        let between = &logits[next.min(end)..end];
+        sum += sum_exp(between, shift);
+        least = between.iter().fold(least, |least, &logit| least.min(logit));
+        next = end + 1;
     }
-    sum + sum_exp(&logits[next..], shift)
+    (sum, least)
 }
 
 /// p · ln(p/q) from the logarithms of both; nothing where p is 0.
@@ -108,6 +133,9 @@ mod tests {
             // One bin for the rest gives a lower bound of the full divergence, and that is never negative.
             let full: f64 = p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum();
             prop_assert!(got.divergence > -1e-5 && got.divergence < full + 1e-5);
+            prop_assert!(got.divergence + got.hidden > full - 1e-5);
+            let both: f64 = ids.iter().map(|&i| p[i as usize] * q[i as usize]).sum();
+            prop_assert!((got.same_sampled - both).abs() < 1e-5);
             prop_assert_eq!(got.same_top, top(&a) == top(&b));
         }
     }

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::bundle::WiringError;
 use super::head::HeadError;
 use super::layout::LayoutError;
+use super::overlap::{BEARABLE, RUN};
 use super::reference::ReferenceError;
 use super::runtime::RuntimeError;
 use super::tokenizer::TokenizerError;
@@ -111,6 +112,12 @@ pub enum EvalError {
         /// The position of the last token fed.
         position: usize,
     },
+    /// A text that the artifact was calibrated on.
+    #[error("{:.1} % of the text's runs of {RUN} tokens stand in the calibration text too", share * 100.0)]
+    Leak {
+        /// The share.
+        share: f64,
+    },
     /// A text of fewer tokens than one window.
     #[error("text has {tokens} tokens, fewer than one window of {window}")]
     ShortText {
@@ -194,6 +201,10 @@ impl Hint for EvalError {
             Self::NoToken { .. } => {
                 Some("check that the tokenizer belongs to this model".to_owned())
             }
+            Self::Leak { .. } => Some(format!(
+                "evaluate on another text: at most {} % may be shared, as common phrases are",
+                BEARABLE * 100.0
+            )),
             Self::ShortText { tokens, .. } => {
                 Some(format!("give a longer text, or a window of at most {tokens} tokens"))
             }

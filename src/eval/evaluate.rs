@@ -11,6 +11,7 @@ use super::generate::{Request, generate};
 use super::latency::{self, Repeat};
 use super::layout::DecoderLayout;
 use super::memory;
+use super::overlap;
 use super::perplexity::Scores;
 use super::reference::{Continue, Reference};
 use super::results::{KvCache, Measurements, Perplexity, Similarity, Transcripts};
@@ -21,6 +22,7 @@ use super::sentences::Sentence;
 use super::similarity;
 use super::text::{Cut, Windows};
 use super::tokenizer::Tokenizer;
+use super::tokens::Tokens;
 use super::transcripts::{self, Pair};
 use crate::base::cancel;
 use crate::base::clock::Clock;
@@ -28,6 +30,9 @@ use crate::base::progress::{Progress, Unit};
 
 /// Tokens of the reference that are kept for each position, where the vocabulary has as many.
 pub const TOP_K: usize = 64;
+
+/// Windows at most on which the noise floor is measured: it takes the reference twice for each.
+const FLOOR: usize = 8;
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +58,8 @@ pub struct TextPlan {
     pub stride: Option<usize>,
     /// Windows at most.
     pub max_windows: usize,
+    /// What the artifact was calibrated on: a text that shares more than [`overlap::BEARABLE`] of the scored one is refused.
+    pub calibration: Option<String>,
 }
 
 /// Prompts and how far they are continued.
@@ -79,20 +86,31 @@ pub struct Bench<'a> {
     pub progress: &'a dyn Progress,
 }
 
+/// What was found of an artifact.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evaluated {
+    /// The figures.
+    pub measurements: Measurements,
+    /// The scored tokens that those of language modelling come from.
+    pub tokens: Option<Tokens>,
+}
+
 /// Measures `artifact`. What its functions cannot do is absent from the result.
 pub fn evaluate(
     artifact: &Artifact,
     plan: &Plan,
     bench: &Bench<'_>,
-) -> Result<Measurements, EvalError> {
+) -> Result<Evaluated, EvalError> {
     let engine = Engine::load(artifact, bench.runtime, bench.clock)?;
     let mut found = Measurements::default();
+    let mut scored = None;
     let mut usage = CacheUsage::default();
     if let Some(layout) = engine.layout().decoder {
         if let Some(text) = &plan.text {
             let scorer = Scorer::new(artifact, &engine, bench.runtime)?;
-            let (perplexity, used) = score(&scorer, layout, text, bench)?;
+            let (perplexity, tokens, used) = score(&scorer, layout, text, bench)?;
             found.perplexity = Some(perplexity);
+            scored = Some(tokens);
             usage = usage.and(used);
         }
         if let Some(prompts) = &plan.prompts {
@@ -113,7 +131,7 @@ pub fn evaluate(
         found.latency = Some(times);
     }
     found.peak_memory = memory::peak_resident();
-    Ok(found)
+    Ok(Evaluated { measurements: found, tokens: scored })
 }
 
 fn score(
@@ -121,14 +139,24 @@ fn score(
     layout: DecoderLayout,
     plan: &TextPlan,
     bench: &Bench<'_>,
-) -> Result<(Perplexity, CacheUsage), EvalError> {
+) -> Result<(Perplexity, Tokens, CacheUsage), EvalError> {
     let window = plan.window.unwrap_or(layout.capacity);
     let cut = Cut { window, stride: plan.stride.unwrap_or(window), max_windows: plan.max_windows };
     let windows = Windows::of(&plan.text, bench.tokenizer, cut, layout.capacity)?;
+    if let Some(calibration) = &plan.calibration {
+        let known = bench.tokenizer.encode_plain(calibration)?;
+        let share = overlap::of_windows(&windows.tokens, &known);
+        if share > overlap::BEARABLE {
+            return Err(EvalError::Leak { share });
+        }
+    }
     bench.progress.begin("reference perplexity", None, Unit::Items);
     let reference = bench.reference.logits(&windows.tokens, TOP_K.min(layout.vocab))?;
     bench.progress.end();
     reference.check(layout.vocab)?;
+    bench.progress.begin("noise floor", None, Unit::Items);
+    let noise = bench.reference.noise(&windows.tokens[..windows.tokens.len().min(FLOOR)])?;
+    bench.progress.end();
     let mut scores = Scores::new(&windows, &reference);
     let mut usage = CacheUsage::default();
     bench.progress.begin("perplexity", Some(windows.tokens.len() as u64), Unit::Items);
@@ -141,7 +169,9 @@ fn score(
         bench.progress.advance(1);
     }
     bench.progress.end();
-    Ok((scores.finish()?, usage))
+    let (perplexity, tokens) = scores.finish()?;
+    let noise_floor = noise.and_then(|noise| noise.floor(&windows));
+    Ok((Perplexity { noise_floor, ..perplexity }, tokens, usage))
 }
 
 fn transcribe(

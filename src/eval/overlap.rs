@@ -5,15 +5,23 @@ use std::collections::BTreeSet;
 /// Tokens of the runs that are compared.
 pub const RUN: usize = 8;
 
+/// The largest share that texts with nothing but common phrases in common may have.
+pub const BEARABLE: f64 = 0.01;
+
 /// The share of all runs of [`RUN`] tokens in `text` that stand in `other` too; 0 where `text` is shorter than a run.
 pub fn shared(text: &[u32], other: &[u32]) -> f64 {
+    of_windows(&[text.to_vec()], other)
+}
+
+/// The same of all runs within windows of a text.
+pub fn of_windows(windows: &[Vec<u32>], other: &[u32]) -> f64 {
     let known: BTreeSet<&[u32]> = other.windows(RUN).collect();
-    let runs = text.windows(RUN);
-    let n = runs.len();
-    if n == 0 {
-        return 0.0;
+    let (mut n, mut found) = (0_u64, 0_u64);
+    for run in windows.iter().flat_map(|window| window.windows(RUN)) {
+        n += 1;
+        found += u64::from(known.contains(run));
     }
-    runs.filter(|run| known.contains(run)).count() as f64 / n as f64
+    if n == 0 { 0.0 } else { found as f64 / n as f64 }
 }
 
 #[cfg(test)]
@@ -34,5 +42,8 @@ mod tests {
         ] {
             assert!((shared(a, b) - want).abs() < 1e-12);
         }
+        // Runs do not go on from one window to the next.
+        let windows = [text[..10].to_vec(), text[10..].to_vec()];
+        assert!((of_windows(&windows, &half) - 3.0 / 6.0).abs() < 1e-12);
     }
 }

@@ -1,46 +1,37 @@
 //! Perplexity of an artifact and its distance from the reference on the same windows of a text.
 //!
 //! With a(t) and r(t) the negative log-likelihoods of token t by the artifact and by the reference, and ‾ the mean
-//! over all scored tokens: perplexity exp(ā), reference exp(r̄), increase exp(d̄) - 1 with d = a - r. Their errors
-//! follow by the delta method from the errors of ā, r̄ and d̄ (see [`super::stats`], windows as groups), so that of
-//! the increase is paired: what makes a token hard for both does not enter.
+//! over all scored tokens: perplexity A = exp(ā), reference R = exp(r̄), ln(A/R) = d̄ with d = a - r, increase exp(d̄) - 1,
+//! difference A - R. Their errors follow by the delta method from the errors of means (see [`super::stats`], windows as
+//! groups): that of the increase from d, that of the difference from A·a - R·r. Both are paired: what makes a token hard
+//! for artifact and reference does not enter. The list of figures is that of llama.cpp's `--kl-divergence`
+//! (`tools/perplexity/perplexity.cpp`), the buckets are those of exllamav3's `qbench`.
 
 use rayon::prelude::*;
 
 use super::divergence::{Expected, Observed, observe};
 use super::error::EvalError;
 use super::reference::Distributions;
-use super::results::Perplexity;
-use super::stats::Mean;
+use super::results::{Bucket, Perplexity, ProbabilityChange, Spread};
+use super::stats::{Mean, correlation};
 use super::text::Windows;
+use super::tokens::{Token, Tokens};
+
+/// Ends of the buckets of confidence.
+const CONFIDENCE: [f64; 6] = [0.0, 0.25, 0.5, 0.75, 0.95, 1.0];
 
 /// Collects what is observed window by window.
 #[derive(Debug)]
 pub(super) struct Scores<'a> {
     windows: &'a Windows,
     reference: &'a Distributions,
-    artifact_nll: Vec<Vec<f64>>,
-    reference_nll: Vec<Vec<f64>>,
-    increase: Vec<Vec<f64>>,
-    divergence: Vec<Vec<f64>>,
-    same_top: Vec<Vec<f64>>,
-    non_finite: u64,
+    tokens: Tokens,
 }
 
 impl<'a> Scores<'a> {
     /// Nothing observed yet.
     pub(super) fn new(windows: &'a Windows, reference: &'a Distributions) -> Self {
-        let groups = || vec![Vec::new(); windows.tokens.len()];
-        Self {
-            windows,
-            reference,
-            artifact_nll: groups(),
-            reference_nll: groups(),
-            increase: groups(),
-            divergence: groups(),
-            same_top: groups(),
-            non_finite: 0,
-        }
+        Self { windows, reference, tokens: Tokens::default() }
     }
 
     /// Takes the artifact's logits after the tokens from `first` on of window `w`, `vocab` for each; they are about the
@@ -49,53 +40,115 @@ impl<'a> Scores<'a> {
         let (windows, reference) = (self.windows, self.reference);
         let scored = windows.first_scored(w).saturating_sub(first + 1);
         let rows: Vec<(usize, &[f32])> = (first..).zip(logits.chunks(vocab)).skip(scored).collect();
-        let observed: Vec<Observed> = rows
+        let observed: Vec<(Observed, f64)> = rows
             .par_iter()
             .map(|&(position, logits)| {
                 let expected: Expected<'_> = reference.at(w, position);
-                observe(logits, windows.tokens[w][position + 1], &expected)
+                let confidence = expected.log_probs.first().map_or(0.0, |&p| f64::from(p).exp());
+                (observe(logits, windows.tokens[w][position + 1], &expected), confidence)
             })
             .collect();
-        for ((position, _), Observed { nll, divergence, same_top }) in
-            rows.into_iter().zip(observed)
-        {
-            let reference = reference.nll(w, position);
+        for ((position, _), (observed, confidence)) in rows.into_iter().zip(observed) {
+            let Observed { nll, divergence, hidden, same_sampled, same_top } = observed;
             if !(nll.is_finite() && divergence.is_finite()) {
-                self.non_finite += 1;
+                self.tokens.non_finite += 1;
                 continue;
             }
-            self.artifact_nll[w].push(nll);
-            self.reference_nll[w].push(reference);
-            self.increase[w].push(nll - reference);
-            self.divergence[w].push(divergence);
-            self.same_top[w].push(f64::from(u8::from(same_top)));
+            self.tokens.rows.push(Token {
+                window: w as u32,
+                position: position as u32 + 1,
+                nll,
+                reference_nll: reference.nll(w, position),
+                divergence,
+                hidden,
+                same_sampled,
+                confidence,
+                same_top,
+            });
         }
     }
 
-    /// The figures; tokens that are not finite are counted and left out of them.
-    pub(super) fn finish(self) -> Result<Perplexity, EvalError> {
-        let nothing = EvalError::NothingFinite { tokens: self.non_finite as usize };
-        let artifact = Mean::of_groups(&self.artifact_nll).ok_or(nothing)?;
-        let mean = |groups: &[Vec<f64>]| {
-            Mean::of_groups(groups).expect("as many observations as negative log-likelihoods")
-        };
-        let exp = |mean: Mean| mean.map(mean.value.exp(), mean.value.exp()).figure("1");
-        let difference = mean(&self.increase);
-        let cut = self.windows.cut;
-        Ok(Perplexity {
-            value: exp(artifact),
-            reference: exp(mean(&self.reference_nll)),
-            increase: difference.map(difference.value.exp_m1(), difference.value.exp()).figure("1"),
-            divergence: mean(&self.divergence).figure("nats"),
-            same_top: mean(&self.same_top).figure("1"),
+    /// The figures with the tokens that they come from; tokens that are not finite are counted and left out of both.
+    pub(super) fn finish(self) -> Result<(Perplexity, Tokens), EvalError> {
+        let Self { windows, reference, tokens } = self;
+        let nothing = EvalError::NothingFinite { tokens: tokens.non_finite as usize };
+        let figures = figures(&tokens.rows).ok_or(nothing)?;
+        let cut = windows.cut;
+        let perplexity = Perplexity {
             window: cut.window as u64,
             stride: cut.stride as u64,
-            windows: self.windows.tokens.len() as u64,
-            non_finite: self.non_finite,
-            text_sha256: self.windows.text_sha256.clone(),
-            ..Perplexity::default()
-        })
+            windows: windows.tokens.len() as u64,
+            non_finite: tokens.non_finite,
+            text_sha256: windows.text_sha256.clone(),
+            top_k: Some(reference.top_k as u64),
+            ..figures
+        };
+        Ok((perplexity, tokens))
     }
+}
+
+/// All figures of tokens, which say nothing of how the text was cut; nothing where there are none.
+fn figures(tokens: &[Token]) -> Option<Perplexity> {
+    let mean = |f: &dyn Fn(&Token) -> f64| Mean::of_groups(tokens.iter().map(|t| (t.window, f(t))));
+    let exp = |mean: Mean| mean.map(mean.value.exp(), mean.value.exp());
+    let artifact = exp(mean(&|t| t.nll)?);
+    let reference = exp(mean(&|t| t.reference_nll)?);
+    let ratio = mean(&|t| t.nll - t.reference_nll)?;
+    let (a, r) = (artifact.value, reference.value);
+    let difference = mean(&|t| a * t.nll - r * t.reference_nll)?;
+    let hidden = mean(&|t| t.hidden)?;
+    Some(Perplexity {
+        value: artifact.figure("1"),
+        reference: reference.figure("1"),
+        increase: ratio.map(ratio.value.exp_m1(), ratio.value.exp()).figure("1"),
+        difference: Some(difference.map(a - r, 1.0).figure("1")),
+        log_ratio: Some(ratio.figure("nats")),
+        correlation: correlation(tokens.iter().map(|t| (t.window, t.nll, t.reference_nll))),
+        divergence: mean(&|t| t.divergence)?.figure("nats"),
+        divergence_bound: hidden.value.is_finite().then(|| hidden.figure("nats")),
+        divergence_spread: Spread::of(tokens.iter().map(|t| t.divergence).collect()),
+        buckets: buckets(tokens),
+        probability_change: probability_change(tokens),
+        same_top: mean(&|t| f64::from(u8::from(t.same_top)))?.figure("1"),
+        same_sampled: Some(mean(&|t| t.same_sampled)?.figure("1")),
+        ..Perplexity::default()
+    })
+}
+
+/// What tokens of like confidence have in common; buckets without tokens are left out.
+fn buckets(tokens: &[Token]) -> Vec<Bucket> {
+    let within = |from: f64, to: f64| {
+        let all = tokens.iter();
+        all.filter(move |t| t.confidence >= from && (t.confidence < to || to >= 1.0))
+    };
+    let bucket = |ends: &[f64]| {
+        let (from, to) = (ends[0], ends[1]);
+        let mean =
+            |f: fn(&Token) -> f64| Mean::of_groups(within(from, to).map(|t| (t.window, f(t))));
+        Some(Bucket {
+            from,
+            to,
+            divergence: mean(|t| t.divergence)?.figure("nats"),
+            median: Spread::of(within(from, to).map(|t| t.divergence).collect())?.p50,
+            same_top: mean(|t| f64::from(u8::from(t.same_top)))?.figure("1"),
+        })
+    };
+    CONFIDENCE.windows(2).filter_map(bucket).collect()
+}
+
+fn probability_change(tokens: &[Token]) -> Option<ProbabilityChange> {
+    let change = |t: &Token| (-t.nll).exp() - (-t.reference_nll).exp();
+    let mean =
+        |f: &dyn Fn(f64) -> f64| Mean::of_groups(tokens.iter().map(|t| (t.window, f(change(t)))));
+    let square = mean(&|x| x * x)?;
+    let root = square.value.sqrt();
+    // The slope of √x, which is infinite where there is no change and so no error either.
+    let slope = if root > 0.0 { 0.5 / root } else { 0.0 };
+    Some(ProbabilityChange {
+        mean: mean(&|x| x)?.figure("1"),
+        rms: square.map(root, slope).figure("1"),
+        spread: Spread::of(tokens.iter().map(change).collect())?,
+    })
 }
 
 #[cfg(test)]
@@ -149,7 +202,7 @@ mod tests {
                 scores.add(w, p, &logits(100 * w + p), VOCAB);
             }
         }
-        let got = scores.finish().unwrap();
+        let got = scores.finish().unwrap().0;
         assert!(got.increase.value.abs() < 1e-6 && got.divergence.value.abs() < 1e-6);
         assert!((got.value.value - got.reference.value).abs() < 1e-5);
         assert_eq!((got.same_top.value, got.value.n, got.non_finite), (1.0, 6, 0));
@@ -172,13 +225,30 @@ mod tests {
             }
         }
         let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
-        let got = scores.finish().unwrap();
+        let got = scores.finish().unwrap().0;
         let (a, r) = (mean(&ours).exp(), mean(&theirs).exp());
         let close = |x: f64, y: f64| assert!((x - y).abs() < 1e-5, "{x} {y}");
         close(got.value.value, a);
         close(got.reference.value, r);
         close(got.increase.value, a / r - 1.0);
         close(got.divergence.value, mean(&kl));
+        close(got.difference.as_ref().unwrap().value, a - r);
+        close(got.log_ratio.as_ref().unwrap().value, (a / r).ln());
+        // All tokens are known one by one, so that nothing is hidden.
+        close(got.divergence_bound.as_ref().unwrap().value, 0.0);
+        let spread = got.divergence_spread.unwrap();
+        let mut sorted = kl.clone();
+        sorted.sort_by(f64::total_cmp);
+        close(spread.p50, sorted[4]);
+        close(spread.max, sorted[8]);
+        assert_eq!((spread.p99, spread.p99_9), (None, None));
+        let change: Vec<f64> =
+            ours.iter().zip(&theirs).map(|(a, r)| (-a).exp() - (-r).exp()).collect();
+        let found = got.probability_change.as_ref().unwrap();
+        close(found.mean.value, mean(&change));
+        let squares: Vec<f64> = change.iter().map(|x| x * x).collect();
+        close(found.rms.value, mean(&squares).sqrt());
+        assert_eq!(got.buckets.iter().map(|b| b.divergence.n).sum::<u64>(), 9);
         // Windows are of one length, so the error comes from the spread of their means.
         let by_window: Vec<f64> = (0..3)
             .map(|w| mean(&ours[3 * w..3 * w + 3]) - mean(&theirs[3 * w..3 * w + 3]))
@@ -199,7 +269,7 @@ mod tests {
         more.add(0, 0, &rows, VOCAB);
         let error = scores.finish().unwrap_err();
         assert_eq!(error.to_string(), "none of 1 scored tokens has a finite log-likelihood");
-        let got = more.finish().unwrap();
+        let got = more.finish().unwrap().0;
         assert_eq!((got.value.n, got.non_finite, got.value.standard_error), (1, 1, None));
     }
 }

@@ -75,15 +75,18 @@ pub struct Perplexity {
     pub noise_floor: Option<NoiseFloor>,
 }
 
-/// Order statistics over all scored tokens, by nearest rank.
+/// Order statistics over all scored tokens, by nearest rank; a percentile is given only where there are so many tokens
+/// that it is not the extreme itself (99 and 1 from 200, 99.9 and 0.1 from 2,000).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spread {
     /// Largest.
     pub max: f64,
     /// 99.9th percentile.
-    pub p99_9: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_9: Option<f64>,
     /// 99th percentile.
-    pub p99: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99: Option<f64>,
     /// 95th percentile.
     pub p95: f64,
     /// 90th percentile.
@@ -99,9 +102,11 @@ pub struct Spread {
     /// 5th percentile.
     pub p5: f64,
     /// 1st percentile.
-    pub p1: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p1: Option<f64>,
     /// 0.1th percentile.
-    pub p0_1: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p0_1: Option<f64>,
     /// Smallest.
     pub min: f64,
 }
@@ -220,7 +225,7 @@ pub struct Similarity {
     pub worst: String,
     /// What the reference is: the checkpoint itself, or the LLM2Vec checkpoint on the base it was trained on.
     pub reference: String,
-    /// 1st percentile of the cosines, from 100 sentences on.
+    /// 1st percentile of the cosines, from 200 sentences on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p1: Option<f64>,
     /// Do sentences keep their neighbours, from three sentences on.
@@ -270,6 +275,41 @@ pub struct Percentiles {
     pub p99: Option<f64>,
     /// Mean.
     pub mean: f64,
+    /// One standard error of the median, where there is one: 1.2533 · 1.4826 · MAD / √n, with the median absolute deviation
+    /// as the measure of spread that a few slow calls do not move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_error: Option<f64>,
+}
+
+impl Spread {
+    /// The statistics of `values`; nothing where there are none.
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let n = values.len();
+        let (min, max) = (*values.first()?, *values.last()?);
+        let at = |thousandths: usize| values[nearest_rank(n, thousandths)];
+        let from = |least: usize, thousandths: usize| (n >= least).then(|| at(thousandths));
+        Some(Self {
+            max,
+            p99_9: from(2_000, 999),
+            p99: from(200, 990),
+            p95: at(950),
+            p90: at(900),
+            p75: at(750),
+            p50: at(500),
+            p25: at(250),
+            p10: at(100),
+            p5: at(50),
+            p1: from(200, 10),
+            p0_1: from(2_000, 1),
+            min,
+        })
+    }
+}
+
+/// Index of the smallest of `n` sorted observations that at least this share, in thousandths, does not exceed.
+fn nearest_rank(n: usize, thousandths: usize) -> usize {
+    (n * thousandths).div_ceil(1000).max(1) - 1
 }
 
 impl Percentiles {
@@ -278,10 +318,18 @@ impl Percentiles {
     pub(super) fn of(mut times: Vec<f64>, warm_up: u64) -> Option<Self> {
         times.sort_by(f64::total_cmp);
         let n = times.len();
-        let rank = |percent: usize| (n * percent).div_ceil(100).max(1) - 1;
-        let at = |percent: usize, least: usize| (n >= least).then(|| times[rank(percent)]);
+        let at = |percent: usize, least: usize| {
+            (n >= least).then(|| times[nearest_rank(n, percent * 10)])
+        };
         let mean = if n == 0 { return None } else { times.iter().sum::<f64>() / n as f64 };
-        Some(Self { n: n as u64, warm_up, p50: at(50, 5), p90: at(90, 20), p99: at(99, 200), mean })
+        let p50 = at(50, 5);
+        let median_error = p50.map(|median| {
+            let mut away: Vec<f64> = times.iter().map(|x| (x - median).abs()).collect();
+            away.sort_by(f64::total_cmp);
+            1.2533 * 1.4826 * away[nearest_rank(n, 500)] / (n as f64).sqrt()
+        });
+        let (p90, p99) = (at(90, 20), at(99, 200));
+        Some(Self { n: n as u64, warm_up, p50, p90, p99, mean, median_error })
     }
 }
 
@@ -338,16 +386,33 @@ mod tests {
     fn percentiles_are_given_where_n_supports_them() {
         let of = |n: u32| Percentiles::of((1..=n).rev().map(f64::from).collect(), 2);
         let cases = [
-            (4, None, None, None, 2.5),
-            (5, Some(3.0), None, None, 3.0),
-            (20, Some(10.0), Some(18.0), None, 10.5),
-            (200, Some(100.0), Some(180.0), Some(198.0), 100.5),
+            (4, None, None, None, 2.5, None),
+            // Away from 3 by 0, 1, 1, 2, 2: the median of these is 1.
+            (5, Some(3.0), None, None, 3.0, Some(1.0)),
+            (20, Some(10.0), Some(18.0), None, 10.5, Some(5.0)),
+            (200, Some(100.0), Some(180.0), Some(198.0), 100.5, Some(50.0)),
         ];
         assert_eq!(of(0), None);
-        for (n, p50, p90, p99, mean) in cases {
-            let want = Percentiles { n: u64::from(n), warm_up: 2, p50, p90, p99, mean };
+        for (n, p50, p90, p99, mean, deviation) in cases {
+            let root = f64::from(n).sqrt();
+            let median_error = deviation.map(|deviation: f64| 1.2533 * 1.4826 * deviation / root);
+            let want =
+                Percentiles { n: u64::from(n), warm_up: 2, p50, p90, p99, mean, median_error };
             assert_eq!(of(n), Some(want));
         }
+    }
+
+    #[test]
+    fn spreads_are_given_where_n_supports_them() {
+        let of = |n: u32| Spread::of((1..=n).rev().map(f64::from).collect());
+        assert_eq!(of(0), None);
+        let few = of(10).unwrap();
+        assert_eq!((few.min, few.p5, few.p50, few.p95, few.max), (1.0, 1.0, 5.0, 10.0, 10.0));
+        assert_eq!((few.p1, few.p99, few.p0_1, few.p99_9), (None, None, None, None));
+        let many = of(2000).unwrap();
+        assert_eq!((many.p1, many.p99), (Some(20.0), Some(1980.0)));
+        assert_eq!((many.p0_1, many.p99_9), (Some(2.0), Some(1998.0)));
+        assert_eq!((many.p25, many.p75, many.p10, many.p90), (500.0, 1500.0, 200.0, 1800.0));
     }
 
     #[test]

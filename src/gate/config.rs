@@ -16,8 +16,16 @@ pub const KEYS: &[&str] = &[
     "transcripts",
     "cosine",
     "size",
+    "part_size",
     "decode_latency",
+    "tokens_per_second",
     "peak_memory",
+    "perplexity_regression",
+    "divergence_regression",
+    "cosine_regression",
+    "size_regression",
+    "speed_regression",
+    "memory_regression",
 ];
 
 /// The gates in force; without any, each gate's default.
@@ -43,10 +51,14 @@ impl Gates {
 
     /// The verdicts of all gates in force on `subject`, whose weights have `bits` bits where they have fewest.
     ///
-    /// A gate that was asked for and finds no figure is invalid; one that is on by default is left out.
+    /// A gate that was asked for and finds no figure is invalid; one that is on by default is left out, and so is one that
+    /// compares with a baseline where there is none.
     pub fn judge(&self, subject: &Subject<'_>, bits: u32) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for gate in TABLE {
+            if gate.is_regression() && subject.baseline.is_none() {
+                continue;
+            }
             let asked = self.given(gate.name).is_some();
             if let Some(threshold) = self.threshold(gate.name, bits)
                 && (asked || gate.measured(subject))
@@ -175,7 +187,7 @@ mod tests {
             }),
             ..Measurements::default()
         };
-        let subject = Subject { measurements: &measurements, size_bytes: Some(10) };
+        let subject = Subject { size_bytes: Some(10), ..Subject::of(&measurements) };
         let judged = |gates: &Gates| {
             let verdicts = gates.judge(&subject, 4);
             verdicts.into_iter().map(|v| (v.gate, v.outcome)).collect::<Vec<_>>()

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn what_was_asked_for_and_is_missing_is_invalid() {
         let measurements = Measurements::default();
-        let subject = Subject { measurements: &measurements, size_bytes: None };
+        let subject = Subject::of(&measurements);
         for gate in super::super::TABLE {
             let verdict = gate.judge(&subject, 1.0);
             assert_eq!(verdict.outcome, Outcome::Invalid, "{}", gate.name);

@@ -34,6 +34,9 @@ pub enum Unit {
     Bytes,
     /// Milliseconds.
     Milliseconds,
+    /// Tokens in a second.
+    #[serde(rename = "tokens/s")]
+    TokensPerSecond,
 }
 
 /// A threshold that is none.
@@ -83,6 +86,7 @@ impl Unit {
             Self::Cosine => "cosine",
             Self::Bytes => "bytes",
             Self::Milliseconds => "milliseconds",
+            Self::TokensPerSecond => "tokens per second",
         }
     }
 
@@ -110,7 +114,11 @@ impl Unit {
         let (number, suffix) = trimmed.split_at(end);
         let number: f64 = number.replace('_', "").parse().map_err(|_| wrong())?;
         let factor = match (self, suffix.trim()) {
-            (_, "") | (Self::Milliseconds, "ms") | (Self::Nats, "nats") | (Self::Bytes, "B") => 1.0,
+            (_, "")
+            | (Self::Milliseconds, "ms")
+            | (Self::Nats, "nats")
+            | (Self::Bytes, "B")
+            | (Self::TokensPerSecond, "tokens/s") => 1.0,
             (Self::Ratio, "%") => 0.01,
             (Self::Milliseconds, "s") | (Self::Bytes, "kB" | "KB") => 1e3,
             (Self::Bytes, "MB") => 1e6,
@@ -127,7 +135,9 @@ impl Unit {
     pub fn check(self, value: f64) -> Option<f64> {
         let fits = match self {
             Self::Cosine => (-1.0..=1.0).contains(&value),
-            Self::Ratio | Self::Nats | Self::Bytes | Self::Milliseconds => value >= 0.0,
+            Self::Ratio | Self::Nats | Self::Bytes | Self::Milliseconds | Self::TokensPerSecond => {
+                value >= 0.0
+            }
         };
         (fits && value.is_finite()).then_some(value)
     }
@@ -139,6 +149,7 @@ impl Unit {
             Self::Cosine => "cosine from -1 to 1",
             Self::Bytes => "size such as `2000000` or `\"2 GB\"`",
             Self::Milliseconds => "time in milliseconds such as `50` or `\"50 ms\"`",
+            Self::TokensPerSecond => "rate such as `20` or `\"20 tokens/s\"`",
         }
     }
 
@@ -149,6 +160,7 @@ impl Unit {
             Self::Cosine => significant(value, digits.max(6)),
             Self::Bytes => format!("{value} B"),
             Self::Milliseconds => format!("{} ms", significant(value, digits)),
+            Self::TokensPerSecond => format!("{} tokens/s", significant(value, digits)),
         }
     }
 }

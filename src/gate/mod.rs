@@ -4,16 +4,25 @@
 //! wholly on the right side of the threshold it passes, wholly on the wrong side it fails, and in between it is
 //! inconclusive, with the number of observations that would settle it.
 
+mod change;
 mod config;
 mod cosine;
+mod cosine_regression;
 mod decode_latency;
 mod divergence;
+mod divergence_regression;
 mod interval;
 mod limit;
+mod memory_regression;
+mod part_size;
 mod peak_memory;
 mod perplexity_increase;
+mod perplexity_regression;
 mod size;
+mod size_regression;
+mod speed_regression;
 mod table;
+mod tokens_per_second;
 mod transcripts;
 
 use schemars::JsonSchema;
@@ -21,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{Gates, KEYS};
 pub use limit::{Limit, LimitError, Unit};
-pub use table::{Gate, Side, Subject, TABLE, explain, find, markdown};
+pub use table::{Baseline, Gate, Side, Subject, TABLE, explain, find, markdown};
 pub use transcripts::NEAR_TIE;
 
 /// What a gate says of one artifact.

@@ -2,8 +2,9 @@
 
 use super::limit::{Limit, Unit};
 use super::{
-    Verdict, cosine, decode_latency, divergence, interval, peak_memory, perplexity_increase, size,
-    transcripts,
+    Verdict, cosine, cosine_regression, decode_latency, divergence, divergence_regression,
+    interval, memory_regression, part_size, peak_memory, perplexity_increase,
+    perplexity_regression, size, size_regression, speed_regression, tokens_per_second, transcripts,
 };
 use crate::eval::results::Measurements;
 
@@ -14,8 +15,16 @@ pub static TABLE: &[&Gate] = &[
     &transcripts::GATE,
     &cosine::GATE,
     &size::GATE,
+    &part_size::GATE,
     &decode_latency::GATE,
+    &tokens_per_second::GATE,
     &peak_memory::GATE,
+    &perplexity_regression::GATE,
+    &divergence_regression::GATE,
+    &cosine_regression::GATE,
+    &size_regression::GATE,
+    &speed_regression::GATE,
+    &memory_regression::GATE,
 ];
 
 /// A named condition on one figure of an artifact.
@@ -57,6 +66,28 @@ pub struct Subject<'a> {
     pub measurements: &'a Measurements,
     /// Bytes of all its files.
     pub size_bytes: Option<u64>,
+    /// Bytes of the largest of them.
+    pub largest_file: Option<u64>,
+    /// The same artifact as an earlier run found it.
+    pub baseline: Option<Baseline<'a>>,
+}
+
+/// What an earlier run found.
+#[derive(Debug, Clone, Copy)]
+pub struct Baseline<'a> {
+    /// Its figures.
+    pub measurements: &'a Measurements,
+    /// Bytes of all its files.
+    pub size_bytes: Option<u64>,
+    /// Whether it ran on a machine like this one, so that times and memory can be compared.
+    pub same_machine: bool,
+}
+
+impl<'a> Subject<'a> {
+    /// An artifact of which nothing is known but its figures.
+    pub fn of(measurements: &'a Measurements) -> Self {
+        Self { measurements, size_bytes: None, largest_file: None, baseline: None }
+    }
 }
 
 impl Side {
@@ -80,6 +111,11 @@ impl Side {
 }
 
 impl Gate {
+    /// Whether it compares with an older report.
+    pub fn is_regression(&self) -> bool {
+        self.name.ends_with("_regression")
+    }
+
     /// Judges `subject` against `threshold`; a figure that is missing is invalid.
     pub fn judge(&self, subject: &Subject<'_>, threshold: f64) -> Verdict {
         (self.verdict)(self, subject, threshold).unwrap_or_else(|| {
@@ -138,6 +174,9 @@ errors on each side: **pass** when all of it is on the right side of the thresho
 **inconclusive** in between, with the number of observations that would settle it. **invalid** means that the
 measurement itself is worthless: missing, or not a finite number. The exit code is 1 when a gate failed, else 3 when one
 is inconclusive or invalid, else 0.
+
+`gate REPORT --baseline OLD` also judges the gates whose names end in `_regression`, which compare each variant with the
+one of its name in an older report. They are on by default then, and never without a baseline.
 ";
 
 fn section(gate: &Gate) -> String {

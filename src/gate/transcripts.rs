@@ -122,7 +122,7 @@ mod tests {
                 transcripts: Some(Transcripts { prompts, equal: 0, agreement }),
                 ..Measurements::default()
             };
-            let subject = Subject { measurements: &measurements, size_bytes: None };
+            let subject = Subject::of(&measurements);
             let verdict = find("transcripts").unwrap().judge(&subject, threshold);
             assert_eq!((verdict.outcome, verdict.message.as_str()), (outcome, message));
         }

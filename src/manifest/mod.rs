@@ -10,11 +10,13 @@
 //!
 //! - **major**: a function, input, output or state, the deployment target, the sequence length or the form of the cache
 //!   changed, so that an application must change too;
-//! - **minor**: the same calls, but other weights or another program: other answers, another size;
-//! - **patch**: the same files; only what is said about them changed.
+//! - **minor**: the same calls, but size or quality moved: by more than 1 % of the bytes, by more than the errors of both
+//!   measurements, to other transcripts; or the files changed and no figure stands in both manifests;
+//! - **patch**: it behaves the same as far as it was measured.
 
 mod artifact;
 mod check;
+mod moved;
 mod signature;
 mod target;
 mod tensor;

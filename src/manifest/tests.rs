@@ -6,7 +6,7 @@ use semver::Version;
 
 use super::*;
 use crate::base::fs::files_below;
-use crate::eval::results::{Figure, KvCache, Latency, Measurements};
+use crate::eval::results::{Figure, KvCache, Latency, Measurements, Perplexity};
 use crate::gate::{Gates, Limit, Subject};
 use crate::package::FileRecord;
 
@@ -49,7 +49,7 @@ fn manifest(package: &Path, measurements: &Measurements) -> Manifest {
     let artifact = Artifact::read(package, 100).unwrap();
     let gates = Gates::default().with("peak_memory", Limit::One(1e12)).unwrap();
     let gates = gates.with("size", Limit::One(1e6)).unwrap();
-    let subject = Subject { measurements, size_bytes: Some(artifact.size_bytes) };
+    let subject = Subject { size_bytes: Some(artifact.size_bytes), ..Subject::of(measurements) };
     let verdicts = gates.judge(&subject, 16);
     assert_eq!(verdicts.len(), 2);
     let target = "iOS18".to_owned();
@@ -200,6 +200,10 @@ fn a_manifest_that_is_none_is_refused() {
     assert!(check(&root.path().join("absent.manifest.json")).is_err());
 }
 
+fn quality(manifest: &mut Manifest) -> &mut Perplexity {
+    manifest.quality.perplexity.as_mut().unwrap()
+}
+
 #[test]
 fn versions_move_by_what_changed() {
     type Edit = fn(&mut Manifest);
@@ -214,10 +218,55 @@ fn versions_move_by_what_changed() {
                 m.sha256 = "0".to_owned();
                 m.files[1].sha256 = "0".to_owned();
             },
+            Change::Patch,
+            "1.4.3",
+        ),
+        ("the program", |m| m.sha256 = "0".to_owned(), Change::Patch, "1.4.3"),
+        (
+            "the weights, measured by nobody",
+            |m| {
+                m.sha256 = "0".to_owned();
+                m.quality = Quality::default();
+            },
             Change::Minor,
             "1.5.0",
         ),
-        ("the program", |m| m.sha256 = "0".to_owned(), Change::Minor, "1.5.0"),
+        (
+            "the perplexity within its error",
+            |m| {
+                m.sha256 = "0".to_owned();
+                quality(m).increase.value += 1e-9;
+            },
+            Change::Patch,
+            "1.4.3",
+        ),
+        (
+            "the perplexity beyond its error",
+            |m| {
+                m.sha256 = "0".to_owned();
+                quality(m).increase.value += 1.0;
+            },
+            Change::Minor,
+            "1.5.0",
+        ),
+        (
+            "the size by half a percent",
+            |m| {
+                m.sha256 = "0".to_owned();
+                m.size_bytes += m.size_bytes / 200;
+            },
+            Change::Patch,
+            "1.4.3",
+        ),
+        (
+            "the size by a tenth",
+            |m| {
+                m.sha256 = "0".to_owned();
+                m.size_bytes += m.size_bytes / 10;
+            },
+            Change::Minor,
+            "1.5.0",
+        ),
         ("the target", |m| m.deployment_target = "iOS17".to_owned(), Change::Major, "2.0.0"),
         ("the cache", |m| m.kv_cache = None, Change::Major, "2.0.0"),
         ("the length", |m| m.seq_len = Some(128), Change::Major, "2.0.0"),
@@ -237,6 +286,13 @@ fn versions_move_by_what_changed() {
     let (_root, package) = package("tiny_multifunction.mlpackage");
     let mut old = manifest(&package, &measurements(1.0, 1));
     old.version = Version::new(1, 4, 2);
+    let figure = |value| Figure { value, unit: "1".to_owned(), n: 900, standard_error: Some(0.01) };
+    old.quality.perplexity = Some(Perplexity {
+        increase: figure(0.03),
+        divergence: figure(0.2),
+        text_sha256: "ab".to_owned(),
+        ..Perplexity::default()
+    });
     let mut out = Vec::new();
     for (name, edit, change, version) in cases {
         let mut new = old.clone();

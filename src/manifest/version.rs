@@ -3,6 +3,7 @@
 use semver::Version;
 
 use super::Manifest;
+use super::moved::Moved;
 use super::signature::differences;
 
 /// How far a version moves.
@@ -10,12 +11,24 @@ use super::signature::differences;
 pub enum Change {
     /// Nothing changed.
     None,
-    /// What is said about the same files.
+    /// It behaves the same as far as it was measured.
     Patch,
-    /// Other weights or another program behind the same calls.
+    /// Size or quality moved behind the same calls, or nobody knows.
     Minor,
     /// What an application calls.
     Major,
+}
+
+impl Change {
+    /// The word as it stands in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Patch => "patch",
+            Self::Minor => "minor",
+            Self::Major => "major",
+        }
+    }
 }
 
 /// A version with the reasons for it.
@@ -45,24 +58,27 @@ pub fn next_version(old: &Manifest, new: &Manifest) -> Step {
             major.push(format!("{what} is {b}, not {a}"));
         }
     }
-    let mut minor = Vec::new();
+    let (mut minor, mut patch) = (Vec::new(), Vec::new());
     if old.sha256 != new.sha256 {
         let digest = |m: &Manifest| {
             let weights = m.files.iter().find(|f| f.path.contains("/weights/"));
             weights.map(|f| f.sha256.clone())
         };
         let what = if digest(old) == digest(new) { "program" } else { "weights" };
-        minor.push(format!("{what} changed"));
-        if old.size_bytes != new.size_bytes {
-            minor.push(format!("size is {} bytes, not {}", new.size_bytes, old.size_bytes));
+        let Moved { lines, compared } = Moved::between(old, new);
+        if !lines.is_empty() {
+            minor.push(format!("{what} changed"));
+            minor.extend(lines);
+        } else if compared {
+            patch.push(format!("{what} changed, and nothing that was measured moved"));
+        } else {
+            minor.push(format!("{what} changed, and no figure stands in both manifests"));
         }
+    } else if (Manifest { version: new.version.clone(), ..old.clone() }).to_bytes()
+        != new.to_bytes()
+    {
+        patch.push("only what is said about the files changed".to_owned());
     }
-    let same_but_version = Manifest { version: new.version.clone(), ..old.clone() };
-    let patch = if same_but_version.to_bytes() == new.to_bytes() {
-        Vec::new()
-    } else {
-        vec!["only what is said about the files changed".to_owned()]
-    };
     let Version { major: x, minor: y, patch: z, .. } = old.version;
     let (change, version, reasons) = if !major.is_empty() {
         (Change::Major, Version::new(x + 1, 0, 0), major)

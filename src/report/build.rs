@@ -65,6 +65,7 @@ impl Variant {
             manifest: entry.kept.then(|| entry.variant.manifest()),
             sha256: artifact.map(|a| a.sha256.clone()),
             size_bytes: artifact.map(|a| a.size_bytes),
+            largest_file_bytes: artifact.and_then(|a| a.files.iter().map(|f| f.size).max()),
             weight_bytes: artifact.map(|a| a.weight_bytes),
             parameters: artifact.map(|a| a.parameters),
             bits_per_weight: artifact.map(Artifact::bits_per_weight),

@@ -28,8 +28,15 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
         first_divergence: None,
         margin: None,
     };
-    let percentiles =
-        Percentiles { n: 50, warm_up: 3, p50: Some(4.25), p90: Some(5.0), p99: None, mean: 4.4 };
+    let percentiles = Percentiles {
+        n: 50,
+        warm_up: 3,
+        p50: Some(4.25),
+        p90: Some(5.0),
+        p99: None,
+        mean: 4.4,
+        median_error: Some(0.02),
+    };
     Measurements {
         perplexity: Some(Perplexity {
             value: figure(17.0 * (1.0 + increase), "1", 6120, Some(0.31)),
@@ -97,7 +104,7 @@ fn entry(name: &str, recipe: &str, bits: u32, size: u64, figures: Option<Measure
         return Entry { failure: Some(failure), ..Entry::new(variant) };
     };
     let subject =
-        Subject { measurements: &measurements, size_bytes: Some(built.artifact.size_bytes) };
+        Subject { size_bytes: Some(built.artifact.size_bytes), ..Subject::of(&measurements) };
     let verdicts = Gates::default().judge(&subject, bits);
     Entry {
         status: sweep::Status::Judged(Outcome::of(&verdicts)),
@@ -122,6 +129,7 @@ fn report() -> Report {
         identity: Identity {
             sources: BTreeMap::from([("model/config.json".to_owned(), "12".repeat(32))]),
             tools: BTreeMap::from([("coremill".to_owned(), "0.1.0".to_owned())]),
+            texts: BTreeMap::new(),
         },
         entries: vec![
             entry("fp16", "fp16", 16, 5_600_000, Some(measurements(0.0001, 0.00005, 0.999_991))),

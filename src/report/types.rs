@@ -116,6 +116,9 @@ pub struct Variant {
     /// Bytes of all files of the package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
+    /// Bytes of the largest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest_file_bytes: Option<u64>,
     /// Bytes of the weight files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_bytes: Option<u64>,

@@ -11,6 +11,7 @@ use super::Variant;
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
 use crate::base::progress::Progress;
+use crate::eval::Evaluated;
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Manifest};
@@ -40,7 +41,7 @@ pub trait Stages: Sync {
         variant: &Variant,
         package: &Path,
         progress: &dyn Progress,
-    ) -> Result<Measurements, StageError>;
+    ) -> Result<Evaluated, StageError>;
 
     /// Describes the package at `package`.
     fn manifest(
@@ -61,6 +62,9 @@ pub struct Identity {
     pub sources: BTreeMap<String, String>,
     /// Versions of this tool and of the libraries that it uses.
     pub tools: BTreeMap<String, String>,
+    /// SHA-256 of the texts that figures rest on, and packages do not.
+    #[serde(default)]
+    pub texts: BTreeMap<String, String>,
 }
 
 /// A package that was written.

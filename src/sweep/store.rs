@@ -1,8 +1,8 @@
 //! Results on disk: each finished step of a sweep is one JSON file, written whole, under the digest of what it rests on.
 //!
-//! Layout: `FOLDER/built/KEY.json`, `FOLDER/measured/KEY.json`, `FOLDER/failed/KEY.json`. A key is the full SHA-256 over
-//! everything that could change the result, so a result found under it is the result. Failures stand apart: they are
-//! told of, and tried again.
+//! Layout: `FOLDER/built/KEY.json`, `FOLDER/measured/KEY.json` with `KEY.tokens.safetensors`, `FOLDER/failed/KEY.json`. A key
+//! is the full SHA-256 over everything that could change the result, so a result found under it is the result. Failures
+//! stand apart: they are told of, and tried again.
 
 use std::fmt;
 use std::io;
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::base::digest;
 use crate::base::fs::{sweep_stale, write_atomic};
+use crate::eval::Tokens;
 
 /// The version of the records' form; records of another one are made again.
 const SCHEMA_VERSION: u32 = 1;
@@ -112,6 +113,21 @@ impl Store {
         let mut bytes = serde_json::to_vec_pretty(&written).expect("plain data is JSON");
         bytes.push(b'\n');
         Ok(write_atomic(&self.path(kind, key), &bytes)?)
+    }
+
+    /// Puts the scored tokens of a measurement beside its record, before it.
+    pub fn put_tokens(&self, key: &Key, tokens: &Tokens) -> Result<(), StoreError> {
+        Ok(write_atomic(&self.tokens_path(key), &tokens.to_bytes())?)
+    }
+
+    /// The scored tokens of a measurement; those that cannot be read count as absent.
+    pub fn tokens(&self, key: &Key) -> Option<Tokens> {
+        let bytes = fs_err::read(self.tokens_path(key)).ok()?;
+        Tokens::from_bytes(&bytes).ok()
+    }
+
+    fn tokens_path(&self, key: &Key) -> PathBuf {
+        self.path(Kind::Measured, key).with_extension("tokens.safetensors")
     }
 
     /// Removes the record under `key`, if there is one.

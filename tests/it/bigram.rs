@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use coremill::eval::reference::{
-    Continuation, Continue, Distributions, Identity, Reference, ReferenceError,
+    Continuation, Continue, Distributions, Identity, Noise, Reference, ReferenceError,
 };
 use coremill::eval::{Prepared, TOP_K};
 use coremill::mil::{
@@ -258,6 +258,13 @@ impl Reference for Bigram {
         }
         let tail = vec![f32::NEG_INFINITY; windows.iter().map(Vec::len).sum()];
         Ok(Distributions { window: windows[0].len(), top_k, next, ids, log_probs, tail })
+    }
+
+    fn noise(&self, windows: &[Vec<u32>]) -> Result<Option<Noise>, ReferenceError> {
+        let table = vec![vec![0.001; windows[0].len() - 1]; windows.len()];
+        let same_top = vec![vec![true; windows[0].len() - 1]; windows.len()];
+        let how = "a thousandth everywhere".to_owned();
+        Ok(Some(Noise { how, divergence: table.clone(), nll_change: table, same_top }))
     }
 
     fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use coremill::base::clock::FixedClock;
 use coremill::base::progress::Silent;
 use coremill::eval::precision::{Text, of_decoder, of_encoder};
+use coremill::eval::reference::{Identity, PackageReference};
 use coremill::eval::results::Measurements;
 use coremill::eval::runtime::Interp;
 use coremill::eval::{
-    Artifact, Bench, Engine, EvalError, Plan, Prepared, PromptPlan, Reference as _, Repeat,
-    Sentence, TextPlan, Tokenizer, embed, evaluate,
+    Artifact, Bench, Engine, EvalError, Plan, Prepared, PromptPlan, Reference, Repeat, Sentence,
+    TextPlan, Tokenizer, embed, evaluate,
 };
 use coremill::interp::Precision;
 
@@ -38,7 +39,21 @@ fn words(tokens: &[u32]) -> String {
     tokens.iter().map(|t| format!("w{t}")).collect::<Vec<_>>().join(" ")
 }
 
-fn measured(model: &Bigram, reference: &Bigram, window: usize) -> Result<Measurements, EvalError> {
+fn measured(
+    model: &Bigram,
+    reference: &dyn Reference,
+    window: usize,
+) -> Result<Measurements, EvalError> {
+    measured_after(model, reference, window, None)
+}
+
+/// The same of a model that was calibrated on a text.
+fn measured_after(
+    model: &Bigram,
+    reference: &dyn Reference,
+    window: usize,
+    calibration: Option<String>,
+) -> Result<Measurements, EvalError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.mlpackage");
     model.write(&path);
@@ -56,6 +71,7 @@ fn measured(model: &Bigram, reference: &Bigram, window: usize) -> Result<Measure
             window: Some(window),
             stride: None,
             max_windows: 9,
+            calibration,
         }),
         prompts: Some(PromptPlan {
             prompts: vec!["w1 w2".to_owned(), "w7".to_owned()],
@@ -71,7 +87,7 @@ fn measured(model: &Bigram, reference: &Bigram, window: usize) -> Result<Measure
         clock: &FixedClock(0),
         progress: &Silent,
     };
-    evaluate(&artifact, &plan, &bench)
+    Ok(evaluate(&artifact, &plan, &bench)?.measurements)
 }
 
 #[test]
@@ -113,8 +129,46 @@ fn a_damaged_head_is_measured_as_it_is() {
 }
 
 #[test]
+fn a_package_answers_as_the_model_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("good.mlpackage");
+    Bigram::new().write(&path);
+    let runtime = Interp { precision: Precision::Declared };
+    let clock = FixedClock(0);
+    let package = PackageReference::new(&path, Identity::default(), &runtime, &clock);
+    let same = measured(&Bigram::new(), &package, 8).unwrap();
+    let perplexity = same.perplexity.unwrap();
+    assert_eq!((perplexity.value.n, perplexity.noise_floor), (35, None));
+    assert!(perplexity.divergence.value.abs() < 1e-6, "{:?}", perplexity.divergence);
+    assert_eq!(same.transcripts.unwrap().equal, 2);
+    assert!(same.similarity.unwrap().minimum.value > 1.0 - 1e-6);
+    // Against the damaged model both references say the same.
+    let figures = |reference: &dyn Reference| {
+        let found = measured(&Bigram::new().damaged(), reference, 8).unwrap().perplexity.unwrap();
+        [found.increase.value, found.divergence.value, found.same_top.value]
+    };
+    for (a, b) in figures(&package).into_iter().zip(figures(&Bigram::new())) {
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+}
+
+#[test]
+fn the_noise_floor_is_of_the_scored_tokens() {
+    let found = measured(&Bigram::new(), &Bigram::new(), 8).unwrap().perplexity.unwrap();
+    let floor = found.noise_floor.unwrap();
+    assert_eq!((floor.divergence.n, floor.same_top.value), (35, 1.0));
+    assert!((floor.divergence.value - 0.001).abs() < 1e-12);
+    assert!((floor.increase.value - 0.001_f64.exp_m1()).abs() < 1e-12);
+}
+
+#[test]
 fn what_cannot_be_measured_says_why() {
     let model = Bigram::new();
+    let own = words(&tokens()[..8]);
+    let leak = measured_after(&model, &model, 8, Some(own)).unwrap_err().to_string();
+    assert_eq!(leak, "40.0 % of the text's runs of 8 tokens stand in the calibration text too");
+    assert!(measured_after(&model, &model, 8, Some("w1 w2 w3".to_owned())).is_ok());
+
     let long = measured(&model, &model, 9).unwrap_err().to_string();
     assert_eq!(long, "windows of 9 tokens every 9 do not fit the sequence length 8");
 

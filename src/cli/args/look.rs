@@ -45,6 +45,18 @@ pub enum ManifestCommand {
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
     },
+    /// Give a manifest the version that follows from what changed since an older one, and say why.
+    Bump {
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+        /// The manifest of the version before.
+        #[arg(long, value_name = "OLD")]
+        baseline: PathBuf,
+        /// Change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print a manifest.
     Show {
         /// The manifest.

@@ -10,8 +10,8 @@ use crate::coreml::ComputeUnits;
 /// What is measured, and against what.
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
-    /// The source checkpoint, whose f32 results are the reference.
-    #[arg(long, value_name = "DIR")]
+    /// What is compared with: the source checkpoint, whose f32 results count, or a package.
+    #[arg(long, value_name = "DIR|PKG")]
     pub reference: Option<PathBuf>,
     /// LoRA adapters that the package has merged.
     #[arg(long, value_name = "DIR")]
@@ -19,12 +19,18 @@ pub struct MeasureArgs {
     /// LLM2Vec adapters of `encode`.
     #[arg(long, value_name = "DIR")]
     pub llm2vec_checkpoint: Vec<PathBuf>,
-    /// Text for perplexity and divergence.
-    #[arg(long, value_name = "FILE")]
-    pub text: Option<PathBuf>,
+    /// Text for perplexity and divergence: a file, JSON lines with `text`, or `wikitext-2` or `tinystories` from the hub.
+    #[arg(long, value_name = "FILE|NAME")]
+    pub text: Option<String>,
+    /// What the package was calibrated on: a text that overlaps with it is refused.
+    #[arg(long, value_name = "FILE|NAME", requires = "text")]
+    pub calibration: Option<String>,
     /// Tokens in a window of the text [default: the package's sequence length].
     #[arg(long, value_name = "N")]
     pub window: Option<u64>,
+    /// Tokens between the starts of two windows [default: a window].
+    #[arg(long, value_name = "N")]
+    pub stride: Option<u64>,
     /// Windows to score.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub windows: u64,
@@ -98,9 +104,12 @@ pub struct VerifyArgs {
 /// `gate`.
 #[derive(Debug, Args)]
 pub struct GateArgs {
-    /// The report of a sweep or an evaluation.
+    /// The report of a sweep.
     #[arg(value_name = "REPORT")]
     pub report: PathBuf,
+    /// An older report, whose variants of the same names must not have been better.
+    #[arg(long, value_name = "OLD")]
+    pub baseline: Option<PathBuf>,
     /// A gate's threshold, such as `cosine=0.99`; may be given again.
     #[arg(long, value_name = "NAME=VALUE")]
     pub gate: Vec<String>,

@@ -7,35 +7,52 @@ use serde_json::Value;
 use super::context::{Context, StartError};
 use crate::base::error::Hint as _;
 use crate::cli::failure::Failure;
-use crate::eval::reference::{Cached, Checkpoint, Identity, PythonReference};
+use crate::eval::reference::{Cached, Checkpoint, Identity, PackageReference, PythonReference};
 use crate::eval::reference::{Reference, ReferenceError};
 use crate::eval::results::Measurements;
 use crate::eval::runtime::{Interp, Runtime};
-use crate::eval::{self, Artifact, Bench, Plan, Tokenizer};
+use crate::eval::{self, Artifact, Bench, Evaluated, Plan, Tokenizer};
 use crate::interp::Precision;
 
 /// What conversions and sweeps measure on: what they find is the same on every machine, and a sweep that is resumed may
 /// be on another.
 pub(super) const INTERP: Interp = Interp { precision: Precision::Declared };
 
-/// What packages are compared with: a checkpoint and the adapters that they have.
+/// What packages are compared with.
 #[derive(Debug, Clone)]
-pub(super) struct Against {
-    /// The checkpoint.
-    pub(super) model: PathBuf,
-    /// Adapters merged for `init` and `decode`.
-    pub(super) lora: Vec<PathBuf>,
-    /// Adapters of `encode`, on the base they were trained on.
-    pub(super) llm2vec: Vec<PathBuf>,
+pub(super) enum Against {
+    /// A checkpoint and the adapters that they have.
+    Checkpoint {
+        /// The checkpoint.
+        model: PathBuf,
+        /// Adapters merged for `init` and `decode`.
+        lora: Vec<PathBuf>,
+        /// Adapters of `encode`, on the base they were trained on.
+        llm2vec: Vec<PathBuf>,
+    },
+    /// Another package.
+    Package(PathBuf),
 }
 
-/// The source model in f32, computed by Python when an answer is not in the cache; Python starts only then.
+/// What answers for `against`: the source model in f32, computed by Python, which starts only when an answer is not in the
+/// cache; or the package, run here.
 pub(super) fn reference<'a>(
     against: &Against,
     context: &'a Context,
-) -> Result<impl Reference + use<'a>, Failure> {
+) -> Result<Box<dyn Reference + 'a>, Failure> {
+    let cache = context.settings.cache_dir.join("references");
+    let (model, lora, llm2vec) = match against {
+        Against::Checkpoint { model, lora, llm2vec } => (model, lora, llm2vec),
+        Against::Package(path) => {
+            let versions = [("coremill", env!("CARGO_PKG_VERSION")), ("runtime", "interp")];
+            let versions = versions.map(|(name, v)| (name.to_owned(), v.to_owned())).into();
+            let identity = Identity::of(path, &[], &[], versions)?;
+            let package = PackageReference::new(path, identity, &INTERP, &context.clock);
+            return Ok(Box::new(Cached::new(package, &cache)));
+        }
+    };
     let versions = context.environment()?.packages.clone();
-    let identity = Identity::of(&against.model, &against.lora, &against.llm2vec, versions)?;
+    let identity = Identity::of(model, lora, llm2vec, versions)?;
     let ask = move |request: &Value| match context.python() {
         Ok(python) => python.call(request).map_err(ReferenceError::from),
         Err(StartError::Python(e)) => Err(e.into()),
@@ -46,16 +63,15 @@ pub(super) fn reference<'a>(
         }),
     };
     let checkpoint = Checkpoint {
-        folder: absolute(&against.model),
-        adapters: against.lora.iter().map(|path| absolute(path)).collect(),
-        encode_adapters: against.llm2vec.iter().map(|path| absolute(path)).collect(),
+        folder: absolute(model),
+        adapters: lora.iter().map(|path| absolute(path)).collect(),
+        encode_adapters: llm2vec.iter().map(|path| absolute(path)).collect(),
     };
-    let cache = context.settings.cache_dir.join("references");
     let python = PythonReference::new(ask, checkpoint, identity, &cache.join("scratch"));
-    Ok(Cached::new(python, &cache))
+    Ok(Box::new(Cached::new(python, &cache)))
 }
 
-/// Measures the package at `path` as `plan` says.
+/// Measures the package at `path` as `plan` says; the figures alone.
 pub(super) fn measure(
     path: &Path,
     tokenizer: Option<&Path>,
@@ -64,6 +80,18 @@ pub(super) fn measure(
     runtime: &dyn Runtime,
     context: &Context,
 ) -> Result<Measurements, Failure> {
+    Ok(evaluate(path, tokenizer, plan, reference, runtime, context)?.measurements)
+}
+
+/// Measures the package at `path` as `plan` says.
+pub(super) fn evaluate(
+    path: &Path,
+    tokenizer: Option<&Path>,
+    plan: &Plan,
+    reference: &dyn Reference,
+    runtime: &dyn Runtime,
+    context: &Context,
+) -> Result<Evaluated, Failure> {
     let artifact = Artifact::open(path)?;
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, tokenizer))?;
     let bench = Bench {

@@ -174,7 +174,7 @@ fn validate(
     context: &Context,
 ) -> Result<(Measurements, Vec<Verdict>), Failure> {
     let dirs = |found: &[job::Found]| found.iter().map(|f| f.dir.clone()).collect();
-    let against = Against {
+    let against = Against::Checkpoint {
         model: job.model.dir.clone(),
         lora: dirs(&job.lora),
         llm2vec: dirs(&job.llm2vec),
@@ -193,9 +193,9 @@ fn validate(
         ),
         latency: Some(Repeat { warm_up: 3, n: 20 }),
     };
-    let found = bench::measure(output, None, &plan, &reference, &INTERP, context)?;
+    let found = bench::measure(output, None, &plan, &*reference, &INTERP, context)?;
     let size = packages.iter().map(|p| p.artifact.size_bytes).sum();
-    let subject = Subject { measurements: &found, size_bytes: Some(size) };
+    let subject = Subject { size_bytes: Some(size), ..Subject::of(&found) };
     let verdicts = Gates::default().judge(&subject, fewest_bits(recipe));
     Ok((found, verdicts))
 }

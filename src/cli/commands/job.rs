@@ -59,17 +59,25 @@ fn download(
     token: Option<&str>,
     context: &Context,
 ) -> Result<(PathBuf, Option<String>, Option<String>), Failure> {
-    use crate::source::hub::{ENDPOINT, Hub};
+    let found = hub(token, context).resolve(model, revision)?;
+    Ok((found.dir, found.repository, found.revision))
+}
+
+/// The hub of the settings, or its mirror.
+#[cfg(feature = "hub")]
+pub(super) fn hub<'a>(token: Option<&'a str>, context: &'a Context) -> crate::source::hub::Hub<'a> {
     let settings = &context.settings;
-    let hub = Hub {
-        endpoint: settings.hf_endpoint.as_deref().unwrap_or(ENDPOINT).trim_end_matches('/'),
+    crate::source::hub::Hub {
+        endpoint: settings
+            .hf_endpoint
+            .as_deref()
+            .unwrap_or(crate::source::hub::ENDPOINT)
+            .trim_end_matches('/'),
         cache_dir: &settings.hub_cache,
         token: token.or(settings.hf_token.as_deref()),
         backoff: std::time::Duration::from_secs(1),
         progress: &*context.progress,
-    };
-    let found = hub.resolve(model, revision)?;
-    Ok((found.dir, found.repository, found.revision))
+    }
 }
 
 #[cfg(not(feature = "hub"))]

@@ -1,11 +1,11 @@
-//! `manifest`: a manifest checked against its package, or shown.
+//! `manifest`: a manifest checked against its package, given its version, or shown.
 
 use serde_json::json;
 
 use super::context::Context;
 use super::{HOLDS, Outcome};
 use crate::cli::args::ManifestCommand;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, Step, next_version};
 
 /// The exit code when a manifest does not hold: the artifact fails its check.
 const BROKEN: u8 = 1;
@@ -22,6 +22,26 @@ pub(super) fn run(command: &ManifestCommand, context: &Context) -> Outcome {
             };
             context.printer.answer(&json!({"manifest": manifest, "problems": lines}), &text)?;
             Ok(if lines.is_empty() { HOLDS } else { BROKEN })
+        }
+        ManifestCommand::Bump { manifest, baseline, dry_run } => {
+            let (old, mut new) = (Manifest::read(baseline)?, Manifest::read(manifest)?);
+            let Step { version, change, reasons } = next_version(&old, &new);
+            let moved = format!("{} {} -> {version}", change.name(), old.version);
+            let text = [vec![moved], reasons.clone()].concat().join("\n  ");
+            if new.version != version && !dry_run {
+                new.version = version.clone();
+                new.write(manifest)?;
+            }
+            let answer = json!({
+                "manifest": manifest,
+                "change": change.name(),
+                "from": old.version,
+                "version": version,
+                "reasons": reasons,
+                "written": !dry_run,
+            });
+            context.printer.answer(&answer, &text)?;
+            Ok(HOLDS)
         }
         ManifestCommand::Show { manifest } => {
             let read = Manifest::read(manifest)?;

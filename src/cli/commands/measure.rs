@@ -3,24 +3,31 @@
 use std::path::Path;
 
 use super::bench::Against;
+use super::context::Context;
+use super::texts;
 use crate::cli::args::MeasureArgs;
 use crate::cli::failure::Failure;
-use crate::eval::results::{Figure, Measurements};
+use crate::eval::results::{Figure, Measurements, Spread};
 use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
 
 /// Calls before the first that is timed.
 const WARM_UP: u64 = 3;
 
 /// What `args` ask to measure.
-pub(super) fn plan(args: &MeasureArgs) -> Result<Plan, Failure> {
+pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failure> {
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let text = match &args.text {
         None => None,
-        Some(path) => Some(TextPlan {
-            text: fs_err::read_to_string(path)?,
+        Some(asked) => Some(TextPlan {
+            text: texts::read(asked, context)?,
             window: args.window.map(count),
-            stride: None,
+            stride: args.stride.map(count),
             max_windows: count(args.windows),
+            calibration: args
+                .calibration
+                .as_deref()
+                .map(|asked| texts::read(asked, context))
+                .transpose()?,
         }),
     };
     let prompts = match &args.prompts {
@@ -36,13 +43,21 @@ pub(super) fn plan(args: &MeasureArgs) -> Result<Plan, Failure> {
 pub(super) fn against(args: &MeasureArgs) -> Result<Against, Failure> {
     let model = args.reference.clone().ok_or_else(|| {
         Failure::input("there is nothing to compare with")
-            .hint("pass `--reference DIR`, the source checkpoint")
+            .hint("pass `--reference DIR`, the source checkpoint or a package")
     })?;
-    Ok(Against {
+    if is_package(&model) {
+        return Ok(Against::Package(model));
+    }
+    Ok(Against::Checkpoint {
         model,
         lora: args.lora_checkpoint.clone(),
         llm2vec: args.llm2vec_checkpoint.clone(),
     })
+}
+
+/// Whether a package stands there and no checkpoint.
+fn is_package(path: &Path) -> bool {
+    ["Manifest.json", "model.mil", "coremldata.bin"].iter().any(|name| path.join(name).is_file())
 }
 
 fn list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Failure> {
@@ -75,6 +90,28 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
             figure(&p.divergence, 6),
             percent(&p.same_top)
         ));
+        out.extend(p.divergence_spread.as_ref().map(spread));
+        if let Some(change) = &p.probability_change {
+            out.push(format!(
+                "probability of the next token {} on the mean, {} rms",
+                percent(&change.mean),
+                percent(&change.rms)
+            ));
+        }
+        if let (Some(k), Some(bound)) = (p.top_k, &p.divergence_bound) {
+            out.push(format!(
+                "the reference keeps {k} tokens a position: the divergence is at most {:.6} nats larger",
+                bound.value
+            ));
+        }
+        if let Some(floor) = &p.noise_floor {
+            out.push(format!(
+                "noise floor {} nats, same top token {}: {}",
+                figure(&floor.divergence, 6),
+                percent(&floor.same_top),
+                floor.how
+            ));
+        }
     }
     if let Some(t) = &found.transcripts {
         out.push(format!(
@@ -99,6 +136,15 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
             shorten(&s.worst),
             s.reference
         ));
+        if let Some(n) = &s.neighbours {
+            out.push(format!(
+                "neighbours: recall@{} {}, rank correlation of {} pairs {:.6}",
+                n.k,
+                figure(&n.recall, 4),
+                n.spearman.n,
+                n.spearman.value
+            ));
+        }
     }
     if let Some(l) = &found.latency {
         out.push(format!("load {:.1} ms in {}", l.load.value, l.runtime));
@@ -124,6 +170,24 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
         out.push(format!("peak memory {}", crate::base::fmt::bytes(peak)));
     }
     out
+}
+
+/// The order statistics of a divergence on one line.
+fn spread(s: &Spread) -> String {
+    let all = [
+        ("max", Some(s.max)),
+        ("p99.9", s.p99_9),
+        ("p99", s.p99),
+        ("p95", Some(s.p95)),
+        ("p90", Some(s.p90)),
+        ("median", Some(s.p50)),
+        ("p10", Some(s.p10)),
+        ("p5", Some(s.p5)),
+        ("p1", s.p1),
+    ];
+    let shown: Vec<_> =
+        all.iter().filter_map(|(name, value)| Some(format!("{name} {:.6}", (*value)?))).collect();
+    format!("  {}", shown.join(", "))
 }
 
 fn shorten(text: &str) -> String {

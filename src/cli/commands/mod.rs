@@ -26,6 +26,7 @@ mod report;
 mod sentences;
 mod setup;
 mod sweep;
+mod texts;
 mod verify;
 
 use super::args::{Cli, Command};

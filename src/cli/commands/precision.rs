@@ -20,7 +20,7 @@ use crate::package::Package;
 
 /// The reports of `evaluate`: `init` over the text, `encode` over the sentences.
 pub(super) fn of_packages(args: &EvaluateArgs, context: &Context) -> Outcome {
-    let plan = plan(&args.measure)?;
+    let plan = plan(&args.measure, context)?;
     let nothing = || {
         Failure::input("there is nothing to run the package on").hint(
             "pass `--text FILE` for `init` or `--sentences FILE` for `encode`; \

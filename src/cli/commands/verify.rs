@@ -21,7 +21,7 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
         Some(Judged::By(chain)) => Some(chain.clone()),
         None => None,
     };
-    let plan = plan(&args.measure)?;
+    let plan = plan(&args.measure, context)?;
     let gates = gates::parse(&args.gate)?;
     let runs = BackendArgs { backend: chain, compute_units: args.compute_units };
     let text = plan.text.is_some();
@@ -29,8 +29,8 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let runtime = chosen.runtime.as_ref();
     let reference = bench::reference(&against(&args.measure)?, context)?;
     let tokenizer = args.measure.tokenizer.as_deref();
-    let found = bench::measure(&args.package, tokenizer, &plan, &reference, runtime, context)?;
-    let subject = Subject { measurements: &found, size_bytes: size(&args.package)? };
+    let found = bench::measure(&args.package, tokenizer, &plan, &*reference, runtime, context)?;
+    let subject = Subject { size_bytes: size(&args.package)?, ..Subject::of(&found) };
     let verdicts = gates.judge(&subject, fewest_bits(&args.package)?);
     let text = format!("{}\n\n{}", lines(&found).join("\n"), judged(&verdicts));
     let answer = json!({

@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Continuation, Continue, Distributions, Identity, Reference, ReferenceError};
+use super::{Continuation, Continue, Distributions, Identity, Noise, Reference, ReferenceError};
 use crate::base::{digest, fs};
 use crate::eval::sentences::Prepared;
 
@@ -68,6 +68,10 @@ impl<R: Reference> Reference for Cached<R> {
         let computed = self.inner.logits(windows, top_k)?;
         fs::write_atomic(&place, &computed.to_bytes())?;
         Ok(computed)
+    }
+
+    fn noise(&self, windows: &[Vec<u32>]) -> Result<Option<Noise>, ReferenceError> {
+        self.json("noise", &windows, || self.inner.noise(windows))
     }
 
     fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
@@ -194,6 +198,15 @@ mod tests {
             })
         }
 
+        fn noise(&self, windows: &[Vec<u32>]) -> Result<Option<Noise>, ReferenceError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let table = vec![vec![0.25; windows[0].len() - 1]; windows.len()];
+            let same_top = vec![vec![true; windows[0].len() - 1]; windows.len()];
+            let how = "by hand".to_owned();
+            let nll_change = table.clone();
+            Ok(Some(Noise { how, divergence: table, nll_change, same_top }))
+        }
+
         fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let one = Continuation { tokens: vec![1, 2], margins: vec![0.1, 1e-7] };
@@ -215,6 +228,7 @@ mod tests {
             let request = Continue { prompts: windows.clone(), max_tokens: 2, eos: vec![0] };
             (
                 reference.logits(&windows, 2).unwrap(),
+                reference.noise(&windows).unwrap(),
                 reference.generate(&request).unwrap(),
                 reference.embed(&[sentence]).unwrap(),
             )
@@ -223,20 +237,20 @@ mod tests {
         let plain = ask(&Cached::new(Counting::of("2.7.0"), tempfile::tempdir().unwrap().path()));
         assert_eq!(ask(&first), plain);
         assert_eq!(ask(&first), plain);
-        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 3);
+        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 4);
         // Another process with the same identity asks nothing, another version asks everything.
-        for (version, want) in [("2.7.0", 0), ("2.8.0", 3)] {
+        for (version, want) in [("2.7.0", 0), ("2.8.0", 4)] {
             let other = Cached::new(Counting::of(version), folder.path());
             assert_eq!(ask(&other), plain);
             assert_eq!(other.inner.asked.load(Ordering::Relaxed), want);
         }
         first.logits(&windows, 1).unwrap();
-        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 4, "another K is another question");
+        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 5, "another K is another question");
         // A damaged file is computed again.
         for file in fs::files_below(folder.path()).unwrap() {
             fs_err::write(folder.path().join(file), "{").unwrap();
         }
         assert_eq!(ask(&first), plain);
-        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 7);
+        assert_eq!(first.inner.asked.load(Ordering::Relaxed), 9);
     }
 }

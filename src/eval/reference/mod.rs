@@ -2,6 +2,8 @@
 
 mod cache;
 mod identity;
+mod noise;
+mod package;
 mod python;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,8 @@ use thiserror::Error;
 
 pub use cache::Cached;
 pub use identity::Identity;
+pub use noise::Noise;
+pub use package::PackageReference;
 pub use python::{Ask, Checkpoint, PythonReference};
 
 use super::divergence::Expected;
@@ -24,6 +28,8 @@ pub trait Reference: Send + Sync {
     fn describe(&self) -> String;
     /// Distributions over the next token at every position of windows of one length.
     fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError>;
+    /// How far the reference is from itself with noise of the size of fp16 rounding; nothing where that is not known.
+    fn noise(&self, windows: &[Vec<u32>]) -> Result<Option<Noise>, ReferenceError>;
     /// Greedy continuations of prompts.
     fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError>;
     /// Embeddings of sentences.

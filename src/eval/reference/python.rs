@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Continuation, Continue, Distributions, Identity, Reference, ReferenceError};
+use super::{Continuation, Continue, Distributions, Identity, Noise, Reference, ReferenceError};
 use crate::base::error::Hint;
 use crate::base::fs::Staging;
 use crate::eval::sentences::Prepared;
@@ -127,6 +127,19 @@ impl<A: Ask> Reference for PythonReference<A> {
             return Err(ReferenceError::Answer { what });
         }
         Ok(found)
+    }
+
+    fn noise(&self, windows: &[Vec<u32>]) -> Result<Option<Noise>, ReferenceError> {
+        let Checkpoint { folder: model, adapters, .. } = &self.checkpoint;
+        let noise: Noise = self.ask(&json!({
+            "op": "reference_noise", "model": model, "adapters": adapters, "windows": windows,
+        }))?;
+        let length = windows.first().map_or(0, Vec::len);
+        if !noise.fits(windows.len(), length) {
+            let what = format!("noise of another shape than {} windows of {length}", windows.len());
+            return Err(ReferenceError::Answer { what });
+        }
+        Ok(Some(noise))
     }
 
     fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {

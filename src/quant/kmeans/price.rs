@@ -62,17 +62,17 @@ pub(super) fn search(
         }
         let one_sided = few.len() == 2 || many.is_empty();
         computed = !one_sided || guesses == GUESSES;
-        if !computed {
-            guesses += 1;
-            // What a further cluster of smooth data is worth falls with the third power of their number.
-            let law = (count as f64 / n_clusters as f64).powi(3);
-            price *= if count < n_clusters { law.min(0.9) } else { law.max(1.1) };
-        } else {
+        if computed {
             if many.is_empty() {
                 many = (0..=n).collect();
             }
             let more = moments.total_gain(&many) - moments.total_gain(&few);
             price = more / (many.len() - few.len()) as f64;
+        } else {
+            guesses += 1;
+            // What a further cluster of smooth data is worth falls with the third power of their number.
+            let law = (count as f64 / n_clusters as f64).powi(3);
+            price *= if count < n_clusters { law.min(0.9) } else { law.max(1.1) };
         }
     }
 }

@@ -89,6 +89,21 @@ impl Hub<'_> {
         Ok(Resolved { dir, repository, revision: Some(listing.commit) })
     }
 
+    /// One file of a dataset on its main branch, downloaded where the cache does not have it whole.
+    pub fn dataset_file(&self, repository: &str, file: &str) -> Result<PathBuf, Error> {
+        let api = self.api()?;
+        let cache = Cache::new(self.cache_dir.to_owned());
+        let repo = |revision: &str| {
+            Repo::with_revision(repository.to_owned(), RepoType::Dataset, revision.to_owned())
+        };
+        let named = repo(MAIN);
+        let listing = download::retry(self.backoff, || Listing::fetch(&api, &named, self))?;
+        let pinned = repo(&listing.commit);
+        let dir = cache.repo(pinned.clone()).pointer_path(&listing.commit);
+        download::file(self, &api, &pinned, &dir, &listing, file)?;
+        Ok(dir.join(file))
+    }
+
     fn api(&self) -> Result<Api, Error> {
         let builder = ApiBuilder::from_cache(Cache::new(self.cache_dir.to_owned()));
         let token = self.token.map(str::to_owned);

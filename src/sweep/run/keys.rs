@@ -1,9 +1,10 @@
 //! What results rest on: everything that could change them, and nothing else.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::RunError;
-use crate::base::digest;
 use crate::sweep::spec::{EncodeAdapters, EvaluateSpec, KvCacheForm, Spec};
 use crate::sweep::store::Key;
 use crate::sweep::texts::Sentence;
@@ -12,7 +13,8 @@ use crate::sweep::{Identity, Variant};
 /// What the bytes of a package rest on.
 #[derive(Serialize)]
 struct BuildParts<'a> {
-    identity: &'a Identity,
+    sources: &'a BTreeMap<String, String>,
+    tools: &'a BTreeMap<String, String>,
     recipe: &'a str,
     seq_len: Option<u64>,
     prompt_chunk: Option<u64>,
@@ -29,10 +31,9 @@ struct MeasureParts<'a> {
     evaluation: &'a Evaluation,
 }
 
-/// The evaluation of a spec with its texts as digests: where a file stands does not matter.
+/// The evaluation of a spec; the texts are in the identity, as digests: where a file stands does not matter.
 #[derive(Serialize)]
 pub(super) struct Evaluation {
-    text: Option<String>,
     window: Option<u64>,
     stride: Option<u64>,
     windows: Option<u64>,
@@ -49,7 +50,6 @@ impl Evaluation {
         let evaluate = &spec.evaluate;
         let EvaluateSpec { windows, max_new_tokens, latency, .. } = *evaluate;
         Ok(Self {
-            text: evaluate.text.as_deref().map(digest::of_file).transpose()?.map(|(sha, _)| sha),
             window: evaluate.window.or(seq_len),
             stride: evaluate.stride.or(evaluate.window).or(seq_len),
             windows,
@@ -66,7 +66,8 @@ impl Evaluation {
 pub(super) fn of_package(spec: &Spec, identity: &Identity, variant: &Variant) -> Key {
     let model = &spec.model;
     Key::of(&BuildParts {
-        identity,
+        sources: &identity.sources,
+        tools: &identity.tools,
         recipe: &variant.recipe,
         seq_len: model.seq_len,
         prompt_chunk: model.prompt_chunk,

@@ -8,9 +8,11 @@ use super::steps::Runner;
 use super::{Entry, RunError};
 use crate::base::cancel;
 use crate::base::fmt;
+use crate::eval::results::Paired;
+use crate::eval::{Evaluated, Tokens, paired};
 use crate::manifest::Artifact;
 use crate::sweep::spec::RunSpec;
-use crate::sweep::store::Kind;
+use crate::sweep::store::{Kind, StoreError};
 use crate::sweep::{Measured, StageError, Variant};
 
 /// Memory that measuring a variant takes besides its weights: activations, logits, the reference's answers.
@@ -35,6 +37,37 @@ pub fn workers(run: &RunSpec, fp16_bytes: u64) -> usize {
 }
 
 impl Runner<'_> {
+    /// What is on record of the artifact; not without the tokens that its figures come from, which pairs are made of.
+    pub(super) fn measured(&self, artifact: &Artifact) -> Result<Option<Measured>, StoreError> {
+        let key = self.figures_key(artifact);
+        let found: Option<Measured> = self.store.get(Kind::Measured, &key)?;
+        let whole = |found: &Measured| {
+            found.measurements.perplexity.is_none() || self.store.tokens(&key).is_some()
+        };
+        Ok(found.filter(whole))
+    }
+
+    /// The scored tokens of an entry that was measured.
+    fn tokens(&self, entry: &Entry) -> Option<Tokens> {
+        entry.measured.as_ref()?;
+        self.store.tokens(&self.figures_key(&entry.built.as_ref()?.artifact))
+    }
+
+    /// All variants that were measured on the same tokens, two by two in the order of the plan.
+    pub(super) fn paired(&self, entries: &[Entry]) -> Vec<Paired> {
+        let known = |entry: &Entry| Some((entry.variant.name.clone(), self.tokens(entry)?));
+        let known: Vec<_> = entries.iter().filter_map(known).collect();
+        let pairs =
+            known.iter().enumerate().flat_map(|(i, a)| known[i + 1..].iter().map(move |b| (a, b)));
+        pairs.filter_map(|(a, b)| paired((&a.0, &a.1), (&b.0, &b.1))).collect()
+    }
+
+    /// Figures of `b` less those of `a`, where both were measured on the same tokens.
+    pub(super) fn pair(&self, a: &Entry, b: &Entry) -> Option<Paired> {
+        let (first, second) = (self.tokens(a)?, self.tokens(b)?);
+        paired((&a.variant.name, &first), (&b.variant.name, &second))
+    }
+
     /// Finds or makes the figures of each entry that has a package.
     ///
     /// The first that is measured is alone: what it asks of the reference is kept for all others.
@@ -111,18 +144,20 @@ impl Runner<'_> {
         cancel::check()?;
         let began = self.clock.elapsed();
         let progress = self.progress.part(&variant.name);
-        let measurements = match self.stages.evaluate(variant, &self.package(variant), &*progress) {
-            Ok(measurements) => measurements,
-            Err(error) => {
-                self.step();
-                return Ok(Err(error));
-            }
+        let evaluated = self.stages.evaluate(variant, &self.package(variant), &*progress);
+        self.step();
+        let Evaluated { measurements, tokens } = match evaluated {
+            Ok(evaluated) => evaluated,
+            Err(error) => return Ok(Err(error)),
         };
         let took = self.since(began);
         self.progress.note(&format!("{}: evaluated, {}", variant.name, fmt::duration(took)));
         let measured = Measured { measurements, seconds: took.as_secs_f64() };
-        self.store.put(Kind::Measured, &self.figures_key(artifact), &measured)?;
-        self.step();
+        let key = self.figures_key(artifact);
+        if let Some(tokens) = tokens {
+            self.store.put_tokens(&key, &tokens)?;
+        }
+        self.store.put(Kind::Measured, &key, &measured)?;
         Ok(Ok(measured))
     }
 }

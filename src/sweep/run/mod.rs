@@ -183,7 +183,8 @@ pub fn run(
         None => None,
     };
     runner.prune(&mut entries, search.as_ref(), true)?;
-    Ok(Run { identity, entries, paired: Vec::new(), search })
+    let paired = runner.paired(&entries);
+    Ok(Run { identity, entries, paired, search })
 }
 
 fn fatal(stage: &'static str, error: StageError) -> RunError {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::keep::value;
 use super::steps::Runner;
 use super::{Entry, RunError};
+use crate::eval::results::Paired;
 use crate::manifest::Artifact;
 use crate::sweep::budget::{Model, Predicted, Search, Table, relative_error};
 use crate::sweep::spec::{BudgetSpec, LADDER, RUNGS};
@@ -127,12 +128,22 @@ fn mix(
         (Some(_), None) => format!("{} fits, and nothing else does", entry.variant.name),
         (Some(own), Some((rival, theirs))) => {
             search.against = Some(rival.variant.name.clone());
+            let pair = runner.pair(rival, &entry);
             let (name, rival) = (&entry.variant.name, &rival.variant.name);
             let figures = format!("{:.6} {} against {theirs:.6}", own.value, own.unit);
-            if own.value < theirs {
-                format!("{name} loses less than {rival}: {figures}")
+            // On the same tokens, if that is known: what makes a token hard for both does not count.
+            let surely = pair.as_ref().map_or(own.value < theirs, |p| p.divergence.high < 0.0);
+            let interval = pair.map_or_else(String::new, |Paired { divergence: d, .. }| {
+                format!(
+                    ", on the same tokens {:+.6}, within {:+.6} and {:+.6}",
+                    d.value, d.low, d.high
+                )
+            });
+            if surely {
+                format!("{name} loses less than {rival}: {figures}{interval}")
             } else {
-                let outcome = format!("{name} does not lose less than {rival}: {figures}");
+                let outcome =
+                    format!("{name} does not surely lose less than {rival}: {figures}{interval}");
                 entry.rejected = Some(outcome.clone());
                 outcome
             }

@@ -16,7 +16,7 @@ use crate::gate::{Outcome, Subject};
 use crate::manifest::Artifact;
 use crate::sweep::spec::{Keep, Spec};
 use crate::sweep::store::{Key, Kind, Store, StoreError};
-use crate::sweep::{Built, Identity, Measured, StageError, Stages, Variant};
+use crate::sweep::{Built, Identity, StageError, Stages, Variant};
 
 /// The folder of records inside the output folder.
 const RESULTS: &str = "results";
@@ -223,17 +223,17 @@ impl<'a> Runner<'a> {
         Ok(Some(built).filter(|_| ready))
     }
 
-    pub(super) fn measured(&self, artifact: &Artifact) -> Result<Option<Measured>, StoreError> {
-        self.store.get(Kind::Measured, &self.figures_key(artifact))
-    }
-
     /// Judges an entry that was built and measured, and describes its package where it stands.
     fn judge(&self, entry: &mut Entry) -> Result<(), RunError> {
         let (Some(built), Some(measured)) = (&entry.built, &entry.measured) else { return Ok(()) };
-        let (measurements, size_bytes) = (&measured.measurements, built.artifact.size_bytes);
-        let subject = Subject { measurements, size_bytes: Some(size_bytes) };
+        let artifact = &built.artifact;
+        let subject = Subject {
+            size_bytes: Some(artifact.size_bytes),
+            largest_file: artifact.files.iter().map(|file| file.size).max(),
+            ..Subject::of(&measured.measurements)
+        };
         entry.verdicts = self.spec.gates.judge(&subject, entry.variant.bits);
-        if built.artifact.stands_at(&self.package(&entry.variant))
+        if artifact.stands_at(&self.package(&entry.variant))
             && let Err(error) = self.describe(entry)?
         {
             return self.fail(entry, "manifest", &error);

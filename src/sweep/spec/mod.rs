@@ -124,8 +124,10 @@ pub enum EncodeAdapters {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateSpec {
-    /// The text for perplexity and divergence; without one they are not measured.
+    /// The text for perplexity and divergence, a file or the name of a set; without one they are not measured.
     pub text: Option<PathBuf>,
+    /// What the model was calibrated on: a text that overlaps with it is refused.
+    pub calibration: Option<PathBuf>,
     /// Tokens of a window; the length of the context where it is not given.
     pub window: Option<u64>,
     /// Tokens between the starts of two windows; the window where it is not given.
@@ -194,7 +196,15 @@ impl Spec {
             evaluate = spanned.into_inner();
             evaluate.check(model.seq_len).map_err(|what| wrong(span, what))?;
         }
-        evaluate.text = evaluate.text.map(|path| resolve(folder, &path));
+        for text in [&mut evaluate.text, &mut evaluate.calibration].into_iter().flatten() {
+            // A word alone that is no file is the name of a set.
+            if text.extension().is_some()
+                || text.components().count() > 1
+                || folder.join(&*text).exists()
+            {
+                *text = resolve(folder, text);
+            }
+        }
         evaluate.prompts.resolve(folder);
         evaluate.sentences.resolve(folder);
         let OutputSpec { dir, keep } = file.output;

@@ -9,6 +9,7 @@ use crate::base::digest;
 use crate::base::fs::{Staging, files_below};
 use crate::base::progress::Progress;
 use crate::eval::results::{Figure, Measurements, Perplexity};
+use crate::eval::{Evaluated, Token, Tokens};
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Facts, Manifest, Source, Tool};
 use crate::sweep::{Identity, StageError, Stages, Variant};
@@ -87,6 +88,7 @@ impl Stages for Fake {
         Ok(Identity {
             sources: one("model/model.safetensors", &digest::of_bytes(b"weights")),
             tools: one("coremill", self.version),
+            texts: BTreeMap::new(),
         })
     }
 
@@ -117,13 +119,13 @@ impl Stages for Fake {
         variant: &Variant,
         package: &Path,
         _: &dyn Progress,
-    ) -> Result<Measurements, StageError> {
+    ) -> Result<Evaluated, StageError> {
         self.begin("evaluate", &variant.name)?;
         let extra = fs_err::read(package.join("Data/extra")).unwrap();
         assert!(extra.starts_with(variant.recipe.as_bytes()), "the package is that of the variant");
         let measurements = measurements(variant.bits);
         self.event()?;
-        Ok(measurements)
+        Ok(Evaluated { measurements, tokens: Some(tokens(variant.bits)) })
     }
 
     fn manifest(
@@ -182,6 +184,22 @@ fn measurements(bits: u32) -> Measurements {
         }),
         ..Measurements::default()
     }
+}
+
+/// Scored tokens of an artifact of `bits` bits in four windows.
+fn tokens(bits: u32) -> Tokens {
+    let row = |i: u32| Token {
+        window: i / 4,
+        position: 1 + i % 4,
+        nll: 3.0 + 0.1 / f64::from(bits) * f64::from(i % 3),
+        reference_nll: 3.0,
+        divergence: 0.05 / f64::from(bits) * f64::from(1 + i % 5),
+        hidden: 0.0,
+        same_sampled: 0.5,
+        confidence: 0.5,
+        same_top: true,
+    };
+    Tokens { rows: (0..16).map(row).collect(), non_finite: 0 }
 }
 
 /// All files of a finished sweep with their digests; leftovers of killed runs do not count.

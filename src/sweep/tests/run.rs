@@ -7,6 +7,7 @@ use super::fake::{Fake, files};
 use super::spec::bits;
 use crate::base::clock::FixedClock;
 use crate::base::error::Hint as _;
+use crate::base::fs::files_below;
 use crate::base::progress::Silent;
 use crate::gate::Outcome;
 use crate::sweep::{Run, RunError, Spec, Status, run};
@@ -297,4 +298,33 @@ fn workers_follow_from_memory() {
     ] {
         assert_eq!(workers(&run(workers_asked, memory), 1000), want);
     }
+}
+
+#[test]
+fn variants_are_compared_two_by_two_on_their_tokens() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = spec(root.path(), "all", "");
+    let stages = Fake::default();
+    let run = go(&spec, &stages).unwrap();
+    let names: Vec<_> = run.paired.iter().map(|p| format!("{} {}", p.a, p.b)).collect();
+    let want = [
+        "fp16 pal8-g16",
+        "fp16 pal4-g16",
+        "fp16 int4-b32",
+        "pal8-g16 pal4-g16",
+        "pal8-g16 int4-b32",
+        "pal4-g16 int4-b32",
+    ];
+    assert_eq!(names, want);
+    // The fewer bits, the more every token diverges.
+    assert!(run.paired[0].divergence.low > 0.0, "{:?}", run.paired[0]);
+    stages.take();
+    // Without its tokens a measurement is no whole one.
+    for file in files_below(&root.path().join("out/results/measured")).unwrap() {
+        if file.ends_with(".safetensors") {
+            fs_err::remove_file(root.path().join("out/results/measured").join(file)).unwrap();
+        }
+    }
+    assert_eq!(go(&spec, &stages).unwrap(), run);
+    assert_eq!(stages.take().len(), 4);
 }

@@ -6,12 +6,14 @@ mod source;
 mod work;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use self::source::Source;
 use self::work::Work;
 use super::bench::{self, Against};
 use super::context::Context;
 use super::job::Found;
+use super::texts;
 use super::{HOLDS, Outcome};
 use crate::base::clock::Clock as _;
 use crate::base::digest;
@@ -51,7 +53,7 @@ pub(super) fn run(args: &SweepArgs, context: &Context) -> Outcome {
     for warning in &expected.warnings {
         context.printer.warn(warning);
     }
-    let plan = plan(spec)?;
+    let plan = plan(spec, context)?;
     let reference = against(&source, &plan, context)?;
     let crowded = sweep::workers(&spec.run, expected.package_bytes) > 1;
     let work = Work::new(&source, plan, reference, context, crowded);
@@ -101,16 +103,18 @@ fn limit_cores(cores: u64) -> Result<(), Failure> {
     pool.map_err(|error| Failure::input(format!("`cores` {cores}: {error}")))
 }
 
-fn plan(spec: &Spec) -> Result<Plan, Failure> {
+fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
+    let text_of = |asked: &Path| texts::read(&asked.to_string_lossy(), context);
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let asked = &spec.evaluate;
     let text = match &asked.text {
         None => None,
-        Some(path) => Some(TextPlan {
-            text: fs_err::read_to_string(path)?,
+        Some(asked_text) => Some(TextPlan {
+            text: text_of(asked_text)?,
             window: asked.window.map(count),
             stride: asked.stride.map(count),
             max_windows: count(asked.windows.unwrap_or(WINDOWS)),
+            calibration: asked.calibration.as_deref().map(text_of).transpose()?,
         }),
     };
     let prompts = (!asked.prompts.is_empty()).then(|| asked.prompts.read()).transpose()?;
@@ -144,16 +148,14 @@ fn against<'a>(
     }
     let dirs = |found: &[Found]| found.iter().map(|f| f.dir.clone()).collect();
     let against = match source {
-        Source::Job(job) => Against {
+        Source::Job(job) => Against::Checkpoint {
             model: job.model.dir.clone(),
             lora: dirs(&job.lora),
             llm2vec: dirs(&job.llm2vec),
         },
-        Source::Package(_) => {
-            return Err(Failure::input("a package is swept without evaluation yet"));
-        }
+        Source::Package(path) => Against::Package(path.clone()),
     };
-    Ok(Some(Box::new(bench::reference(&against, context)?)))
+    bench::reference(&against, context).map(Some)
 }
 
 /// Removes what former runs of the spec finished.

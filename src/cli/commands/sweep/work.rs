@@ -5,6 +5,7 @@ use std::sync::RwLock;
 
 use super::source::{Source, copy_package};
 use crate::base::cancel::Cancelled;
+use crate::base::digest;
 use crate::base::error::{Blame, Hint};
 use crate::base::progress::Progress;
 use crate::cli::commands::bench::{self, INTERP};
@@ -15,7 +16,7 @@ use crate::compress::{self, Options, Recipe};
 use crate::convert;
 use crate::eval::reference::Reference;
 use crate::eval::results::Measurements;
-use crate::eval::{self, Bench, Plan, Tokenizer};
+use crate::eval::{self, Bench, Evaluated, Plan, Tokenizer};
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest, TensorError};
 use crate::package::Package;
@@ -50,7 +51,7 @@ impl<'a> Work<'a> {
         plan: &Plan,
         reference: &dyn Reference,
         progress: &dyn Progress,
-    ) -> Result<Measurements, Failure> {
+    ) -> Result<Evaluated, Failure> {
         let artifact = eval::Artifact::open(package)?;
         let tokenizer = Tokenizer::open(&bench::tokenizer_folder(&artifact, None))?;
         let clock = &self.context.clock;
@@ -65,7 +66,16 @@ impl Stages for Work<'_> {
         let tool = self.source.tool(self.context).map_err(failed)?;
         let mut tools = tool.libraries;
         tools.insert(tool.name, tool.version);
-        Ok(sweep::Identity { sources, tools })
+        let text = self.plan.text.as_ref();
+        let all = [
+            ("text", text.map(|text| &text.text)),
+            ("calibration", text.and_then(|text| text.calibration.as_ref())),
+        ];
+        let digest = |(name, text): (&str, Option<&String>)| {
+            Some((name.to_owned(), digest::of_bytes(text?.as_bytes())))
+        };
+        let texts = all.into_iter().filter_map(digest).collect();
+        Ok(sweep::Identity { sources, tools, texts })
     }
 
     fn baseline(&self, package: &Path, progress: &dyn Progress) -> Result<Artifact, StageError> {
@@ -121,8 +131,8 @@ impl Stages for Work<'_> {
         _variant: &Variant,
         package: &Path,
         progress: &dyn Progress,
-    ) -> Result<Measurements, StageError> {
-        let Some(reference) = &self.reference else { return Ok(Measurements::default()) };
+    ) -> Result<Evaluated, StageError> {
+        let Some(reference) = &self.reference else { return Ok(Evaluated::default()) };
         let measure =
             |plan: &Plan| self.measure(package, plan, &**reference, progress).map_err(failed);
         if !self.crowded {
@@ -133,11 +143,11 @@ impl Stages for Work<'_> {
             measure(&Plan { latency: None, ..self.plan.clone() })?
         };
         // The process's memory says nothing of one of several.
-        found.peak_memory = None;
+        found.measurements.peak_memory = None;
         if self.plan.latency.is_some() {
             let _alone = self.quiet.write().expect("nobody panics while measuring");
             let plan = Plan { text: None, prompts: None, sentences: None, ..self.plan.clone() };
-            found.latency = measure(&plan)?.latency;
+            found.measurements.latency = measure(&plan)?.measurements.latency;
         }
         Ok(found)
     }

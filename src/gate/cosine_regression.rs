@@ -1,0 +1,22 @@
+//! `cosine_regression`: by how much the smallest cosine fell below that of an older report.
+
+use super::{Gate, Limit, Side, Subject, Unit, Verdict, interval};
+
+pub(super) static GATE: Gate = Gate {
+    name: "cosine_regression",
+    summary: "the smallest cosine has not fallen by more than this",
+    unit: Unit::Ratio,
+    side: Side::AtMost,
+    default: || Limit::One(0.001),
+    reproducible: true,
+    docs: "\
+The smallest cosine of the variant of this name in the baseline report less the smallest one now. Both are the least of
+what was measured and no estimates, so that they are compared as they are; with other sentences the figure says nothing.",
+    verdict,
+};
+
+fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict> {
+    let new = subject.measurements.similarity.as_ref()?.minimum.value;
+    let old = subject.baseline?.measurements.similarity.as_ref()?.minimum.value;
+    Some(interval::exact(gate, old - new, threshold, "fall of the smallest cosine"))
+}

@@ -1,0 +1,22 @@
+//! `part_size`: the bytes of the largest file of the package.
+
+use super::{Gate, Limit, Side, Subject, Unit, Verdict, interval};
+
+pub(super) static GATE: Gate = Gate {
+    name: "part_size",
+    summary: "no file of the package has more than this many bytes",
+    unit: Unit::Bytes,
+    side: Side::AtMost,
+    default: || Limit::Off,
+    reproducible: true,
+    docs: "\
+The length of the largest file below the package folder, which is that of the weights. Stores and hubs refuse files
+beyond a size of their own: the App Store's background assets, Git LFS, some HTTP caches.
+
+There is no default. On a miss, compress further, or ship the model in parts.",
+    verdict,
+};
+
+fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict> {
+    Some(interval::exact(gate, subject.largest_file? as f64, threshold, "largest file"))
+}

@@ -1,0 +1,22 @@
+//! `size_regression`: the package's size over that of an older report.
+
+use super::{Gate, Limit, Side, Subject, Unit, Verdict, change};
+
+pub(super) static GATE: Gate = Gate {
+    name: "size_regression",
+    summary: "the package has not grown by more than this share",
+    unit: Unit::Ratio,
+    side: Side::AtMost,
+    default: || Limit::One(0.01),
+    reproducible: true,
+    docs: "\
+Bytes of the variant's files over those of the variant of its name in the baseline report, less one.
+
+On a miss: `inspect --diff OLD NEW` shows which weights take more.",
+    verdict,
+};
+
+fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict> {
+    let (old, new) = (subject.baseline?.size_bytes?, subject.size_bytes?);
+    Some(change::of_counts(gate, old, new, threshold, "growth of the size"))
+}

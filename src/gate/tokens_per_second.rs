@@ -1,0 +1,30 @@
+//! `tokens_per_second`: how many tokens `decode` gives in a second.
+
+use super::interval::{bare, exact};
+use super::{Gate, Limit, Outcome, Side, Subject, Unit, Verdict};
+
+pub(super) static GATE: Gate = Gate {
+    name: "tokens_per_second",
+    summary: "`decode` gives at least this many tokens in a second",
+    unit: Unit::TokensPerSecond,
+    side: Side::AtLeast,
+    default: || Limit::Off,
+    reproducible: false,
+    docs: "\
+1000 over the median of the timed `decode` steps in milliseconds, the same figure as `decode_latency` the other way
+round, and with the same limits: it is a rate of the runtime that the report names, on the machine that it names.
+
+There is no default.",
+    verdict,
+};
+
+fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict> {
+    let decode = subject.measurements.latency.as_ref()?.decode.as_ref()?;
+    let Some(median) = decode.p50 else {
+        let text = format!("n = {} supports no median of the decode step", decode.n);
+        return Some(bare(gate, Outcome::Inconclusive, threshold, text));
+    };
+    let mut verdict = exact(gate, 1000.0 / median, threshold, "rate of the median decode step");
+    verdict.message = format!("{} (n = {})", verdict.message, decode.n);
+    Some(verdict)
+}
