@@ -173,15 +173,6 @@ impl Table {
         self.rows.iter().filter_map(|row| names.get(row.name.as_str())).map(|line| line.2).sum()
     }
 
-    /// The sum of the squared relative errors of each part of the model in `artifact`.
-    pub(super) fn squares_in(&self, artifact: &Artifact) -> BTreeMap<String, f64> {
-        let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-        for (_, (tensor, elements, _, squared)) in by_name(&artifact.tensors) {
-            *sums.entry(tensor.component.clone()).or_default() += squared / elements.max(1) as f64;
-        }
-        sums
-    }
-
     /// For each row the choice that makes the sum of α t² least with all rows in `room` bytes; nothing where even the
     /// smallest choices do not fit.
     pub(super) fn allocate(
@@ -215,6 +206,15 @@ impl Table {
 
 fn is_compressed(tensor: &TensorError) -> bool {
     tensor.relative_error.is_some_and(|error| error > 0.0) || tensor.bits_per_weight < 16.0
+}
+
+/// The sum of the squared relative errors of each part of the model in `artifact`.
+pub(super) fn squares(artifact: &Artifact) -> BTreeMap<String, f64> {
+    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    for (_, (tensor, elements, _, squared)) in by_name(&artifact.tensors) {
+        *sums.entry(tensor.component.clone()).or_default() += squared / elements.max(1) as f64;
+    }
+    sums
 }
 
 /// Root of the mean squared relative error of the weights of `artifact`, by elements.
@@ -326,3 +326,127 @@ impl Model {
 
 /// The least part of the pooled sensitivity that a part of the model has.
 const LITTLE: f64 = 0.01;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cost(rows: &[Vec<(u64, f64)>], picked: &[usize]) -> (u64, f64) {
+        let items = rows.iter().zip(picked).map(|(row, &k)| row[k]);
+        items.fold((0, 0.0), |(bytes, cost), item| (bytes + item.0, cost + item.1))
+    }
+
+    /// The least cost of all choices that fit.
+    fn by_trying(rows: &[Vec<(u64, f64)>], room: u64) -> Option<f64> {
+        let Some((row, rest)) = rows.split_first() else { return Some(0.0) };
+        row.iter()
+            .filter_map(|&(bytes, cost)| Some(cost + by_trying(rest, room.checked_sub(bytes)?)?))
+            .min_by(f64::total_cmp)
+    }
+
+    proptest! {
+        #[test]
+        fn the_knapsack_is_exact(
+            rows in prop::collection::vec(prop::collection::vec((1_u64..40, 0.0_f64..9.0), 1..5), 1..6),
+            room in 0_u64..140,
+        ) {
+            let rows: Vec<Vec<(u64, f64)>> = rows
+                .into_iter()
+                .map(|row| row.into_iter().map(|(n, c)| (n * ALIGNMENT, c)).collect())
+                .collect();
+            let room = room * ALIGNMENT + 17;
+            let picked = knapsack(&rows, room);
+            let want = by_trying(&rows, room);
+            prop_assert_eq!(picked.is_some(), want.is_some());
+            if let (Some(picked), Some(want)) = (picked, want) {
+                let (bytes, cost) = cost(&rows, &picked);
+                prop_assert!(bytes <= room);
+                prop_assert!((cost - want).abs() < 1e-9, "{} {}", cost, want);
+            }
+        }
+    }
+
+    #[test]
+    fn what_rounding_leaves_over_is_used() {
+        // So large that steps are of 16 KiB: all but the last pair must still fit.
+        let rows: Vec<Vec<(u64, f64)>> =
+            (0..64).map(|_| vec![(1 << 20, 9.0), ((1 << 24) + 64, 1.0)]).collect();
+        let room = 64 * ((1 << 24) + 64);
+        let picked = knapsack(&rows, room).unwrap();
+        assert!(picked.iter().all(|&k| k == 1), "{picked:?}");
+        assert_eq!(knapsack(&rows, (64 << 20) - 1), None);
+    }
+
+    fn tensor(name: &str, component: &str, form: &str, bytes: u64, error: f64) -> TensorError {
+        TensorError {
+            name: name.to_owned(),
+            component: component.to_owned(),
+            form: form.to_owned(),
+            elements: 4096,
+            stored_bytes: bytes,
+            bits_per_weight: bytes as f64 * 8.0 / 4096.0,
+            relative_error: Some(error),
+            ..TensorError::default()
+        }
+    }
+
+    fn artifact(form: &str, bytes: u64, error: f64) -> Artifact {
+        let tensors = vec![
+            tensor("l_attn_q", "attention", form, bytes, error),
+            tensor("l_mlp_up", "mlp", form, bytes, 2.0 * error),
+            tensor("l_mlp_down", "mlp", form, bytes, error),
+            tensor("lora_A", "adapter", "fp16", 8256, 0.0),
+        ];
+        let mut artifact = Artifact::from_files(Vec::new(), 16384);
+        (artifact.weight_bytes, artifact.size_bytes) = (3 * bytes + 9000, 3 * bytes + 10000);
+        Artifact { tensors, ..artifact }
+    }
+
+    #[test]
+    fn mixes_follow_from_what_uniform_variants_say() {
+        let (eight, four) = (artifact("pal8-g16", 4160, 0.01), artifact("pal4-g16", 2112, 0.1));
+        let table = Table::of(&[&eight, &four]);
+        assert_eq!(table.components(), ["attention", "mlp"], "what nobody compresses is no choice");
+        assert_eq!((table.bytes_in(&eight), table.bytes_in(&four)), (3 * 4160, 3 * 2112));
+        // Room for one weight at 8 bits: the one whose error costs most.
+        let max = |bytes| Search { max_size: Some(bytes), ..Search::default() };
+        let search = max(10000 + 4160 + 2 * 2112);
+        assert_eq!(search.room(&four, table.bytes_in(&four)), 4160 + 2 * 2112);
+        let recipe = |room, sensitivity: &dyn Fn(&str) -> f64| {
+            table.allocate(room, sensitivity).map(|choices| table.recipe(&choices))
+        };
+        let room = 4160 + 2 * 2112;
+        assert_eq!(recipe(room, &|_| 1.0).unwrap(), "pal4-g16,/^(l_mlp_up)$/=pal8-g16");
+        let attention = |c: &str| if c == "attention" { 9.0 } else { 1.0 };
+        assert_eq!(recipe(room, &attention).unwrap(), "pal4-g16,/^(l_attn_q)$/=pal8-g16");
+        assert_eq!(recipe(3 * 2112, &attention).unwrap(), "pal4-g16");
+        assert_eq!(recipe(3 * 2112 - 1, &attention), None);
+        // Three in fp16, with their records.
+        assert_eq!(recipe(3 * 8256, &|_| 1.0).unwrap(), "fp16");
+        assert!(max(10000 + 3 * 2112).fits(&four) && !max(10000 + 3 * 2112).fits(&eight));
+        assert_eq!(max(10000 + 3 * 4160 - 5).excess(&eight), 5);
+        let bits = Search { max_bits_per_weight: Some(8.0), ..Search::default() };
+        // 16384 weights of 8 bits.
+        assert_eq!(bits.excess(&eight), (3 * 4160 + 9000_u64).saturating_sub(16384));
+    }
+
+    #[test]
+    fn losses_are_predicted_from_squared_errors() {
+        let (eight, four) =
+            (squares(&artifact("pal8-g16", 4160, 0.01)), squares(&artifact("p", 2112, 0.1)));
+        assert!((four["mlp"] - 0.05).abs() < 1e-12 && (four["attention"] - 0.01).abs() < 1e-12);
+        // 3 a unit of squared error, once more and once less by a factor of 2.
+        let points = [(eight, 0.5 + 6.0 * 0.0006), (four.clone(), 0.5 + 1.5 * 0.06)];
+        let mut model = Model::pooled(0.5, &points).unwrap();
+        assert!((model.pooled - 3.0).abs() < 1e-9, "{model:?}");
+        assert!((model.predict(&four) - 0.68).abs() < 1e-9);
+        model.learn("attention", 0.01, 0.6);
+        model.learn("mlp", 0.05, 0.4);
+        assert!((model.sensitivity("attention") - 10.0).abs() < 1e-9);
+        assert!((model.sensitivity("mlp") - 0.03).abs() < 1e-9, "little, but not nothing");
+        assert!((model.predict(&four) - (0.5 + 0.1 + 0.0015)).abs() < 1e-9);
+        assert_eq!(Model::pooled(0.5, &[(four, 0.4)]), None);
+    }
+}

@@ -14,7 +14,7 @@ pub(super) struct Bar {
     all: Arc<All>,
     /// What the work is called, where there are several.
     name: Option<String>,
-    bar: Mutex<Option<ProgressBar>>,
+    stage: Mutex<Option<ProgressBar>>,
 }
 
 /// What all works share.
@@ -26,7 +26,7 @@ struct All {
 
 impl Bar {
     fn with(&self, f: impl FnOnce(&mut Option<ProgressBar>)) {
-        f(&mut self.bar.lock().expect("no panic while drawing"));
+        f(&mut self.stage.lock().expect("no panic while drawing"));
     }
 }
 
@@ -80,7 +80,7 @@ impl Progress for Bar {
 
     fn part<'a>(&'a self, name: &str) -> Box<dyn Progress + 'a> {
         let all = Arc::clone(&self.all);
-        Box::new(Self { all, name: Some(name.to_owned()), bar: Mutex::default() })
+        Box::new(Self { all, name: Some(name.to_owned()), stage: Mutex::default() })
     }
 
     fn whole(&self, done: u64, total: u64) {

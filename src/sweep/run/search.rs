@@ -8,7 +8,7 @@ use super::steps::Runner;
 use super::{Entry, RunError};
 use crate::eval::results::Paired;
 use crate::manifest::Artifact;
-use crate::sweep::budget::{Model, Predicted, Search, Table, relative_error};
+use crate::sweep::budget::{Model, Predicted, Search, Table, relative_error, squares};
 use crate::sweep::spec::{BudgetSpec, LADDER, RUNGS};
 use crate::sweep::{Variant, names};
 
@@ -43,9 +43,7 @@ pub(super) fn search(
     };
     let points: Vec<(BTreeMap<String, f64>, f64)> = alike
         .iter()
-        .filter_map(|&i| {
-            Some((table.squares_in(artifact(&entries[i])?), value(&entries[i])?.value))
-        })
+        .filter_map(|&i| Some((squares(artifact(&entries[i])?), value(&entries[i])?.value)))
         .collect();
     let Some(mut model) = Model::pooled(floor.value, &points) else {
         "no variant that treats all weights alike loses anything".clone_into(&mut search.outcome);
@@ -53,12 +51,12 @@ pub(super) fn search(
     };
     let components: Vec<String> = table.components().iter().map(|&c| c.to_owned()).collect();
     if probes && components.len() > 1 {
-        probe(runner, &table, entries, &alike, &components, &mut model)?;
+        probe(runner, entries, &alike, &components, &mut model)?;
     }
     search.sensitivities = model.by_component.clone();
     search.sensitivities.insert("all".to_owned(), model.pooled);
     for &i in &alike {
-        entries[i].predicted = predicted(&entries[i], &table, &model);
+        entries[i].predicted = predicted(&entries[i], &model);
     }
     mix(runner, entries, &table, &model, &mut search)?;
     Ok(search)
@@ -114,7 +112,7 @@ fn mix(
         return Ok(());
     };
     if entry.failure.is_none() {
-        entry.predicted = predicted(&entry, table, model);
+        entry.predicted = predicted(&entry, model);
         runner.settle(std::slice::from_mut(&mut entry))?;
     }
     let rival = alike
@@ -157,7 +155,6 @@ fn mix(
 /// Compresses each part of the model alone, by the coarsest scheme that was measured, and learns from what that loses.
 fn probe(
     runner: &Runner<'_>,
-    table: &Table,
     entries: &[Entry],
     alike: &[usize],
     components: &[String],
@@ -177,7 +174,7 @@ fn probe(
     runner.measure_missing(&mut probes)?;
     for (component, probe) in components.iter().zip(&probes) {
         if let (Some(artifact), Some(loss)) = (artifact(probe), value(probe)) {
-            let square = table.squares_in(artifact).get(component).copied().unwrap_or(0.0);
+            let square = squares(artifact).get(component).copied().unwrap_or(0.0);
             model.learn(component, square, loss.value);
         }
         runner.drop(&probe.variant)?;
@@ -213,9 +210,9 @@ fn artifact(entry: &Entry) -> Option<&Artifact> {
     entry.built.as_ref().map(|built| &built.artifact)
 }
 
-fn predicted(entry: &Entry, table: &Table, model: &Model) -> Option<Predicted> {
+fn predicted(entry: &Entry, model: &Model) -> Option<Predicted> {
     let artifact = artifact(entry)?;
-    let divergence = Some(model.predict(&table.squares_in(artifact)));
+    let divergence = Some(model.predict(&squares(artifact)));
     Some(Predicted { relative_error: relative_error(artifact)?, divergence })
 }
 

@@ -112,7 +112,9 @@ fn of_flags(args: &SweepArgs) -> Result<Table, Failure> {
         }
     }
     for (key, n) in [("seq_len", args.seq_len), ("prompt_chunk", args.prompt_chunk)] {
-        n.map(|n| put("model", key, number(n)));
+        if let Some(n) = n {
+            put("model", key, number(n));
+        }
     }
     put("output", "dir", text(output));
     let palettes = !args.sweep_wbits.is_empty() || !args.sweep_group_sizes.is_empty();
@@ -136,10 +138,14 @@ fn of_flags(args: &SweepArgs) -> Result<Table, Failure> {
     }
     let files = [("text", &args.text), ("prompts", &args.prompts), ("sentences", &args.sentences)];
     for (key, path) in files {
-        path.as_ref().map(|path| put("evaluate", key, text(path)));
+        if let Some(path) = path {
+            put("evaluate", key, text(path));
+        }
     }
     for (key, n) in [("windows", args.windows), ("latency", args.latency)] {
-        n.map(|n| put("evaluate", key, number(n)));
+        if let Some(n) = n {
+            put("evaluate", key, number(n));
+        }
     }
     Ok(root)
 }
@@ -162,7 +168,9 @@ fn changes(args: &SweepArgs) -> Result<Vec<(String, Value)>, Failure> {
         put("run.memory", Value::String(memory.clone()));
     }
     for (key, n) in [("run.workers", args.workers), ("run.cores", args.cores)] {
-        n.map(|n| put(key, Value::Integer(i64::try_from(n).unwrap_or(i64::MAX))));
+        if let Some(n) = n {
+            put(key, Value::Integer(i64::try_from(n).unwrap_or(i64::MAX)));
+        }
     }
     for change in &args.set {
         let (key, value) = change.split_once('=').ok_or_else(|| {

@@ -108,7 +108,7 @@ fn stored(scheme: Scheme, shape: &[u64]) -> u64 {
                         .product()
                 }
             };
-            let offset = if linear.has_offset() { 1 } else { 0 };
+            let offset = u64::from(linear.has_offset());
             blocks * (2 + offset)
         }
     };
