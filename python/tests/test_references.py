@@ -51,6 +51,24 @@ def test_windows_of_one_length(folder, tmp_path):
     assert refuse("reference_logits", model=tiny.checkpoint(folder, "qwen2"), **fields)["kind"] == "bad_request"
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neo"])
+def test_noise(folder, family):
+    found = ask("reference_noise", model=tiny.checkpoint(folder, family), windows=WINDOWS)
+    model = plain(folder, family)
+    with torch.no_grad():
+        clean = model(input_ids=torch.tensor(WINDOWS)).logits
+    for table in ("divergence", "nll_change", "same_top"):
+        assert [len(row) for row in found[table]] == [5, 5]
+    divergence = torch.tensor(found["divergence"])
+    assert (divergence > 0).all(), "there is noise at every position"
+    # Noise of 2^-11 in the hidden states moves logits of this size by about as much of themselves.
+    assert divergence.max() < (clean.abs().max() * 2.0**-8) ** 2
+    change = torch.tensor(found["nll_change"])
+    assert change.abs().max() < clean.abs().max() * 2.0**-8
+    again = ask("reference_noise", model=tiny.checkpoint(folder, family), windows=WINDOWS)
+    assert again == found, "noise by the same seed"
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt_neo"])
 def test_generate(folder, family):
     path, prompts = tiny.checkpoint(folder, family), [[1, 2, 3], [7]]

@@ -24,6 +24,7 @@ mod perplexity;
 pub mod precision;
 pub mod probe;
 pub mod reference;
+mod rerun;
 pub mod results;
 pub mod runtime;
 mod sampling;
@@ -58,6 +59,7 @@ pub use layout::{CacheForm, DecoderLayout, EncoderLayout, Layout, LayoutError, R
 pub use memory::peak_resident;
 pub use paired::paired;
 pub use reference::Reference;
+pub use rerun::{Rerun, rerun};
 pub use runtime::Runtime;
 pub use sampling::{Filter, Sampler, Sampling, SamplingError};
 pub use scorer::{EachRows, Scorer};

@@ -47,7 +47,7 @@ fn transcript(pair: Pair<'_>) -> Transcript {
 }
 
 /// Index of the first token that only one of the two has at its place.
-fn first_divergence(a: &[u32], b: &[u32]) -> Option<usize> {
+pub(super) fn first_divergence(a: &[u32], b: &[u32]) -> Option<usize> {
     let differing = a.iter().zip(b).position(|(a, b)| a != b);
     differing.or((a.len() != b.len()).then_some(a.len().min(b.len())))
 }

@@ -22,6 +22,7 @@ mod measure;
 mod precision;
 mod predict;
 mod quantize;
+mod recorded;
 mod report;
 mod sentences;
 mod setup;

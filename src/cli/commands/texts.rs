@@ -147,4 +147,24 @@ mod tests {
             assert_eq!(error, format!("`x`:{line}: neither a text nor an object with `text`"));
         }
     }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn a_text_comes_out_of_its_archive() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.zip");
+        let mut archive = zip::ZipWriter::new(fs_err::File::create(&path).unwrap());
+        archive.start_file("a/b.txt", zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all("one two".as_bytes()).unwrap();
+        archive.finish().unwrap();
+        assert_eq!(unpack(&path, "a/b.txt").unwrap(), "one two");
+        let message = unpack(&path, "c.txt").unwrap_err().message;
+        assert!(
+            message.ends_with("x.zip`: `c.txt`: specified file not found in archive"),
+            "{message}"
+        );
+        fs_err::write(&path, "no archive").unwrap();
+        assert!(unpack(&path, "a/b.txt").is_err());
+    }
 }

@@ -1,4 +1,4 @@
-//! `verify`: a package measured and judged.
+//! `verify`: a package held against its manifest, measured and judged.
 
 use std::path::Path;
 
@@ -7,13 +7,16 @@ use serde_json::json;
 use super::context::Context;
 use super::gates;
 use super::measure::{against, lines, plan};
-use super::{Outcome, backend, bench, compare};
+use super::{HOLDS, Outcome, backend, bench, compare, recorded};
 use crate::base::fs::files_below;
 use crate::cli::args::{BackendArgs, Judged, VerifyArgs};
 use crate::cli::failure::Failure;
 use crate::compress;
 use crate::eval::Artifact;
 use crate::gate::{self, Subject, Verdict};
+
+/// The exit code when a package is not what its manifest says.
+const BROKEN: u8 = 1;
 
 pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let chain = match &args.backend {
@@ -27,20 +30,32 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let text = plan.text.is_some();
     let chosen = backend::to_measure(&runs, &[&args.package], text, context)?;
     let runtime = chosen.runtime.as_ref();
-    let reference = bench::reference(&against(&args.measure)?, context)?;
     let tokenizer = args.measure.tokenizer.as_deref();
+    let recorded = recorded::check(&args.package, tokenizer, runtime, context)?;
+    let broken = recorded.as_ref().is_some_and(|recorded| !recorded.holds);
+    if let (Some(recorded), None) = (&recorded, &args.measure.reference) {
+        // Nothing to measure against: what is on record is what can be verified.
+        let answer =
+            json!({"package": args.package, "backend": chosen.choice, "recorded": recorded.answer});
+        context.printer.answer(&answer, &recorded.lines.join("\n"))?;
+        return Ok(if broken { BROKEN } else { HOLDS });
+    }
+    let reference = bench::reference(&against(&args.measure)?, context)?;
     let found = bench::measure(&args.package, tokenizer, &plan, &*reference, runtime, context)?;
     let subject = Subject { size_bytes: size(&args.package)?, ..Subject::of(&found) };
     let verdicts = gates.judge(&subject, fewest_bits(&args.package)?);
-    let text = format!("{}\n\n{}", lines(&found).join("\n"), judged(&verdicts));
+    let mut shown = recorded.as_ref().map(|r| r.lines.clone()).unwrap_or_default();
+    shown.extend(lines(&found));
+    let text = format!("{}\n\n{}", shown.join("\n"), judged(&verdicts));
     let answer = json!({
         "package": args.package,
         "backend": chosen.choice,
+        "recorded": recorded.map(|recorded| recorded.answer),
         "measurements": found,
         "verdicts": verdicts,
     });
     context.printer.answer(&answer, &text)?;
-    Ok(gate::exit_code(&verdicts))
+    Ok(if broken { BROKEN } else { gate::exit_code(&verdicts) })
 }
 
 /// The verdicts as lines for people.

@@ -28,6 +28,8 @@ pub enum Error {
     BadAnswer { what: String, reason: String },
     #[error("repository `{repository}` holds `{file}` but no safetensors weights")]
     PickleOnly { repository: String, file: String },
+    #[error("repository `{repository}` has no file `{file}`")]
+    NoFile { repository: String, file: String },
     #[error("repository `{repository}` holds no weights")]
     NoWeights { repository: String },
     #[error("`{index}` of `{repository}` names `{file}`, which the repository does not have")]

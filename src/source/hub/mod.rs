@@ -98,6 +98,10 @@ impl Hub<'_> {
         };
         let named = repo(MAIN);
         let listing = download::retry(self.backoff, || Listing::fetch(&api, &named, self))?;
+        if !listing.files.contains_key(file) {
+            let (repository, file) = (repository.to_owned(), file.to_owned());
+            return Err(Error::NoFile { repository, file });
+        }
         let pinned = repo(&listing.commit);
         let dir = cache.repo(pinned.clone()).pointer_path(&listing.commit);
         download::file(self, &api, &pinned, &dir, &listing, file)?;

@@ -365,3 +365,19 @@ fn folders_are_taken_as_they_are_and_nonsense_is_not_asked_for() {
         assert_eq!(error, format!("`{model}` is neither a folder nor a repository's name"));
     }
 }
+
+#[test]
+fn a_file_of_a_dataset_is_fetched_once() {
+    let server = Server::start(&[("a.txt", b"one two"), ("b.zip", b"other")]);
+    let cache = tempfile::tempdir().unwrap();
+    let hub = hub(&server.address, cache.path(), None);
+    let file = hub.dataset_file("o/n", "a.txt").unwrap();
+    assert_eq!(fs_err::read(&file).unwrap(), b"one two");
+    let asked = server.requests();
+    assert!(asked.iter().all(|path| path.contains("/datasets/o/n/")), "{asked:?}");
+    assert!(asked.iter().all(|path| !path.contains("b.zip")), "{asked:?}");
+    assert_eq!(hub.dataset_file("o/n", "a.txt").unwrap(), file);
+    assert_eq!(server.requests().len(), 1, "the listing alone");
+    let error = hub.dataset_file("o/n", "absent.txt").unwrap_err().to_string();
+    assert_eq!(error, "repository `o/n` has no file `absent.txt`");
+}

@@ -1,0 +1,72 @@
+//! What a manifest says of a package, looked at again: files, signatures, versions, golden transcripts.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::bench;
+use super::context::Context;
+use crate::cli::failure::Failure;
+use crate::eval::runtime::Runtime;
+use crate::eval::{Artifact, Engine, Rerun, Tokenizer, rerun};
+use crate::gate::NEAR_TIE;
+use crate::manifest::{self, Manifest, manifest_path};
+
+/// What became of the record.
+pub(super) struct Recorded {
+    /// Whether all of it still holds.
+    pub(super) holds: bool,
+    /// One line for each thing looked at.
+    pub(super) lines: Vec<String>,
+    /// The same for programs.
+    pub(super) answer: Value,
+}
+
+/// Checks the manifest beside `package`; nothing where there is none.
+pub(super) fn check(
+    package: &Path,
+    tokenizer: Option<&Path>,
+    runtime: &dyn Runtime,
+    context: &Context,
+) -> Result<Option<Recorded>, Failure> {
+    let place = manifest_path(package);
+    if !place.is_file() || !package.is_dir() {
+        return Ok(None);
+    }
+    let problems: Vec<String> = manifest::check(package)?.iter().map(ToString::to_string).collect();
+    let mut lines = problems.clone();
+    if problems.is_empty() {
+        lines.push(format!("{}: files, signatures and versions hold", place.display()));
+    }
+    let recorded = Manifest::read(&place)?.quality.transcripts;
+    let mut reruns = Vec::new();
+    // A package that is not the recorded one need not write what that one wrote.
+    if let (Some(recorded), true) = (recorded, problems.is_empty()) {
+        let artifact = Artifact::open(package)?;
+        let tokenizer = Tokenizer::open(&bench::tokenizer_folder(&artifact, tokenizer))?;
+        let engine = Engine::load(&artifact, runtime, &context.clock)?;
+        reruns = rerun(&engine, &tokenizer, &recorded.prompts, &context.clock)?;
+        let same = reruns.iter().filter(|rerun| stays(rerun)).count();
+        lines.push(format!("{same} of {} recorded transcripts are written again", reruns.len()));
+        lines.extend(reruns.iter().filter_map(differing));
+    }
+    let holds = problems.is_empty() && reruns.iter().all(stays);
+    let listed: Vec<_> = reruns
+        .iter()
+        .map(|r| json!({"prompt": r.prompt, "first_divergence": r.first_divergence, "margin": r.margin}))
+        .collect();
+    let answer =
+        json!({"manifest": place, "holds": holds, "problems": problems, "transcripts": listed});
+    Ok(Some(Recorded { holds, lines, answer }))
+}
+
+/// Whether it is the same transcript, or parts at a near tie, which another processor may decide otherwise.
+fn stays(rerun: &Rerun) -> bool {
+    rerun.first_divergence.is_none() || rerun.margin.is_some_and(|margin| margin < NEAR_TIE)
+}
+
+fn differing(rerun: &Rerun) -> Option<String> {
+    let at = rerun.first_divergence?;
+    let margin = rerun.margin.map_or_else(String::new, |m| format!(", margin {m:.4} there"));
+    Some(format!("  {:?} differs from token {at}{margin}", rerun.prompt))
+}

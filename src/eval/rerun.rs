@@ -1,0 +1,52 @@
+//! Golden transcripts that a manifest recorded, written once more by the artifact.
+
+use std::ops::ControlFlow;
+
+use super::decoder::Decoder;
+use super::engine::Engine;
+use super::error::EvalError;
+use super::generate::{Request, generate};
+use super::results::Transcript;
+use super::sampling::Sampling;
+use super::tokenizer::Tokenizer;
+use super::transcripts::first_divergence;
+use crate::base::cancel;
+use crate::base::clock::Clock;
+
+/// A recorded transcript beside the one of today.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rerun {
+    /// The prompt.
+    pub prompt: String,
+    /// The first token that differs, if one does.
+    pub first_divergence: Option<u64>,
+    /// The largest logit less the second largest there, today: small means a near tie.
+    pub margin: Option<f64>,
+}
+
+/// Continues the prompts of `recorded` greedily, each by as many tokens as are on record.
+pub fn rerun(
+    engine: &Engine,
+    tokenizer: &Tokenizer,
+    recorded: &[Transcript],
+    clock: &dyn Clock,
+) -> Result<Vec<Rerun>, EvalError> {
+    let one = |transcript: &Transcript| {
+        cancel::check()?;
+        let prompt = tokenizer.encode(&transcript.prompt)?;
+        let request = Request {
+            prompt: &prompt,
+            max_tokens: transcript.tokens.len(),
+            sampling: Sampling::Greedy,
+            eos: tokenizer.eos(),
+        };
+        let mut decoder = Decoder::new(engine)?;
+        let found =
+            generate(&mut decoder, &request, clock, &mut |_| Ok(ControlFlow::Continue(())))?;
+        let at = first_divergence(&found.tokens, &transcript.tokens);
+        let margin = at.and_then(|at| found.margins.get(at)).map(|&margin| f64::from(margin));
+        let first_divergence = at.map(|at| at as u64);
+        Ok(Rerun { prompt: transcript.prompt.clone(), first_divergence, margin })
+    };
+    recorded.iter().map(one).collect()
+}
