@@ -101,6 +101,7 @@ pub fn evaluate(
     plan: &Plan,
     bench: &Bench<'_>,
 ) -> Result<Evaluated, EvalError> {
+    memory::forget_peak();
     let engine = Engine::load(artifact, bench.runtime, bench.clock)?;
     let mut found = Measurements::default();
     let mut scored = None;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::decoder::Decoder;
 use super::embed::embed;
+use super::energy::Meter;
 use super::engine::Engine;
 use super::error::EvalError;
 use super::results::{Figure, Latency, Percentiles};
@@ -26,7 +27,7 @@ pub(super) fn measure(
     repeat: Repeat,
     clock: &dyn Clock,
 ) -> Result<Latency, EvalError> {
-    let (mut init, mut decode, mut encode) = (None, None, None);
+    let (mut init, mut decode, mut encode, mut decode_energy) = (None, None, None, None);
     if let Some(layout) = engine.layout().decoder {
         let mut decoder = Decoder::new(engine)?;
         let prompt = vec![0; layout.chunk];
@@ -36,6 +37,7 @@ pub(super) fn measure(
         let before = (layout.capacity / 2).saturating_sub(steps / 2).max(1);
         let room = (layout.capacity - before).max(1);
         let mut left = 0;
+        let mut meter = Meter::start();
         decode = Some(time_after(repeat, clock, &mut |timed| {
             if left == 0 {
                 decoder.prefill(&vec![0; before])?;
@@ -44,6 +46,14 @@ pub(super) fn measure(
             left -= 1;
             timed(&mut || decoder.feed(0).map(drop))
         })?);
+        // The steps before the first that is timed took as much each, and so did the prefills between little.
+        let n = repeat.n + repeat.warm_up;
+        decode_energy = meter.as_mut().and_then(Meter::joules).map(|joules| Figure {
+            value: joules / n as f64,
+            unit: "J".to_owned(),
+            n,
+            standard_error: None,
+        });
     }
     if let Some(layout) = engine.layout().encoder {
         let sentence = Prepared { ids: vec![0; layout.seq_len], pool: vec![1; layout.seq_len] };
@@ -55,7 +65,7 @@ pub(super) fn measure(
         n: 1,
         standard_error: None,
     };
-    Ok(Latency { runtime: runtime.to_owned(), load, init, decode, encode })
+    Ok(Latency { runtime: runtime.to_owned(), load, init, decode, encode, decode_energy })
 }
 
 type Call<'f> = dyn FnMut() -> Result<(), EvalError> + 'f;

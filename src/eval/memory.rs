@@ -8,6 +8,12 @@ pub fn peak_resident() -> Option<u64> {
     parse(&fs_err::read_to_string("/proc/self/status").ok()?)
 }
 
+/// Forgets what was the largest so far, where the system can: the memory of a conversion is not that of the evaluation after it.
+pub(super) fn forget_peak() {
+    // Where it cannot, the larger figure stays true of the process.
+    drop(fs_err::write("/proc/self/clear_refs", "5"));
+}
+
 /// `VmHWM` of a status file, which counts in kibibytes.
 fn parse(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

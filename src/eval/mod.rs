@@ -10,6 +10,7 @@ pub mod compare;
 mod decoder;
 mod divergence;
 mod embed;
+mod energy;
 mod engine;
 mod error;
 mod evaluate;

@@ -257,6 +257,9 @@ pub struct Latency {
     pub decode: Option<Percentiles>,
     /// One `encode` call.
     pub encode: Option<Percentiles>,
+    /// Energy that the processor took for a `decode` step on the mean, joules, with whatever else ran; where it can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_energy: Option<Figure>,
 }
 
 /// Order statistics of a sample of times in milliseconds; a percentile is given only where `n` supports it

@@ -26,6 +26,7 @@ pub const KEYS: &[&str] = &[
     "size_regression",
     "speed_regression",
     "memory_regression",
+    "energy_regression",
 ];
 
 /// The gates in force; without any, each gate's default.

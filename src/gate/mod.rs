@@ -11,6 +11,7 @@ mod cosine_regression;
 mod decode_latency;
 mod divergence;
 mod divergence_regression;
+mod energy_regression;
 mod interval;
 mod limit;
 mod memory_regression;

@@ -3,7 +3,7 @@
 use super::limit::{Limit, Unit};
 use super::{
     Verdict, cosine, cosine_regression, decode_latency, divergence, divergence_regression,
-    interval, memory_regression, part_size, peak_memory, perplexity_increase,
+    energy_regression, interval, memory_regression, part_size, peak_memory, perplexity_increase,
     perplexity_regression, size, size_regression, speed_regression, tokens_per_second, transcripts,
 };
 use crate::eval::results::Measurements;
@@ -25,6 +25,7 @@ pub static TABLE: &[&Gate] = &[
     &size_regression::GATE,
     &speed_regression::GATE,
     &memory_regression::GATE,
+    &energy_regression::GATE,
 ];
 
 /// A named condition on one figure of an artifact.

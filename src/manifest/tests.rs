@@ -31,6 +31,7 @@ fn measurements(milliseconds: f64, memory: u64) -> Measurements {
             init: None,
             decode: None,
             encode: None,
+            decode_energy: None,
         }),
         kv_cache: Some(KvCache {
             form: "state".to_owned(),

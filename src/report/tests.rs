@@ -69,6 +69,7 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
             init: None,
             decode: Some(percentiles),
             encode: None,
+            decode_energy: None,
         }),
         kv_cache: Some(KvCache {
             form: "state".to_owned(),
