@@ -9,7 +9,6 @@ impl Report {
     /// The report of `run`, which came from `origin`.
     pub fn of(run: &Run, origin: Origin) -> Self {
         let variants: Vec<Variant> = run.entries.iter().map(Variant::of).collect();
-        let best = run.best().map(|entry| entry.variant.name.clone());
         Self {
             schema_version: SCHEMA_VERSION,
             tool: origin.tool,
@@ -26,14 +25,24 @@ impl Report {
             reference: reference(&variants),
             paired: run.paired.clone(),
             search: run.search.clone(),
-            summary: Summary { best, ..Summary::of(&variants) },
+            summary: summary(run, &variants),
             variants,
+            shards: Vec::new(),
         }
     }
 }
 
+/// The variants counted; under a budget the best is another.
+fn summary(run: &Run, variants: &[Variant]) -> Summary {
+    let counted = Summary::of(variants);
+    if run.search.is_none() {
+        return counted;
+    }
+    Summary { best: run.best().map(|entry| entry.variant.name.clone()), ..counted }
+}
+
 impl Summary {
-    /// Counts `variants`; which is the best is left open.
+    /// Counts `variants`. The best is the smallest that passes all gates; between equals the one that diverges less.
     pub fn of(variants: &[Variant]) -> Self {
         let count = |status| variants.iter().filter(|v| v.status == status).count() as u64;
         Self {
@@ -43,9 +52,22 @@ impl Summary {
             inconclusive: count(Status::Inconclusive),
             invalid: count(Status::Invalid),
             error: count(Status::Error),
-            best: None,
+            best: best(variants).map(|variant| variant.name.clone()),
         }
     }
+}
+
+fn best(variants: &[Variant]) -> Option<&Variant> {
+    let rank = |variant: &Variant| {
+        let perplexity = variant.measurements.perplexity.as_ref();
+        let divergence = perplexity.map_or(f64::INFINITY, |p| p.divergence.value);
+        (variant.size_bytes.unwrap_or(u64::MAX), divergence)
+    };
+    let smaller = |a: &&Variant, b: &&Variant| {
+        let (a, b) = (rank(a), rank(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    };
+    variants.iter().filter(|v| v.status == Status::Pass).min_by(smaller)
 }
 
 impl Variant {

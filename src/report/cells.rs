@@ -1,11 +1,8 @@
 //! The columns that tables show: their headings and what stands in each cell.
 
+use super::numbers::{STANDARD_ERRORS, fixed, spread};
 use super::{Report, Variant};
 use crate::base::fmt;
-use crate::eval::results::Figure;
-
-/// Standard errors that stand behind `±`: 95 % of a normal distribution.
-const STANDARD_ERRORS: f64 = 1.96;
 
 /// One column of a table.
 pub(super) struct Column {
@@ -134,19 +131,4 @@ pub(super) fn legend(report: &Report) -> Option<String> {
         fixed(perplexity.value, 3),
         perplexity.n
     ))
-}
-
-/// `value ± 1.96 standard errors`, scaled; what is not finite is called so.
-fn spread(figure: &Figure, scale: f64, digits: usize) -> String {
-    let value = fixed(figure.value * scale, digits);
-    match figure.standard_error {
-        Some(error) if figure.value.is_finite() => {
-            format!("{value} ± {}", fixed(error * STANDARD_ERRORS * scale, digits))
-        }
-        _ => value,
-    }
-}
-
-fn fixed(value: f64, digits: usize) -> String {
-    if value.is_finite() { format!("{value:.digits$}") } else { "not finite".to_owned() }
 }

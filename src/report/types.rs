@@ -41,6 +41,22 @@ pub struct Report {
     pub search: Option<Search>,
     /// The variants counted.
     pub summary: Summary,
+    /// The runs that a merged report is made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<Shard>,
+}
+
+/// One run of several that were merged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Shard {
+    /// Its command line.
+    pub command: Vec<String>,
+    /// Its machine.
+    pub environment: BTreeMap<String, String>,
+    /// When it ended.
+    pub created: String,
+    /// The variants it made.
+    pub variants: Vec<String>,
 }
 
 /// What a run does not know of itself.

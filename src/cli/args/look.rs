@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use crate::coreml::ComputeUnits;
 
@@ -68,19 +68,60 @@ pub enum ManifestCommand {
 /// `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The form to draw.
-    #[arg(value_enum)]
+    /// What to do.
+    #[command(subcommand)]
     pub form: ReportForm,
+}
+
+/// The forms of a report, and what is done with several.
+#[derive(Debug, Subcommand)]
+pub enum ReportForm {
+    /// A table for terminals.
+    Table(Drawn),
+    /// Markdown, for a job's summary.
+    Markdown(Drawn),
+    /// Comma-separated values: a line per variant, a column per figure.
+    Csv(Drawn),
+    /// JUnit XML: a test case per variant and gate.
+    Junit(Drawn),
+    /// GitHub annotations of what did not pass.
+    Github(Drawn),
+    /// One page that needs nothing else; of several reports the newest, with the history of all.
+    Html {
+        /// The reports.
+        #[arg(value_name = "REPORT", required = true)]
+        reports: Vec<PathBuf>,
+        /// Where the page goes.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Make one report of the shards of a sweep.
+    Merge {
+        /// The reports.
+        #[arg(value_name = "REPORT", required = true)]
+        reports: Vec<PathBuf>,
+        /// Where the report of all goes.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Show what changed from one report to another, and whether by more than the intervals allow.
+    Compare {
+        /// The older report.
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// The newer one.
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+    },
+}
+
+/// One report in another form.
+#[derive(Debug, Args)]
+pub struct Drawn {
     /// The report.
     #[arg(value_name = "REPORT")]
     pub report: PathBuf,
-}
-
-/// The forms of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReportForm {
-    /// A table for terminals.
-    Table,
-    /// Markdown.
-    Markdown,
+    /// Write to a file instead of stdout.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }

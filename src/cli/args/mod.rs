@@ -17,7 +17,7 @@ pub use convert::{
     ConvertArgs, Engine, PaletteGranularity, QuantizeArgs, SetupArgs, ShapeArgs, SourceArgs,
     SweepArgs,
 };
-pub use look::{InspectArgs, ManifestCommand, ReportArgs, ReportForm};
+pub use look::{Drawn, InspectArgs, ManifestCommand, ReportArgs, ReportForm};
 pub use measure::{EvaluateArgs, ExplainArgs, GateArgs, MeasureArgs, VerifyArgs};
 pub use run::{EmbedArgs, GenerateArgs, LineForm, PrecisionArg, PredictArgs};
 
@@ -106,7 +106,7 @@ pub enum Command {
     /// Work with manifests.
     #[command(subcommand)]
     Manifest(ManifestCommand),
-    /// Draw a report again.
+    /// Draw a report again, merge or compare reports.
     Report(ReportArgs),
     /// Explain a gate.
     Explain(ExplainArgs),

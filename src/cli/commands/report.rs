@@ -1,18 +1,68 @@
-//! `report`: a report drawn again.
+//! `report`: reports drawn again, merged, compared.
+
+use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::{HOLDS, Outcome};
-use crate::cli::args::{ReportArgs, ReportForm};
-use crate::report;
+use crate::base::fs::write_atomic;
+use crate::cli::args::{Drawn, ReportArgs, ReportForm};
+use crate::cli::failure::Failure;
+use crate::report::{self, Report};
 
 pub(super) fn run(args: &ReportArgs, context: &Context) -> Outcome {
-    let read = report::read(&args.report)?;
-    let text = match args.form {
-        ReportForm::Table => {
-            report::table(&read, context.printer.width(), context.printer.colored())
+    match &args.form {
+        ReportForm::Table(drawn) => {
+            let printer = &context.printer;
+            // A file has no terminal's colours.
+            let color = drawn.output.is_none() && printer.colored();
+            draw(drawn, |r| report::table(r, printer.width(), color), context)
         }
-        ReportForm::Markdown => report::markdown(&read),
-    };
-    context.printer.answer(&read, &text)?;
+        ReportForm::Markdown(drawn) => draw(drawn, report::markdown, context),
+        ReportForm::Csv(drawn) => draw(drawn, report::csv, context),
+        ReportForm::Junit(drawn) => draw(drawn, report::junit, context),
+        ReportForm::Github(drawn) => draw(drawn, report::github, context),
+        ReportForm::Html { reports, output } => {
+            let mut read = all(reports)?.into_iter().map(|(_, report)| report);
+            let first = read.next().ok_or_else(|| Failure::input("there is no report to draw"))?;
+            let others: Vec<Report> = read.collect();
+            write(output, &report::html(&first, &others), context)?;
+            Ok(HOLDS)
+        }
+        ReportForm::Merge { reports, output } => {
+            let merged = report::merge(&all(reports)?, std::env::args().collect())?;
+            write_atomic(output, report::json(&merged).as_bytes())?;
+            let table = report::table(&merged, context.printer.width(), context.printer.colored());
+            context.printer.answer(&merged, &table)?;
+            context.printer.note(&format!("report: {}", output.display()));
+            Ok(HOLDS)
+        }
+        ReportForm::Compare { old, new } => {
+            let comparison = report::compare(&report::read(old)?, &report::read(new)?);
+            context.printer.answer(&comparison, &comparison.text())?;
+            Ok(HOLDS)
+        }
+    }
+}
+
+/// Draws one report to stdout, or to a file.
+fn draw(drawn: &Drawn, form: impl Fn(&Report) -> String, context: &Context) -> Outcome {
+    let read = report::read(&drawn.report)?;
+    let text = form(&read);
+    match &drawn.output {
+        Some(output) => write(output, &text, context)?,
+        None => context.printer.answer(&read, &text)?,
+    }
     Ok(HOLDS)
+}
+
+fn write(output: &Path, text: &str, context: &Context) -> Result<(), Failure> {
+    write_atomic(output, text.as_bytes())?;
+    let size = crate::base::fmt::bytes(text.len() as u64);
+    context.printer.note(&format!("{}: {size}", output.display()));
+    Ok(())
+}
+
+fn all(paths: &[PathBuf]) -> Result<Vec<report::Named>, Failure> {
+    let read = |path: &PathBuf| Ok((path.display().to_string(), report::read(path)?));
+    paths.iter().map(read).collect()
 }

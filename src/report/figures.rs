@@ -1,0 +1,216 @@
+//! Every figure of a variant under one name each: the columns of the CSV and of the table of all figures.
+
+use super::{Report, Variant};
+use crate::eval::results::{
+    Figure, KvCache, Latency, Percentiles, Perplexity, Similarity, Spread, Transcripts,
+};
+
+/// Takes a figure from a variant.
+type Get = dyn Fn(&Variant) -> Option<Figure>;
+
+/// A figure that variants may have.
+pub(super) struct Field {
+    /// Its name, which never changes.
+    pub(super) key: String,
+    /// Whether it has a standard error and a number of observations.
+    pub(super) estimate: bool,
+    get: Box<Get>,
+}
+
+impl Field {
+    /// The figure of `variant`.
+    pub(super) fn of(&self, variant: &Variant) -> Option<Figure> {
+        (self.get)(variant)
+    }
+}
+
+/// All fields: the fixed ones, in an order that never changes but at its end, then those that depend on the report's
+/// components.
+pub(super) fn fields(report: &Report) -> Vec<Field> {
+    let mut list = List(Vec::new());
+    package(&mut list);
+    perplexity(&mut list);
+    others(&mut list);
+    times(&mut list);
+    let mut components: Vec<_> = report.variants.iter().flat_map(|v| v.components.keys()).collect();
+    components.sort();
+    components.dedup();
+    for name in components {
+        let name = name.clone();
+        list.whole(&format!("bytes_{name}"), "bytes", move |v| v.components.get(&name).copied());
+    }
+    list.0
+}
+
+struct List(Vec<Field>);
+
+impl List {
+    fn push(
+        &mut self,
+        key: &str,
+        estimate: bool,
+        get: impl Fn(&Variant) -> Option<Figure> + 'static,
+    ) {
+        self.0.push(Field { key: key.to_owned(), estimate, get: Box::new(get) });
+    }
+
+    /// An estimate with its error.
+    fn figure(&mut self, key: &str, get: impl Fn(&Variant) -> Option<&Figure> + 'static) {
+        self.push(key, true, move |v| get(v).cloned());
+    }
+
+    /// A number alone.
+    fn number(
+        &mut self,
+        key: &str,
+        unit: &'static str,
+        get: impl Fn(&Variant) -> Option<f64> + 'static,
+    ) {
+        self.push(key, false, move |v| {
+            get(v).map(|value| Figure { value, unit: unit.to_owned(), n: 0, standard_error: None })
+        });
+    }
+
+    /// A whole number.
+    fn whole(
+        &mut self,
+        key: &str,
+        unit: &'static str,
+        get: impl Fn(&Variant) -> Option<u64> + 'static,
+    ) {
+        self.number(key, unit, move |v| get(v).map(|n| n as f64));
+    }
+
+    /// The order statistics of a distribution.
+    fn spread(
+        &mut self,
+        key: &str,
+        unit: &'static str,
+        get: impl Fn(&Variant) -> Option<&Spread> + Copy + 'static,
+    ) {
+        for (name, at) in ORDER {
+            self.number(&format!("{key}_{name}"), unit, move |v| at(get(v)?));
+        }
+    }
+
+    /// The order statistics of a call's times.
+    fn call(&mut self, key: &str, get: impl Fn(&Variant) -> Option<&Percentiles> + Copy + 'static) {
+        let name = |what: &str| format!("{key}_{what}");
+        self.push(&name("p50"), true, move |v| {
+            let times = get(v)?;
+            let (value, standard_error) = (times.p50?, times.median_error);
+            Some(Figure { value, unit: "ms".to_owned(), n: times.n, standard_error })
+        });
+        self.number(&name("p90"), "ms", move |v| get(v)?.p90);
+        self.number(&name("p99"), "ms", move |v| get(v)?.p99);
+        self.number(&name("mean"), "ms", move |v| Some(get(v)?.mean));
+    }
+}
+
+/// An order statistic: its name, and where it stands.
+pub(super) type Order = (&'static str, fn(&Spread) -> Option<f64>);
+
+/// The order statistics, from the largest down.
+pub(super) const ORDER: [Order; 13] = [
+    ("max", |s| Some(s.max)),
+    ("p99_9", |s| s.p99_9),
+    ("p99", |s| s.p99),
+    ("p95", |s| Some(s.p95)),
+    ("p90", |s| Some(s.p90)),
+    ("p75", |s| Some(s.p75)),
+    ("p50", |s| Some(s.p50)),
+    ("p25", |s| Some(s.p25)),
+    ("p10", |s| Some(s.p10)),
+    ("p5", |s| Some(s.p5)),
+    ("p1", |s| s.p1),
+    ("p0_1", |s| s.p0_1),
+    ("min", |s| Some(s.min)),
+];
+
+fn package(list: &mut List) {
+    list.whole("size_bytes", "bytes", |v| v.size_bytes);
+    list.whole("largest_file_bytes", "bytes", |v| v.largest_file_bytes);
+    list.whole("weight_bytes", "bytes", |v| v.weight_bytes);
+    list.whole("parameters", "1", |v| v.parameters);
+    list.number("bits_per_weight", "bits", |v| v.bits_per_weight);
+}
+
+fn perplexity_of(variant: &Variant) -> Option<&Perplexity> {
+    variant.measurements.perplexity.as_ref()
+}
+
+fn perplexity(list: &mut List) {
+    list.figure("perplexity", |v| Some(&perplexity_of(v)?.value));
+    list.figure("reference_perplexity", |v| Some(&perplexity_of(v)?.reference));
+    list.figure("perplexity_increase", |v| Some(&perplexity_of(v)?.increase));
+    list.figure("perplexity_difference", |v| perplexity_of(v)?.difference.as_ref());
+    list.figure("log_perplexity_ratio", |v| perplexity_of(v)?.log_ratio.as_ref());
+    list.number("perplexity_correlation", "1", |v| perplexity_of(v)?.correlation);
+    list.figure("divergence", |v| Some(&perplexity_of(v)?.divergence));
+    list.figure("divergence_bound", |v| perplexity_of(v)?.divergence_bound.as_ref());
+    list.spread("divergence", "nats", |v| perplexity_of(v)?.divergence_spread.as_ref());
+    list.figure("same_top", |v| Some(&perplexity_of(v)?.same_top));
+    list.figure("same_sampled", |v| perplexity_of(v)?.same_sampled.as_ref());
+    list.figure("probability_change_mean", |v| {
+        Some(&perplexity_of(v)?.probability_change.as_ref()?.mean)
+    });
+    list.figure("probability_change_rms", |v| {
+        Some(&perplexity_of(v)?.probability_change.as_ref()?.rms)
+    });
+    list.spread("probability_change", "1", |v| {
+        Some(&perplexity_of(v)?.probability_change.as_ref()?.spread)
+    });
+    list.figure("noise_divergence", |v| Some(&perplexity_of(v)?.noise_floor.as_ref()?.divergence));
+    list.figure("noise_increase", |v| Some(&perplexity_of(v)?.noise_floor.as_ref()?.increase));
+    list.figure("noise_same_top", |v| Some(&perplexity_of(v)?.noise_floor.as_ref()?.same_top));
+    list.whole("window", "tokens", |v| Some(perplexity_of(v)?.window));
+    list.whole("stride", "tokens", |v| Some(perplexity_of(v)?.stride));
+    list.whole("windows", "1", |v| Some(perplexity_of(v)?.windows));
+    list.whole("non_finite", "tokens", |v| Some(perplexity_of(v)?.non_finite));
+    list.whole("top_k", "tokens", |v| perplexity_of(v)?.top_k);
+}
+
+fn transcripts_of(variant: &Variant) -> Option<&Transcripts> {
+    variant.measurements.transcripts.as_ref()
+}
+
+fn similarity_of(variant: &Variant) -> Option<&Similarity> {
+    variant.measurements.similarity.as_ref()
+}
+
+fn others(list: &mut List) {
+    list.whole("transcripts", "1", |v| Some(transcripts_of(v)?.prompts.len() as u64));
+    list.whole("transcripts_equal", "1", |v| Some(transcripts_of(v)?.equal));
+    list.figure("transcripts_agreement", |v| Some(&transcripts_of(v)?.agreement));
+    list.figure("cosine_mean", |v| Some(&similarity_of(v)?.mean));
+    list.figure("cosine_minimum", |v| Some(&similarity_of(v)?.minimum));
+    list.number("cosine_p1", "1", |v| similarity_of(v)?.p1);
+    list.figure("neighbour_recall", |v| Some(&similarity_of(v)?.neighbours.as_ref()?.recall));
+    list.figure("neighbour_spearman", |v| Some(&similarity_of(v)?.neighbours.as_ref()?.spearman));
+    list.whole("neighbours_k", "1", |v| Some(similarity_of(v)?.neighbours.as_ref()?.k));
+}
+
+fn latency_of(variant: &Variant) -> Option<&Latency> {
+    variant.measurements.latency.as_ref()
+}
+
+fn kv_cache_of(variant: &Variant) -> Option<&KvCache> {
+    variant.measurements.kv_cache.as_ref()
+}
+
+fn times(list: &mut List) {
+    list.figure("load_ms", |v| Some(&latency_of(v)?.load));
+    list.call("init_ms", |v| latency_of(v)?.init.as_ref());
+    list.call("decode_ms", |v| latency_of(v)?.decode.as_ref());
+    list.call("encode_ms", |v| latency_of(v)?.encode.as_ref());
+    list.figure("decode_energy", |v| latency_of(v)?.decode_energy.as_ref());
+    list.whole("cache_bytes", "bytes", |v| Some(kv_cache_of(v)?.bytes));
+    list.whole("cache_capacity", "positions", |v| Some(kv_cache_of(v)?.capacity));
+    list.whole("cache_peak_resident", "positions", |v| Some(kv_cache_of(v)?.peak_resident));
+    list.number("cache_residency", "1", |v| Some(kv_cache_of(v)?.residency));
+    list.whole("cache_evictions", "tokens", |v| Some(kv_cache_of(v)?.evictions));
+    list.whole("peak_memory_bytes", "bytes", |v| v.measurements.peak_memory);
+    list.number("convert_seconds", "s", |v| v.timings.convert);
+    list.number("compress_seconds", "s", |v| v.timings.compress);
+    list.number("evaluate_seconds", "s", |v| v.timings.evaluate);
+}
