@@ -53,14 +53,18 @@ impl Gates {
     /// The verdicts of all gates in force on `subject`, whose weights have `bits` bits where they have fewest.
     ///
     /// A gate that was asked for and finds no figure is invalid; one that is on by default is left out, and so is one that
-    /// compares with a baseline where there is none.
+    /// compares with a baseline where there is none, or compares times with those of another machine.
     pub fn judge(&self, subject: &Subject<'_>, bits: u32) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for gate in TABLE {
-            if gate.is_regression() && subject.baseline.is_none() {
-                continue;
-            }
             let asked = self.given(gate.name).is_some();
+            if gate.is_regression() {
+                let Some(baseline) = subject.baseline else { continue };
+                // Times of another machine say nothing, and only who asks for them is told so.
+                if !asked && !gate.reproducible && !baseline.same_machine {
+                    continue;
+                }
+            }
             if let Some(threshold) = self.threshold(gate.name, bits)
                 && (asked || gate.measured(subject))
             {

@@ -12,7 +12,8 @@ pub(super) static GATE: Gate = Gate {
     docs: "\
 The energy that all processor packages took during the timed `decode` steps, for each of them, over that of the variant
 of its name in the baseline report, less one. It is known on Linux where the counters of `/sys/class/powercap` can be
-read, and counts whatever else ran at the time. On another machine the gate is inconclusive.",
+read, and counts whatever else ran at the time. On another machine the gate is left out, or
+inconclusive if it was asked for.",
     verdict,
 };
 

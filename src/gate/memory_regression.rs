@@ -11,7 +11,8 @@ pub(super) static GATE: Gate = Gate {
     reproducible: false,
     docs: "\
 The largest resident memory of the process that evaluated the variant over that of the variant of its name in the
-baseline report, less one. On another machine the gate is inconclusive.",
+baseline report, less one. On another machine the gate is left out, or
+inconclusive if it was asked for.",
     verdict,
 };
 

@@ -14,7 +14,7 @@ pub(super) static GATE: Gate = Gate {
 The median of the timed `decode` steps over that of the variant of its name in the baseline report, less one. The
 allowance is the larger of the threshold and three times the noise, which is the standard error of the difference of
 the two medians, from their median absolute deviations. Times of another machine (system, processor or number of cores)
-cannot be compared: the gate is then inconclusive.",
+cannot be compared: the gate is then left out, or inconclusive if it was asked for.",
     verdict,
 };
 

@@ -373,6 +373,49 @@ fn a_report_is_judged_by_its_own_gates_or_by_others() {
     assert_eq!(verdicts.as_array().unwrap().len(), 5);
 }
 
+#[test]
+fn a_report_is_judged_by_an_older_one() {
+    let sandbox = reports();
+    // The variant, the figure as it was, and the exit code of what is now against that.
+    let cases: &[(&str, &str, f64, u8)] = &[
+        ("same", "/measurements/peak_memory", 0.0, 0),
+        ("diverged less", "/measurements/perplexity/divergence/value", -1.0, 1),
+        ("diverged more", "/measurements/perplexity/divergence/value", 1.0, 0),
+        ("was smaller", "/size_bytes", -0.5, 1),
+        ("was nearer", "/measurements/similarity/minimum/value", 0.002, 1),
+        ("took less memory", "/measurements/peak_memory", -0.5, 1),
+        ("was faster", "/measurements/latency/decode/p50", -0.5, 1),
+    ];
+    let mut now = sample_report();
+    now["variants"].as_array_mut().unwrap().retain(|variant| variant["status"] == "pass");
+    for (name, pointer, change, code) in cases {
+        let mut old = now.clone();
+        for variant in old["variants"].as_array_mut().unwrap() {
+            let figure = variant.pointer_mut(pointer).unwrap();
+            let value = figure.as_f64().unwrap();
+            let relative = !pointer.contains("divergence") && !pointer.contains("minimum");
+            let was = if relative { value * (1.0 + change) } else { value + change };
+            *figure = if figure.is_u64() { (was as u64).into() } else { was.into() };
+        }
+        let file = format!("{}.json", name.replace(' ', "-"));
+        sandbox.write(&file, old.to_string());
+        let ran = sandbox.run(&["gate", "pass.json", "--baseline", &file]);
+        assert_eq!(ran.code, Some(i32::from(*code)), "{name}: {ran:?}");
+    }
+    // Times of another machine say nothing.
+    let mut old = now.clone();
+    old["environment"]["cores"] = "96".into();
+    sandbox.write("elsewhere.json", old.to_string());
+    assert_snapshot!(sandbox.session(&[
+        "gate pass.json --baseline elsewhere.json --gate speed_regression=5%",
+        "gate pass.json --baseline was-smaller.json --gate size_regression=off",
+        "gate pass.json --baseline was-smaller.json --form junit",
+        "gate pass.json --baseline was-smaller.json --form github",
+        "gate pass.json --baseline was-smaller.json --form markdown",
+        "gate pass.json --baseline absent.json",
+    ]));
+}
+
 /// A llama of 8 ids and width 4, complete in its one file.
 const CONFIG: &str = r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 8,
     "hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,

@@ -10,7 +10,7 @@ use coremill::eval::results::Measurements;
 use coremill::eval::runtime::Interp;
 use coremill::eval::{
     Artifact, Bench, Engine, EvalError, Plan, Prepared, PromptPlan, Reference, Repeat, Sentence,
-    TextPlan, Tokenizer, embed, evaluate,
+    TextPlan, Tokenizer, embed, evaluate, rerun,
 };
 use coremill::interp::Precision;
 
@@ -150,6 +150,28 @@ fn a_package_answers_as_the_model_does() {
     for (a, b) in figures(&package).into_iter().zip(figures(&Bigram::new())) {
         assert!((a - b).abs() < 1e-4, "{a} {b}");
     }
+}
+
+#[test]
+fn recorded_transcripts_are_written_again() {
+    let recorded = measured(&Bigram::new(), &Bigram::new(), 8).unwrap().transcripts.unwrap();
+    let again = |model: &Bigram| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.mlpackage");
+        model.write(&path);
+        let artifact = Artifact::open(&path).unwrap();
+        let tokenizer = tokenizer(&artifact.tokenizer_folder());
+        let runtime = Interp { precision: Precision::Declared };
+        let clock = FixedClock(0);
+        let engine = Engine::load(&artifact, &runtime, &clock).unwrap();
+        rerun(&engine, &tokenizer, &recorded.prompts, &clock).unwrap()
+    };
+    let same = again(&Bigram::new());
+    assert_eq!(same.len(), 2);
+    assert!(same.iter().all(|r| r.first_divergence.is_none() && r.margin.is_none()), "{same:?}");
+    let other = again(&Bigram::new().damaged());
+    let parted: Vec<_> = other.iter().filter(|r| r.first_divergence.is_some()).collect();
+    assert!(!parted.is_empty() && parted.iter().all(|r| r.margin.is_some()), "{other:?}");
 }
 
 #[test]

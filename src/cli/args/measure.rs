@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::backend::{BackendArgs, Judged, judged};
 use crate::coreml::ComputeUnits;
@@ -110,9 +110,25 @@ pub struct GateArgs {
     /// An older report, whose variants of the same names must not have been better.
     #[arg(long, value_name = "OLD")]
     pub baseline: Option<PathBuf>,
+    /// The form of the answer: for people, for a job summary, for a CI system's list of tests, as annotations.
+    #[arg(long, value_enum, default_value_t = GateForm::Table)]
+    pub form: GateForm,
     /// A gate's threshold, such as `cosine=0.99`; may be given again.
     #[arg(long, value_name = "NAME=VALUE")]
     pub gate: Vec<String>,
+}
+
+/// The forms of verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GateForm {
+    /// Lines for a terminal.
+    Table,
+    /// Markdown.
+    Markdown,
+    /// JUnit XML.
+    Junit,
+    /// GitHub workflow commands.
+    Github,
 }
 
 /// `explain`.

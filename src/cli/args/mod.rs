@@ -18,7 +18,7 @@ pub use convert::{
     SweepArgs,
 };
 pub use look::{Drawn, InspectArgs, ManifestCommand, ReportArgs, ReportForm};
-pub use measure::{EvaluateArgs, ExplainArgs, GateArgs, MeasureArgs, VerifyArgs};
+pub use measure::{EvaluateArgs, ExplainArgs, GateArgs, GateForm, MeasureArgs, VerifyArgs};
 pub use run::{EmbedArgs, GenerateArgs, LineForm, PrecisionArg, PredictArgs};
 
 /// Hugging Face checkpoints to Core ML packages that are proven before they ship.

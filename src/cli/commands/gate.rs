@@ -6,56 +6,73 @@ use super::Outcome;
 use super::context::Context;
 use super::gates;
 use super::verify::judged;
-use crate::cli::args::GateArgs;
-use crate::gate::{self, Baseline, Subject, Verdict};
-use crate::report::{self, Report, Variant};
+use crate::cli::args::{GateArgs, GateForm};
+use crate::gate::{self, Baseline, Gates, Subject, Verdict};
+use crate::report::{self, Report, Status, Summary, Variant};
 
 pub(super) fn run(args: &GateArgs, context: &Context) -> Outcome {
-    let read = report::read(&args.report)?;
+    let mut read = report::read(&args.report)?;
     let old = args.baseline.as_deref().map(report::read).transpose()?;
     let gates = gates::parse(&args.gate)?;
-    let mut all = Vec::new();
-    let mut answers = Vec::new();
-    let mut text = Vec::new();
-    for variant in &read.variants {
-        let baseline = old.as_ref().and_then(|old| baseline(&read, old, &variant.name));
+    let environment = read.environment.clone();
+    for variant in &mut read.variants {
+        let same_machine = old.as_ref().is_some_and(|old| old.environment == environment);
+        let baseline = old.as_ref().and_then(|old| baseline(old, &variant.name, same_machine));
         if old.is_some() && baseline.is_none() {
             context.printer.note(&format!("the baseline has no variant `{}`", variant.name));
         }
-        let subject = Subject {
-            size_bytes: variant.size_bytes,
-            largest_file: variant.largest_file_bytes,
-            baseline,
-            ..Subject::of(&variant.measurements)
-        };
-        let judged_now = gates.judge(&subject, variant.bits);
+        let now = verdicts(variant, &gates, baseline);
         // Without thresholds of its own the command repeats what the run decided by its spec.
-        let verdicts = if args.gate.is_empty() { again(variant, judged_now) } else { judged_now };
-        text.push(format!("{}\n{}", variant.name, judged(&verdicts)));
-        answers.push(json!({"variant": variant.name, "verdicts": verdicts}));
-        all.extend(verdicts);
+        variant.verdicts = if args.gate.is_empty() { again(variant, now) } else { now };
+        if variant.status != Status::Error {
+            variant.status = gate::Outcome::of(&variant.verdicts).into();
+        }
     }
-    context.printer.answer(&answers, &text.join("\n\n"))?;
-    Ok(gate::exit_code(&all))
+    read.summary = Summary::of(&read.variants);
+    let answers: Vec<_> = read
+        .variants
+        .iter()
+        .map(|variant| json!({"variant": variant.name, "verdicts": variant.verdicts}))
+        .collect();
+    let text = match args.form {
+        GateForm::Table => lines(&read),
+        GateForm::Markdown => report::markdown(&read),
+        GateForm::Junit => report::junit(&read),
+        GateForm::Github => report::github(&read),
+    };
+    context.printer.answer(&answers, text.trim_end())?;
+    // A variant that could not be made fails the gate too.
+    Ok(read.exit_code())
 }
 
-/// What the run decided of `variant`, and what only a comparison with an older report could tell.
-fn again(variant: &Variant, judged_now: Vec<Verdict>) -> Vec<Verdict> {
+/// The verdicts of each variant as lines for people.
+fn lines(report: &Report) -> String {
+    let one = |variant: &Variant| format!("{}\n{}", variant.name, judged(&variant.verdicts));
+    report.variants.iter().map(one).collect::<Vec<_>>().join("\n\n")
+}
+
+fn verdicts(variant: &Variant, gates: &Gates, baseline: Option<Baseline<'_>>) -> Vec<Verdict> {
+    let subject = Subject {
+        size_bytes: variant.size_bytes,
+        largest_file: variant.largest_file_bytes,
+        baseline,
+        ..Subject::of(&variant.measurements)
+    };
+    gates.judge(&subject, variant.bits)
+}
+
+/// What the run decided of `variant`, and of `now` what only a comparison with an older report could tell.
+fn again(variant: &Variant, now: Vec<Verdict>) -> Vec<Verdict> {
+    let compares =
+        |verdict: &Verdict| gate::find(&verdict.gate).is_some_and(gate::Gate::is_regression);
     let mut verdicts = variant.verdicts.clone();
-    verdicts.extend(
-        judged_now
-            .into_iter()
-            .filter(|verdict| gate::find(&verdict.gate).is_some_and(gate::Gate::is_regression)),
-    );
+    verdicts.extend(now.into_iter().filter(compares));
     verdicts
 }
 
 /// What `old` says of the variant `name`.
-fn baseline<'a>(new: &Report, old: &'a Report, name: &str) -> Option<Baseline<'a>> {
+fn baseline<'a>(old: &'a Report, name: &str, same_machine: bool) -> Option<Baseline<'a>> {
     let variant = old.variants.iter().find(|variant| variant.name == name)?;
-    Some(Baseline {
-        measurements: &variant.measurements,
-        size_bytes: variant.size_bytes,
-        same_machine: new.environment == old.environment,
-    })
+    let Variant { measurements, size_bytes, .. } = variant;
+    Some(Baseline { measurements, size_bytes: *size_bytes, same_machine })
 }
