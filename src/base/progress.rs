@@ -10,6 +10,15 @@ pub trait Progress: Send + Sync {
     fn end(&self);
     /// One line of information that stays.
     fn note(&self, line: &str);
+    /// A listener for one of several works that go on at the same time, which is called `name`.
+    fn part<'a>(&'a self, name: &str) -> Box<dyn Progress + 'a> {
+        let _ = name;
+        Box::new(Silent)
+    }
+    /// All works together have come to `done` of `total` steps.
+    fn whole(&self, done: u64, total: u64) {
+        let _ = (done, total);
+    }
 }
 
 /// What a stage counts.

@@ -17,6 +17,9 @@ pub struct TensorError {
     pub form: String,
     /// Elements of the dense weight.
     pub elements: u64,
+    /// Bytes that it takes in the file, with what aligns its parts.
+    #[serde(default)]
+    pub stored_bytes: u64,
     /// Eight times the bytes of its data over the elements.
     pub bits_per_weight: f64,
     /// Root of the squared error over the root of the squared weights: 0 where nothing was lost.

@@ -24,11 +24,21 @@ impl Report {
             },
             reference: reference(&variants),
             paired: run.paired.clone(),
-            summary: Summary::of(&variants),
+            search: run.search.clone(),
+            summary: summary(run, &variants),
             variants,
             shards: Vec::new(),
         }
     }
+}
+
+/// The variants counted; under a budget the best is another.
+fn summary(run: &Run, variants: &[Variant]) -> Summary {
+    let counted = Summary::of(variants);
+    if run.search.is_none() {
+        return counted;
+    }
+    Summary { best: run.best().map(|entry| entry.variant.name.clone()), ..counted }
 }
 
 impl Summary {
@@ -89,6 +99,8 @@ impl Variant {
                 .map(|m| m.measurements.clone())
                 .unwrap_or_default(),
             verdicts: entry.verdicts.clone(),
+            predicted: entry.predicted,
+            rejected: entry.rejected.clone(),
             failure: entry.failure.as_ref().map(|failure| Failure {
                 stage: failure.stage.clone(),
                 message: failure.message.clone(),

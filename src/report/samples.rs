@@ -102,27 +102,18 @@ fn entry(name: &str, recipe: &str, bits: u32, size: u64, figures: Option<Measure
             hint: Some("use a group size that divides 2048".to_owned()),
             attempts: 2,
         };
-        return Entry {
-            variant,
-            status: sweep::Status::Failed,
-            built: None,
-            measured: None,
-            verdicts: Vec::new(),
-            kept: false,
-            failure: Some(failure),
-        };
+        return Entry { failure: Some(failure), ..Entry::new(variant) };
     };
     let subject =
         Subject { size_bytes: Some(built.artifact.size_bytes), ..Subject::of(&measurements) };
     let verdicts = Gates::default().judge(&subject, bits);
     Entry {
-        variant,
         status: sweep::Status::Judged(Outcome::of(&verdicts)),
         built: Some(built),
         measured: Some(Measured { measurements, seconds: 8.5 }),
         verdicts,
         kept: true,
-        failure: None,
+        ..Entry::new(variant)
     }
 }
 
@@ -139,6 +130,7 @@ pub(super) fn report() -> Report {
         identity: Identity {
             sources: BTreeMap::from([("model/config.json".to_owned(), "12".repeat(32))]),
             tools: BTreeMap::from([("coremill".to_owned(), "0.1.0".to_owned())]),
+            texts: BTreeMap::new(),
         },
         entries: vec![
             entry("fp16", "fp16", 16, 5_600_000, Some(measurements(0.0001, 0.00005, 0.999_991))),
@@ -148,6 +140,7 @@ pub(super) fn report() -> Report {
             entry("pal4-g17", "pal4-g17", 4, 0, None),
         ],
         paired: vec![],
+        search: None,
     };
     Report::of(&run, origin())
 }
@@ -284,6 +277,7 @@ fn tensors(error: f64) -> Vec<TensorError> {
         form: "4-bit palette, groups of 16".to_owned(),
         elements: 36_864,
         bits_per_weight: 4.25,
+        stored_bytes: 8192,
         relative_error: Some(error),
     };
     let mut all = vec![weight("model_embed_tokens_weight".to_owned(), "embedding", None, error)];

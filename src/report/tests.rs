@@ -67,7 +67,7 @@ fn reports_hold_to_the_published_schema() {
     let validator = jsonschema::validator_for(&schema).unwrap();
     let full: serde_json::Value = serde_json::from_str(&json(&report())).unwrap();
     let empty = Report::of(
-        &Run { identity: Identity::default(), entries: vec![], paired: vec![] },
+        &Run { identity: Identity::default(), entries: vec![], paired: vec![], search: None },
         origin(),
     );
     let empty: serde_json::Value = serde_json::from_str(&json(&empty)).unwrap();

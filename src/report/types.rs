@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::eval::results::{Figure, Measurements, Paired};
 use crate::gate::{Outcome, Verdict};
 use crate::manifest::{TensorError, Tool};
+use crate::sweep::{Predicted, Search};
 
 /// What a run made and what it is worth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +36,9 @@ pub struct Report {
     /// The artifacts two by two, on the tokens that both scored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paired: Vec<Paired>,
+    /// What the search under a budget found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
     /// The variants counted.
     pub summary: Summary,
     /// The runs that a merged report is made of.
@@ -146,6 +150,12 @@ pub struct Variant {
     /// The weights one by one with what they lost, where the run compressed them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tensors: Vec<TensorError>,
+    /// What was expected of it before it was measured, where a budget was searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Predicted>,
+    /// Why it is not worth keeping though its gates may hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
     /// The figures.
     pub measurements: Measurements,
     /// What the gates say.

@@ -3,6 +3,7 @@
 //! [`Spec::parse`] reads the spec; [`Spec::plan`] lists its variants, the fp16 baseline first; [`run`] takes them
 //! through [`Stages`] and keeps every finished step in a [`Store`], so that a run that was killed goes on from there.
 
+mod budget;
 mod names;
 mod plan;
 mod run;
@@ -12,12 +13,13 @@ mod store;
 mod texts;
 
 pub use crate::base::mistake::Mistake as SpecError;
+pub use budget::{Predicted, Search};
 pub use names::of_recipe;
-pub use plan::{BASELINE, Plan, Variant};
-pub use run::{Entry, Failure, Run, RunError, Status, run};
+pub use plan::{BASELINE, Plan, Shard, ShardError, Variant};
+pub use run::{Entry, Failure, Run, RunError, Status, memory_of, run, workers};
 pub use spec::{
-    AdapterSpec, EncodeAdapters, EvaluateSpec, Keep, KvCacheForm, ModelSpec, OutputSpec, Place,
-    Spec,
+    AdapterSpec, BudgetSpec, EncodeAdapters, EvaluateSpec, Keep, KvCacheForm, ModelSpec,
+    OutputSpec, Place, RunSpec, Spec, parse_bytes,
 };
 pub use stages::{Built, Identity, Measured, StageError, Stages};
 pub use store::{Key, Kind, Store, StoreError};

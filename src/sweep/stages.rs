@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::Variant;
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
+use crate::base::progress::Progress;
 use crate::eval::Evaluated;
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
@@ -23,18 +24,24 @@ pub trait Stages: Sync {
     fn identity(&self) -> Result<Identity, StageError>;
 
     /// Converts the model and writes the baseline to `package`.
-    fn baseline(&self, package: &Path) -> Result<Artifact, StageError>;
+    fn baseline(&self, package: &Path, progress: &dyn Progress) -> Result<Artifact, StageError>;
 
-    /// Compresses the package at `baseline` by the recipe of `variant` and writes the result to `package`.
-    fn compress(
+    /// Compresses the package at `baseline` by the recipe of each variant and writes the result to its path; what several
+    /// recipes want of a weight is made once.
+    fn compress_all(
+        &self,
+        variants: &[(&Variant, PathBuf)],
+        baseline: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Artifact>, StageError>;
+
+    /// Measures the package at `package`; several may be measured at the same time.
+    fn evaluate(
         &self,
         variant: &Variant,
-        baseline: &Path,
         package: &Path,
-    ) -> Result<Artifact, StageError>;
-
-    /// Measures the package at `package`.
-    fn evaluate(&self, variant: &Variant, package: &Path) -> Result<Evaluated, StageError>;
+        progress: &dyn Progress,
+    ) -> Result<Evaluated, StageError>;
 
     /// Describes the package at `package`.
     fn manifest(
@@ -55,6 +62,9 @@ pub struct Identity {
     pub sources: BTreeMap<String, String>,
     /// Versions of this tool and of the libraries that it uses.
     pub tools: BTreeMap<String, String>,
+    /// SHA-256 of the texts that figures rest on, and packages do not.
+    #[serde(default)]
+    pub texts: BTreeMap<String, String>,
 }
 
 /// A package that was written.
@@ -62,7 +72,7 @@ pub struct Identity {
 pub struct Built {
     /// Its files and figures.
     pub artifact: Artifact,
-    /// How long it took.
+    /// How long it took; of packages that were made in one go each is put down an even part.
     pub seconds: f64,
 }
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::spec::either::{TextOrList, TextOrTable};
 use crate::base::error::Hint;
 
 /// Texts given in the spec, or the file that holds them as a JSON array.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged, expecting = "expected a list of texts, or the path of a JSON file with one")]
+#[serde(from = "TextOrList<Sentence>")]
 pub enum Lines {
     /// A JSON file.
     File(PathBuf),
@@ -20,7 +21,7 @@ pub enum Lines {
 
 /// A text to embed or to continue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Written")]
+#[serde(from = "TextOrTable<Full>")]
 pub struct Sentence {
     /// The text.
     pub text: String,
@@ -32,16 +33,13 @@ pub struct Sentence {
     pub pair: Option<u64>,
 }
 
-/// A text alone, or with its instruction and pair.
+/// A text with its instruction and pair.
 #[derive(Deserialize)]
-#[serde(
-    untagged,
-    deny_unknown_fields,
-    expecting = "expected a text, or a table with `text`, `instruction`, `pair`"
-)]
-enum Written {
-    Text(String),
-    Full { text: String, instruction: Option<String>, pair: Option<u64> },
+#[serde(deny_unknown_fields)]
+struct Full {
+    text: String,
+    instruction: Option<String>,
+    pair: Option<u64>,
 }
 
 /// Why the texts cannot be read.
@@ -66,11 +64,22 @@ impl Hint for TextError {
     }
 }
 
-impl From<Written> for Sentence {
-    fn from(written: Written) -> Self {
+impl From<TextOrTable<Full>> for Sentence {
+    fn from(written: TextOrTable<Full>) -> Self {
         match written {
-            Written::Text(text) => Self { text, instruction: None, pair: None },
-            Written::Full { text, instruction, pair } => Self { text, instruction, pair },
+            TextOrTable::Text(text) => Self { text, instruction: None, pair: None },
+            TextOrTable::Table(Full { text, instruction, pair }) => {
+                Self { text, instruction, pair }
+            }
+        }
+    }
+}
+
+impl From<TextOrList<Sentence>> for Lines {
+    fn from(written: TextOrList<Sentence>) -> Self {
+        match written {
+            TextOrList::Text(path) => Self::File(path.into()),
+            TextOrList::List(sentences) => Self::Inline(sentences),
         }
     }
 }

@@ -52,7 +52,7 @@ const SOLE_USERS: &[(&str, &[&str])] = &[
     ("owo_colors", &["cli", "report"]),
     ("prost", &["package", "proto"]),
     ("pyo3", &["python"]),
-    ("rayon", &["eval", "interp", "quant", "source"]),
+    ("rayon", &["cli", "eval", "interp", "quant", "source"]),
     ("safetensors", &["cli", "eval", "source"]),
     ("semver", &["cli", "manifest"]),
     ("serde_saphyr", &["package"]),

@@ -21,4 +21,5 @@ mod package;
 #[cfg(feature = "python")]
 mod pipeline;
 mod support;
+mod swept;
 mod text;

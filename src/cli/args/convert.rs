@@ -8,6 +8,7 @@ use regex::Regex;
 use crate::compress;
 use crate::convert::{AdapterMode, KvForm, Target};
 use crate::coreml::ComputeUnits;
+use crate::sweep::Shard;
 
 /// `setup`.
 #[derive(Debug, Args)]
@@ -181,13 +182,100 @@ pub struct QuantizeArgs {
 /// `sweep`.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
-    /// The sweep's specification.
-    #[arg(value_name = "SPEC.toml")]
-    pub spec: PathBuf,
-    /// Print the plan and stop.
+    /// The sweep's specification; without one the flags below say what it would.
+    #[arg(value_name = "SPEC.toml", conflicts_with_all = ["model", "output"])]
+    pub spec: Option<PathBuf>,
+    /// Print plan, sizes, time and memory expected, and stop.
     #[arg(long)]
     pub dry_run: bool,
     /// Do everything again, also what a former run finished.
     #[arg(long)]
     pub fresh: bool,
+    /// Set a key of the spec otherwise, such as `evaluate.windows=4`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Make this variant alone, and the baseline; may be repeated. No report is written, no budget searched.
+    #[arg(long, value_name = "NAME", conflicts_with = "shard")]
+    pub only: Vec<String>,
+    /// Make one of several equal parts, such as `2/5`; `report merge` joins their reports.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Find the best variant of at most this size, such as `2GB`.
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
+    /// Find the best variant of at most so many bits per weight.
+    #[arg(long, value_name = "BITS")]
+    pub max_bits_per_weight: Option<f64>,
+    /// Variants that are measured at the same time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub workers: Option<u64>,
+    /// Memory for these, such as `8GB`.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Cores for all of it [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub cores: Option<u64>,
+    /// Packages that stay: all, best, pareto or none.
+    #[arg(long, value_name = "WHICH")]
+    pub keep: Option<String>,
+    /// Where the report goes [default: `report.json` in the output folder].
+    #[arg(long, value_name = "FILE")]
+    pub sweep_report: Option<PathBuf>,
+    /// Without a spec: the checkpoint, a folder or a repository of the hub, or a package in fp16.
+    #[arg(long, value_name = "DIR|REPO|PKG", help_heading = "Without a spec")]
+    pub model: Option<String>,
+    /// Revision of the repository: branch, tag or commit.
+    #[arg(long, requires = "model", help_heading = "Without a spec")]
+    pub revision: Option<String>,
+    /// LoRA adapter merged into the weights; may be given again, applied in order.
+    #[arg(long, value_name = "DIR|REPO", requires = "model", help_heading = "Without a spec")]
+    pub lora_checkpoint: Vec<String>,
+    /// LLM2Vec adapter that makes the function `encode`; may be given again, applied in order.
+    #[arg(long, value_name = "DIR|REPO", requires = "model", help_heading = "Without a spec")]
+    pub llm2vec_checkpoint: Vec<String>,
+    /// Positions of the cache, and length of `encode`'s input.
+    #[arg(long, value_name = "N", requires = "model", help_heading = "Without a spec")]
+    pub seq_len: Option<u64>,
+    /// Tokens that one call of `init` takes.
+    #[arg(long, value_name = "N", requires = "model", help_heading = "Without a spec")]
+    pub prompt_chunk: Option<u64>,
+    /// Folder of packages, records and report.
+    #[arg(long, short, value_name = "DIR", requires = "model", help_heading = "Without a spec")]
+    pub output: Option<PathBuf>,
+    /// Bits of palettes, such as `8,6,4`.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        requires = "model",
+        help_heading = "Without a spec"
+    )]
+    pub sweep_wbits: Vec<u32>,
+    /// Output channels that share a palette, such as `8,16,32`.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        requires = "model",
+        help_heading = "Without a spec"
+    )]
+    pub sweep_group_sizes: Vec<u32>,
+    /// A recipe more; may be repeated. Without bits, sizes and recipes: the default grid.
+    #[arg(long, value_name = "RECIPE", requires = "model", help_heading = "Without a spec")]
+    pub sweep_recipe: Vec<String>,
+    /// Text for perplexity and divergence.
+    #[arg(long, value_name = "FILE", requires = "model", help_heading = "Without a spec")]
+    pub text: Option<PathBuf>,
+    /// Windows of it to score.
+    #[arg(long, value_name = "N", requires = "model", help_heading = "Without a spec")]
+    pub windows: Option<u64>,
+    /// Golden prompts, a JSON list of strings.
+    #[arg(long, value_name = "FILE", requires = "model", help_heading = "Without a spec")]
+    pub prompts: Option<PathBuf>,
+    /// Sentences for the embedding check, a JSON list.
+    #[arg(long, value_name = "FILE", requires = "model", help_heading = "Without a spec")]
+    pub sentences: Option<PathBuf>,
+    /// Calls of each function to time.
+    #[arg(long, value_name = "N", requires = "model", help_heading = "Without a spec")]
+    pub latency: Option<u64>,
 }

@@ -88,7 +88,7 @@ pub enum Command {
     /// Compress a package.
     Quantize(QuantizeArgs),
     /// Convert once, then compress, run, evaluate and gate many variants.
-    Sweep(SweepArgs),
+    Sweep(Box<SweepArgs>),
     /// Measure packages against their reference.
     Evaluate(EvaluateArgs),
     /// Measure a package and judge it by gates.

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use crate::base::cancel::Cancelled;
 use crate::base::digest;
 use crate::base::fs::{Staging, files_below};
+use crate::base::progress::Progress;
 use crate::eval::results::{Figure, Measurements, Perplexity};
 use crate::eval::{Evaluated, Token, Tokens};
 use crate::gate::Verdict;
@@ -87,26 +88,38 @@ impl Stages for Fake {
         Ok(Identity {
             sources: one("model/model.safetensors", &digest::of_bytes(b"weights")),
             tools: one("coremill", self.version),
+            texts: BTreeMap::new(),
         })
     }
 
-    fn baseline(&self, package: &Path) -> Result<Artifact, StageError> {
+    fn baseline(&self, package: &Path, _: &dyn Progress) -> Result<Artifact, StageError> {
         self.begin("baseline", "fp16")?;
         self.write(package, "fp16", 16)
     }
 
-    fn compress(
+    fn compress_all(
         &self,
-        variant: &Variant,
+        variants: &[(&Variant, PathBuf)],
         baseline: &Path,
-        package: &Path,
-    ) -> Result<Artifact, StageError> {
-        self.begin("compress", &variant.name)?;
+        _: &dyn Progress,
+    ) -> Result<Vec<Artifact>, StageError> {
         assert!(baseline.join("Data/extra").exists(), "the baseline stands");
-        self.write(package, &variant.recipe, variant.bits)
+        // All are begun before the first is whole, as files are that are written side by side.
+        for (variant, _) in variants {
+            self.begin("compress", &variant.name)?;
+        }
+        let write = |(variant, package): &(&Variant, PathBuf)| {
+            self.write(package, &variant.recipe, variant.bits)
+        };
+        variants.iter().map(write).collect()
     }
 
-    fn evaluate(&self, variant: &Variant, package: &Path) -> Result<Evaluated, StageError> {
+    fn evaluate(
+        &self,
+        variant: &Variant,
+        package: &Path,
+        _: &dyn Progress,
+    ) -> Result<Evaluated, StageError> {
         self.begin("evaluate", &variant.name)?;
         let extra = fs_err::read(package.join("Data/extra")).unwrap();
         assert!(extra.starts_with(variant.recipe.as_bytes()), "the package is that of the variant");

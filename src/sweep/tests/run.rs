@@ -54,9 +54,9 @@ fn a_run_killed_anywhere_goes_on_and_ends_the_same() {
             let again = go(&spec, &stages).unwrap();
             assert_eq!(again, want, "killed at {kills}, keep {keep}");
             assert_eq!(files(&root.path().join("out")), want_files, "killed at {kills}");
-            // At most the step that was interrupted was done a second time.
+            // At most the step that was interrupted was done a second time; the three compressions are one.
             let done = stages.take();
-            assert!(done.len() <= steps.len() + 1, "killed at {kills}: {done:?}");
+            assert!(done.len() <= steps.len() + 3, "killed at {kills}: {done:?}");
             // And nothing is left to do.
             assert_eq!(go(&spec, &stages).unwrap(), want);
             assert_eq!(stages.take(), Vec::<String>::new(), "killed at {kills}");
@@ -73,8 +73,8 @@ fn a_run_killed_again_and_again_still_ends() {
     let stages = Fake::default();
     let mut kills = 0;
     let last = loop {
-        // Enough for one step and no more: identity, manifests of what is finished, and a build of three events.
-        *stages.fuse.lock().unwrap() = Some(8);
+        // Enough for the largest step and no more: identity, and three packages compressed together.
+        *stages.fuse.lock().unwrap() = Some(11);
         match go(&spec, &stages) {
             Ok(run) => break run,
             Err(_) => kills += 1,
@@ -110,7 +110,7 @@ fn failures_stand_apart_and_are_tried_again() {
     let mended = go(&spec, &stages).unwrap();
     assert_eq!(
         stages.take(),
-        ["evaluate pal4-g16", "compress int4-b32", "evaluate int4-b32"],
+        ["compress int4-b32", "evaluate pal4-g16", "evaluate int4-b32"],
         "the rest was not done again"
     );
     let clean = tempfile::tempdir().unwrap();
@@ -180,8 +180,8 @@ fn only_what_a_change_touches_is_done_again() {
                 spec
             },
             &[
-                "evaluate fp16",
                 "compress pal8-g16",
+                "evaluate fp16",
                 "evaluate pal8-g16",
                 "evaluate pal4-g16",
                 "evaluate int4-b32",
@@ -195,12 +195,12 @@ fn only_what_a_change_touches_is_done_again() {
             },
             &[
                 "baseline fp16",
-                "evaluate fp16",
                 "compress pal8-g16",
-                "evaluate pal8-g16",
                 "compress pal4-g16",
-                "evaluate pal4-g16",
                 "compress int4-b32",
+                "evaluate fp16",
+                "evaluate pal8-g16",
+                "evaluate pal4-g16",
                 "evaluate int4-b32",
             ],
         ),
@@ -260,6 +260,43 @@ fn the_best_under_other_gates_is_brought_back() {
     assert_eq!(crate::manifest::check(&out.join("pal8-g16.mlpackage")).unwrap(), []);
     for gone in ["pal4-g16", "fp16"] {
         assert!(!out.join(format!("{gone}.mlpackage")).exists(), "{gone}");
+    }
+}
+
+#[test]
+fn variants_are_measured_side_by_side_with_the_same_results() {
+    let clean = tempfile::tempdir().unwrap();
+    let want = go(&spec(clean.path(), "all", ""), &Fake::default()).unwrap();
+    for workers in [2, 3, 9] {
+        let root = tempfile::tempdir().unwrap();
+        let mut spec = spec(root.path(), "all", "");
+        spec.run.workers = Some(workers);
+        let stages = Fake { broken: vec!["evaluate pal4-g16"], ..Fake::default() };
+        let run = go(&spec, &stages).unwrap();
+        assert_eq!(
+            statuses(&run),
+            ["fp16 pass", "pal8-g16 pass", "pal4-g16 failed", "int4-b32 pass"]
+        );
+        let again = go(&spec, &Fake::default()).unwrap();
+        assert_eq!(again, want, "{workers} workers");
+        assert_eq!(files(&root.path().join("out")), files(&clean.path().join("out")));
+    }
+}
+
+#[test]
+fn workers_follow_from_memory() {
+    use crate::sweep::{RunSpec, memory_of, workers};
+    let run = |workers, memory| RunSpec { workers, memory, cores: None };
+    let one = memory_of(1000);
+    for (workers_asked, memory, want) in [
+        (None, None, 1),
+        (Some(4), None, 4),
+        (Some(4), Some(3 * one), 3),
+        (Some(4), Some(one / 2), 1),
+        (None, Some(9 * one), 2),
+        (None, Some(one), 1),
+    ] {
+        assert_eq!(workers(&run(workers_asked, memory), 1000), want);
     }
 }
 

@@ -86,6 +86,56 @@ group_sizes = [32]",
 }
 
 #[test]
+fn grids_and_mixes_have_defaults() {
+    let names = |variants: &str| {
+        let text = SMALL.replace("recipes = [\"pal4-g16\"]", variants);
+        let plan = parse(&text).unwrap().plan();
+        plan.variants.iter().skip(1).map(|v| v.recipe.clone()).collect::<Vec<_>>()
+    };
+    let palettes = [
+        "pal8-g8", "pal8-g16", "pal8-g32", "pal8-t", "pal6-g8", "pal6-g16", "pal6-g32", "pal6-t",
+        "pal4-g8", "pal4-g16", "pal4-g32", "pal4-t",
+    ];
+    let linear = ["int8-c", "int4-b32", "int4-b64"];
+    assert_eq!(names("grid = \"default\""), [&palettes[..], &linear[..]].concat());
+    assert_eq!(names("[[variants.grid]]\nmethod = \"linear\""), linear);
+    assert_eq!(
+        names(
+            "[[variants.grid]]\nmethod = \"palettize\"\nbits = [4]\ngroup_sizes = [64, \"tensor\"]"
+        ),
+        ["pal4-g64", "pal4-t"]
+    );
+    assert_eq!(
+        names(
+            "mixes = [{ mlp = [\"pal4-g16\"], attention = [\"pal8-g16\", \"pal6-g16\"], rest = [\"int8-c\"] }]"
+        ),
+        ["int8-c,attention=pal8-g16,mlp=pal4-g16", "int8-c,attention=pal6-g16,mlp=pal4-g16"]
+    );
+    let budget =
+        SMALL.replace("[variants]\nrecipes = [\"pal4-g16\"]", "[budget]\nmax_size = \"2 MB\"");
+    let spec = parse(&budget).unwrap();
+    let ladder: Vec<_> = spec.plan().variants.into_iter().map(|v| v.recipe).collect();
+    assert_eq!(ladder, ["fp16", "pal8-g16", "pal6-g16", "pal4-g16"]);
+    assert_eq!(spec.budget.unwrap().max_size, Some(2_000_000));
+}
+
+#[test]
+fn a_package_takes_the_place_of_a_checkpoint() {
+    let text = SMALL.replace("path = \"../m\"\nseq_len = 64", "package = \"../m.mlpackage\"");
+    let model = parse(&text).unwrap().model;
+    assert_eq!(model.place, Place::Package(PathBuf::from("m.mlpackage")));
+    assert_eq!(model.seq_len, None);
+}
+
+#[test]
+fn what_the_run_may_take_is_read() {
+    let text =
+        SMALL.replace("[output]", "[run]\nworkers = 2\nmemory = \"4 GiB\"\ncores = 3\n[output]");
+    let run = parse(&text).unwrap().run;
+    assert_eq!((run.workers, run.memory, run.cores), (Some(2), Some(4 << 30), Some(3)));
+}
+
+#[test]
 fn adapters_come_from_folders_and_from_the_hub() {
     let text = SMALL.replace(
         "path = \"../m\"",
@@ -153,6 +203,50 @@ fn mistakes_are_shown_in_their_line_with_what_was_meant() {
             "[evaluate]\nwindow = 32\nstride = 33\n[output]",
         ),
         ("no windows", "[output]", "[evaluate]\nwindows = 0\n[output]"),
+        ("an unknown key of variants", "recipes =", "recipe ="),
+        (
+            "an unknown key of a grid",
+            "recipes = [\"pal4-g16\"]",
+            "[[variants.grid]]\nmethod = \"palettize\"\nbits = [4]\ngroup_size = [16]",
+        ),
+        (
+            "an unknown method",
+            "recipes = [\"pal4-g16\"]",
+            "[[variants.grid]]\nmethod = \"paletize\"",
+        ),
+        ("an unknown grid", "recipes = [\"pal4-g16\"]", "grid = \"defualt\""),
+        (
+            "a size that is none",
+            "recipes = [\"pal4-g16\"]",
+            "[[variants.grid]]\nmethod = \"palettize\"\ngroup_sizes = [16, \"channel\"]",
+        ),
+        (
+            "an unknown part of a mix",
+            "recipes = [\"pal4-g16\"]",
+            "mixes = [{ atention = [\"pal4-g16\"] }]",
+        ),
+        ("a mix of nothing", "recipes = [\"pal4-g16\"]", "mixes = [{}]"),
+        ("an unknown key of an evaluation", "[output]", "[evaluate]\nwindw = 3\n[output]"),
+        (
+            "an unknown key of a sentence",
+            "[output]",
+            "[evaluate]\nsentences = [{ text = \"a\", pairs = 1 }]\n[output]",
+        ),
+        (
+            "an unknown key of an adapter",
+            "seq_len = 64",
+            "seq_len = 64\nlora = [{ repo = \"a/b\" }]",
+        ),
+        ("an unknown key of the output", "dir = \"out\"", "dir = \"out\"\nkep = \"all\""),
+        ("an unknown choice of what stays", "dir = \"out\"", "dir = \"out\"\nkeep = \"parto\""),
+        ("an unknown key of a budget", "[output]", "[budget]\nmax_sizes = 1\n[output]"),
+        ("a budget of nothing", "[output]", "[budget]\nprobes = false\n[output]"),
+        ("a budget that is no size", "[output]", "[budget]\nmax_size = \"2 pounds\"\n[output]"),
+        ("a budget of no bytes", "[output]", "[budget]\nmax_size = 0\n[output]"),
+        ("a budget of no bits", "[output]", "[budget]\nmax_bits_per_weight = 0.0\n[output]"),
+        ("an unknown key of the run", "[output]", "[run]\nworker = 2\n[output]"),
+        ("no workers", "[output]", "[run]\nworkers = 0\n[output]"),
+        ("a package that is to be converted", "path = \"../m\"", "package = \"../m.mlpackage\""),
     ];
     let mut out = Vec::new();
     for (name, from, to) in cases {

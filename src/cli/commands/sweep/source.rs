@@ -1,0 +1,221 @@
+//! What a sweep starts from: a checkpoint that is converted, or a package that is there already.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::base::digest;
+use crate::base::fs::{Staging, files_below, write_atomic};
+use crate::cli::commands::context::Context;
+use crate::cli::commands::job::{self, About, Found, Job};
+use crate::cli::failure::Failure;
+use crate::convert::{self, AdapterMode, KvForm};
+use crate::manifest::{self, Artifact, Manifest, TARGETS};
+use crate::package::{FileRecord, Package};
+use crate::source::adapter::Adapter;
+use crate::source::checkpoint::{Checkpoint, FileDigest};
+use crate::sweep::{self, Place, Spec};
+
+/// What is swept.
+pub(super) enum Source {
+    /// A checkpoint with its adapters, which is converted.
+    Job(Box<Job>),
+    /// A package in fp16, which is taken as it is.
+    Package(PathBuf),
+}
+
+impl Source {
+    /// What `spec` says, found.
+    pub(super) fn of(spec: &Spec, context: &Context) -> Result<Self, Failure> {
+        let hint = "paths of a spec are relative to the spec's own folder";
+        let find = |place: &Place| match place {
+            Place::Path(path) | Place::Package(path) if !path.is_dir() => {
+                Err(Failure::input(format!("`{}` is no folder", path.display())).hint(hint))
+            }
+            Place::Path(path) | Place::Package(path) => {
+                job::find(&path.to_string_lossy(), None, None, context)
+            }
+            Place::Repository { repository, revision } => {
+                job::find(repository, revision.as_deref(), None, context)
+            }
+        };
+        let model = &spec.model;
+        if let Place::Package(path) = &model.place {
+            find(&model.place)?;
+            return Ok(Self::Package(path.clone()));
+        }
+        let all = |places: &[Place]| places.iter().map(find).collect::<Result<Vec<_>, _>>();
+        let seq_len = model.seq_len.ok_or_else(|| Failure::input("the spec has no `seq_len`"))?;
+        Ok(Self::Job(Box::new(Job {
+            model: find(&model.place)?,
+            lora: all(&model.lora)?,
+            llm2vec: all(&model.llm2vec)?,
+            encode_adapters: match model.encode_adapters {
+                sweep::EncodeAdapters::Branches => AdapterMode::Branches,
+                sweep::EncodeAdapters::Merge => AdapterMode::Merge,
+            },
+            seq_len,
+            prompt_chunk: model.prompt_chunk.unwrap_or(job::PROMPT_CHUNK),
+            kv_cache: match model.kv_cache {
+                sweep::KvCacheForm::State => KvForm::State,
+                sweep::KvCacheForm::Io => KvForm::Io,
+            },
+            target: model.target.parse().map_err(Failure::input)?,
+        })))
+    }
+
+    /// What it is called, its repository and revision.
+    pub(super) fn names(&self) -> (String, Option<String>, Option<String>) {
+        match self {
+            Self::Job(job) => {
+                let Found { name, repository, revision, .. } = job.model.clone();
+                (name, repository, revision)
+            }
+            Self::Package(path) => (stem(path), None, None),
+        }
+    }
+
+    /// SHA-256 of every file that it consists of, by role and path.
+    pub(super) fn digests(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut sources = BTreeMap::new();
+        match self {
+            Self::Job(job) => {
+                let mut add = |found: &Found, digests: BTreeMap<String, FileDigest>| {
+                    for (path, digest) in digests {
+                        sources.insert(format!("{}/{path}", found.name), digest.sha256);
+                    }
+                };
+                add(&job.model, Checkpoint::open(&job.model.dir)?.digests()?);
+                for found in job.lora.iter().chain(&job.llm2vec) {
+                    add(found, Adapter::open(&found.dir)?.digests()?);
+                }
+            }
+            Self::Package(path) => {
+                let name = stem(path);
+                for file in records(path)? {
+                    sources.insert(format!("{name}/{}", file.path), file.sha256);
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Copies the tokenizer's files beside what the sweep makes, so that it can be used with text.
+    pub(super) fn write_tokenizer(&self, folder: &Path) -> Result<(), Failure> {
+        let to = folder.join("tokenizer");
+        match self {
+            Self::Job(job) => job.write_tokenizer(&to),
+            Self::Package(path) => {
+                let own = path.with_file_name(format!("{}.tokenizer", stem(path)));
+                let shared = path.with_file_name("tokenizer");
+                if let Some(from) = [own, shared].into_iter().find(|folder| folder.is_dir()) {
+                    for file in files_below(&from)? {
+                        write_atomic(&to.join(&file), &fs_err::read(from.join(&file))?)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The manifest of the variant at `path`.
+    pub(super) fn manifest(
+        &self,
+        about: &About<'_>,
+        path: &Path,
+        artifact: &Artifact,
+        context: &Context,
+    ) -> Result<Manifest, Failure> {
+        match self {
+            Self::Job(job) => job.manifest(about, path, artifact, context),
+            Self::Package(from) => {
+                let version = Package::open(path)?.model().specification_version;
+                let target = TARGETS.iter().rev().find(|t| t.specification_version <= version);
+                let target = target.unwrap_or(&TARGETS[0]);
+                let facts = manifest::Facts {
+                    name: about.name.to_owned(),
+                    version: about.version.clone(),
+                    created_by: self.tool(context)?,
+                    source: manifest::Source {
+                        name: stem(from),
+                        files: records(from)?,
+                        ..manifest::Source::default()
+                    },
+                    adapters: Vec::new(),
+                    recipe: about.recipe.to_owned(),
+                    deployment_target: target.name.to_owned(),
+                    kv_cache: None,
+                    seq_len: None,
+                    prompt_chunk: None,
+                    measurements: about.measurements,
+                    verdicts: about.verdicts,
+                };
+                Ok(Manifest::of(path, artifact, facts)?)
+            }
+        }
+    }
+
+    /// This program and the libraries that it needs for this source.
+    pub(super) fn tool(&self, context: &Context) -> Result<manifest::Tool, Failure> {
+        match self {
+            Self::Job(_) => job::tool(context),
+            Self::Package(_) => Ok(manifest::Tool {
+                name: env!("CARGO_PKG_NAME").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                libraries: BTreeMap::new(),
+            }),
+        }
+    }
+}
+
+/// Copies the package at `from` to `to`, whole or not at all.
+pub(super) fn copy_package(from: &Path, to: &Path) -> Result<Vec<FileRecord>, Failure> {
+    // What is no package is refused before anything is copied.
+    Package::open(from)?;
+    let staging = Staging::begin(to)?;
+    for file in files_below(from)? {
+        crate::base::cancel::check()?;
+        let target = staging.path().join(&file);
+        if let Some(folder) = target.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        fs_err::copy(from.join(&file), target)?;
+    }
+    let files = records(staging.path())?;
+    staging.commit(true)?;
+    Ok(files)
+}
+
+fn records(package: &Path) -> Result<Vec<FileRecord>, Failure> {
+    let record = |path: String| {
+        let (sha256, size) = digest::of_file(&package.join(&path))?;
+        Ok(FileRecord { path, size, sha256 })
+    };
+    files_below(package)?.into_iter().map(record).collect()
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What a conversion is expected to take, or a package that is there.
+pub(super) fn preflight(source: &Source, output: &Path) -> Result<convert::Preflight, Failure> {
+    match source {
+        Source::Job(job) => {
+            let request = job.request(&output.join("fp16.mlpackage"), true, output, false);
+            Ok(convert::preflight(&request)?)
+        }
+        Source::Package(path) => {
+            let audit = crate::compress::audit(&Package::open(path)?)?;
+            let files = files_below(path)?;
+            let size = |file: &String| fs_err::metadata(path.join(file)).map(|m| m.len());
+            let bytes = files.iter().map(size).sum::<Result<u64, _>>()?;
+            Ok(convert::Preflight {
+                parameters: audit.elements,
+                package_bytes: bytes,
+                memory_bytes: 0,
+                seconds: 0.0,
+                warnings: Vec::new(),
+            })
+        }
+    }
+}

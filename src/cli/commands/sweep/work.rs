@@ -1,0 +1,215 @@
+//! The stages of a sweep, done by the layers of this program.
+
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+
+use super::source::{Source, copy_package};
+use crate::base::cancel::Cancelled;
+use crate::base::digest;
+use crate::base::error::{Blame, Hint};
+use crate::base::progress::Progress;
+use crate::cli::commands::bench::{self, INTERP};
+use crate::cli::commands::context::Context;
+use crate::cli::commands::job::{self, About};
+use crate::cli::failure::Failure;
+use crate::compress::{self, Options, Recipe};
+use crate::convert;
+use crate::eval::reference::Reference;
+use crate::eval::results::Measurements;
+use crate::eval::{self, Bench, Evaluated, Plan, Tokenizer};
+use crate::gate::Verdict;
+use crate::manifest::{self, Artifact, Manifest, TensorError};
+use crate::package::Package;
+use crate::sweep::{self, StageError, Stages, Variant};
+
+pub(super) struct Work<'a> {
+    source: &'a Source,
+    plan: Plan,
+    /// What variants are compared with, where anything is asked for that compares.
+    reference: Option<Box<dyn Reference + 'a>>,
+    context: &'a Context,
+    /// Calls are timed while nothing else is measured: whoever times them is the only one.
+    quiet: RwLock<()>,
+    /// Whether several variants are measured at the same time.
+    crowded: bool,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        source: &'a Source,
+        plan: Plan,
+        reference: Option<Box<dyn Reference + 'a>>,
+        context: &'a Context,
+        crowded: bool,
+    ) -> Self {
+        Self { source, plan, reference, context, quiet: RwLock::new(()), crowded }
+    }
+
+    fn measure(
+        &self,
+        package: &Path,
+        plan: &Plan,
+        reference: &dyn Reference,
+        progress: &dyn Progress,
+    ) -> Result<Evaluated, Failure> {
+        let artifact = eval::Artifact::open(package)?;
+        let tokenizer = Tokenizer::open(&bench::tokenizer_folder(&artifact, None))?;
+        let clock = &self.context.clock;
+        let bench = Bench { runtime: &INTERP, tokenizer: &tokenizer, reference, clock, progress };
+        Ok(eval::evaluate(&artifact, plan, &bench)?)
+    }
+}
+
+impl Stages for Work<'_> {
+    fn identity(&self) -> Result<sweep::Identity, StageError> {
+        let sources = self.source.digests().map_err(as_input)?;
+        let tool = self.source.tool(self.context).map_err(failed)?;
+        let mut tools = tool.libraries;
+        tools.insert(tool.name, tool.version);
+        let text = self.plan.text.as_ref();
+        let all = [
+            ("text", text.map(|text| &text.text)),
+            ("calibration", text.and_then(|text| text.calibration.as_ref())),
+        ];
+        let digest = |(name, text): (&str, Option<&String>)| {
+            Some((name.to_owned(), digest::of_bytes(text?.as_bytes())))
+        };
+        let texts = all.into_iter().filter_map(digest).collect();
+        Ok(sweep::Identity { sources, tools, texts })
+    }
+
+    fn baseline(&self, package: &Path, progress: &dyn Progress) -> Result<Artifact, StageError> {
+        let folder = folder_of(package);
+        self.source.write_tokenizer(&folder).map_err(failed)?;
+        let job = match self.source {
+            Source::Job(job) => job,
+            Source::Package(from) => {
+                let files = copy_package(from, package).map_err(as_input)?;
+                return job::artifact(package, files).map_err(failed);
+            }
+        };
+        let request = job.request(package, true, &folder, false);
+        let python = self.context.python().map_err(|e| StageError::failed(&e))?;
+        let mut converted =
+            convert::run(&request, python, progress).map_err(|e| stage_error(&e))?;
+        let one =
+            converted.pop().filter(|_| converted.is_empty()).ok_or_else(|| StageError::Input {
+                message: format!("target {} takes one function per package", job.target),
+                hint: Some("sweep with target iOS18".to_owned()),
+            })?;
+        job::artifact(&one.path, one.files).map_err(failed)
+    }
+
+    fn compress_all(
+        &self,
+        variants: &[(&Variant, PathBuf)],
+        baseline: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Artifact>, StageError> {
+        let recipe = |(variant, _): &(&Variant, PathBuf)| variant.recipe.parse::<Recipe>();
+        let recipes: Vec<Recipe> = variants
+            .iter()
+            .map(recipe)
+            .collect::<Result<_, _>>()
+            .map_err(|e| StageError::input(&e))?;
+        let source = Package::open(baseline).map_err(|e| StageError::input(&e))?;
+        let options = Options { replace: true, ..Options::default() };
+        let outputs: Vec<(&Recipe, &Path)> =
+            recipes.iter().zip(variants).map(|(recipe, (_, path))| (recipe, &**path)).collect();
+        let compressed = compress::run_all(&source, &outputs, &options, progress)
+            .map_err(|e| stage_error(&e))?;
+        let described = |(one, (_, path)): (compress::Compressed, &(&Variant, PathBuf))| {
+            let artifact = job::artifact(path, one.files).map_err(failed)?;
+            let tensors = one.tensors.iter().map(tensor_error).collect();
+            Ok(Artifact { tensors, ..artifact })
+        };
+        compressed.into_iter().zip(variants).map(described).collect()
+    }
+
+    fn evaluate(
+        &self,
+        _variant: &Variant,
+        package: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Evaluated, StageError> {
+        let Some(reference) = &self.reference else { return Ok(Evaluated::default()) };
+        let measure =
+            |plan: &Plan| self.measure(package, plan, &**reference, progress).map_err(failed);
+        if !self.crowded {
+            return measure(&self.plan);
+        }
+        let mut found = {
+            let _beside_others = self.quiet.read().expect("nobody panics while measuring");
+            measure(&Plan { latency: None, ..self.plan.clone() })?
+        };
+        // The process's memory says nothing of one of several.
+        found.measurements.peak_memory = None;
+        if self.plan.latency.is_some() {
+            let _alone = self.quiet.write().expect("nobody panics while measuring");
+            let plan = Plan { text: None, prompts: None, sentences: None, ..self.plan.clone() };
+            found.measurements.latency = measure(&plan)?.measurements.latency;
+        }
+        Ok(found)
+    }
+
+    fn manifest(
+        &self,
+        variant: &Variant,
+        package: &Path,
+        artifact: &Artifact,
+        measurements: &Measurements,
+        verdicts: &[Verdict],
+    ) -> Result<Manifest, StageError> {
+        let name = format!("{}-{}", self.source.names().0.replace('/', "-"), variant.name);
+        let about = About {
+            name: &name,
+            version: &semver::Version::new(0, 1, 0),
+            recipe: &variant.recipe,
+            facts: None,
+            measurements,
+            verdicts,
+        };
+        self.source.manifest(&about, package, artifact, self.context).map_err(failed)
+    }
+}
+
+/// What a report says of one weight.
+fn tensor_error(audit: &compress::TensorAudit) -> TensorError {
+    TensorError {
+        name: audit.name.clone(),
+        component: audit.component.clone(),
+        layer: manifest::layer_of(&audit.name),
+        form: audit.form.clone(),
+        elements: audit.elements,
+        stored_bytes: audit.parts.aligned(),
+        bits_per_weight: audit.bits_per_weight,
+        relative_error: audit.relative_error,
+    }
+}
+
+fn failed(failure: Failure) -> StageError {
+    if failure.code == Blame::Interrupt.exit_code() {
+        return StageError::Cancelled(Cancelled);
+    }
+    StageError::Failed { message: failure.message, hint: failure.hint }
+}
+
+/// The same of what was given.
+fn as_input(failure: Failure) -> StageError {
+    match failed(failure) {
+        StageError::Failed { message, hint } => StageError::Input { message, hint },
+        other => other,
+    }
+}
+
+fn stage_error<E: std::fmt::Display + Hint>(error: &E) -> StageError {
+    match error.blame() {
+        Blame::Interrupt => StageError::Cancelled(Cancelled),
+        Blame::Input => StageError::input(error),
+        Blame::Evaluation | Blame::Environment => StageError::failed(error),
+    }
+}
+
+fn folder_of(package: &Path) -> PathBuf {
+    package.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+}

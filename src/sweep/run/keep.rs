@@ -1,0 +1,105 @@
+//! Which packages stay: the best, those that no smaller one is as good as, all or none.
+
+use super::steps::Runner;
+use super::{Entry, RunError, Status};
+use crate::eval::results::Figure;
+use crate::gate::Outcome;
+use crate::sweep::Variant;
+use crate::sweep::budget::{Search, loss};
+use crate::sweep::spec::Keep;
+
+/// Standard errors within which two figures are taken for equal: an interval of 95 %.
+const SIGMAS: f64 = 1.96;
+
+impl Runner<'_> {
+    /// Removes packages that need not stay; while variants are still to come, the baseline and the best so far do.
+    pub(super) fn prune(
+        &self,
+        entries: &mut [Entry],
+        search: Option<&Search>,
+        over: bool,
+    ) -> Result<(), RunError> {
+        let mut stays: Vec<bool> = match self.spec.output.keep {
+            Keep::All => entries.iter().map(|_| true).collect(),
+            Keep::None => entries.iter().map(|_| false).collect(),
+            Keep::Pareto => front(entries),
+            Keep::Best => {
+                let best = best(entries, search);
+                (0..entries.len()).map(|i| best == Some(i)).collect()
+            }
+        };
+        for (stays, entry) in stays.iter_mut().zip(&*entries) {
+            *stays &= entry.rejected.is_none();
+        }
+        for (&stays, entry) in stays.iter().zip(&mut *entries) {
+            if !stays && (over || !entry.variant.is_baseline()) {
+                self.drop(&entry.variant)?;
+                entry.kept = false;
+            } else if over && !entry.kept && matches!(entry.status, Status::Judged(_)) {
+                // An earlier run dropped it under other gates.
+                self.restore(entry)?;
+            }
+        }
+        if over && !stays.first().copied().unwrap_or(true) {
+            // Restoring another may have brought the baseline back.
+            self.drop(&entries[0].variant)?;
+        }
+        Ok(())
+    }
+
+    /// The manifest goes first: one without its package would be a lie.
+    pub(super) fn drop(&self, variant: &Variant) -> Result<(), RunError> {
+        let manifest = self.spec.output.dir.join(variant.manifest());
+        if manifest.exists() {
+            fs_err::remove_file(manifest)?;
+        }
+        let package = self.package(variant);
+        if package.exists() {
+            fs_err::remove_dir_all(package)?;
+        }
+        Ok(())
+    }
+}
+
+/// The best of those that pass all gates: the smallest, or the least divergent of those that fit a budget.
+pub(super) fn best(entries: &[Entry], search: Option<&Search>) -> Option<usize> {
+    let size = |entry: &Entry| entry.built.as_ref().map_or(u64::MAX, |b| b.artifact.size_bytes);
+    let lost = |entry: &Entry| value(entry).map_or(f64::INFINITY, |figure| figure.value);
+    let passing = entries.iter().enumerate().filter(|(_, entry)| {
+        entry.status == Status::Judged(Outcome::Pass) && entry.rejected.is_none()
+    });
+    match search {
+        None => {
+            passing.min_by(|(_, a), (_, b)| size(a).cmp(&size(b)).then(lost(a).total_cmp(&lost(b))))
+        }
+        Some(search) => {
+            let fits = |entry: &Entry| {
+                entry.built.as_ref().is_some_and(|built| search.fits(&built.artifact))
+            };
+            passing
+                .filter(|(_, entry)| fits(entry))
+                .min_by(|(_, a), (_, b)| lost(a).total_cmp(&lost(b)).then(size(a).cmp(&size(b))))
+        }
+    }
+    .map(|(i, _)| i)
+}
+
+/// Which of the entries no other beats: one beats another that is no larger and surely loses less.
+fn front(entries: &[Entry]) -> Vec<bool> {
+    let beaten = |entry: &Entry| {
+        entries.iter().any(|other| match (&other.built, &entry.built, value(other), value(entry)) {
+            (Some(a), Some(b), Some(x), Some(y)) => {
+                let error = |figure: &Figure| figure.standard_error.unwrap_or(0.0);
+                let margin = SIGMAS * error(&x).hypot(error(&y));
+                a.artifact.size_bytes <= b.artifact.size_bytes && x.value + margin < y.value
+            }
+            _ => false,
+        })
+    };
+    entries.iter().map(|e| matches!(e.status, Status::Judged(_)) && !beaten(e)).collect()
+}
+
+/// What the entry loses, where that was measured.
+pub(super) fn value(entry: &Entry) -> Option<Figure> {
+    entry.measured.as_ref().and_then(|measured| loss(&measured.measurements))
+}

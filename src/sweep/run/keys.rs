@@ -1,0 +1,83 @@
+//! What results rest on: everything that could change them, and nothing else.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::RunError;
+use crate::sweep::spec::{EncodeAdapters, EvaluateSpec, KvCacheForm, Spec};
+use crate::sweep::store::Key;
+use crate::sweep::texts::Sentence;
+use crate::sweep::{Identity, Variant};
+
+/// What the bytes of a package rest on.
+#[derive(Serialize)]
+struct BuildParts<'a> {
+    sources: &'a BTreeMap<String, String>,
+    tools: &'a BTreeMap<String, String>,
+    recipe: &'a str,
+    seq_len: Option<u64>,
+    prompt_chunk: Option<u64>,
+    kv_cache: KvCacheForm,
+    target: &'a str,
+    encode_adapters: EncodeAdapters,
+}
+
+/// What its figures rest on.
+#[derive(Serialize)]
+struct MeasureParts<'a> {
+    identity: &'a Identity,
+    artifact: &'a str,
+    evaluation: &'a Evaluation,
+}
+
+/// The evaluation of a spec; the texts are in the identity, as digests: where a file stands does not matter.
+#[derive(Serialize)]
+pub(super) struct Evaluation {
+    window: Option<u64>,
+    stride: Option<u64>,
+    windows: Option<u64>,
+    prompts: Vec<Sentence>,
+    max_new_tokens: Option<u64>,
+    sentences: Vec<Sentence>,
+    instruction: Option<String>,
+    latency: Option<u64>,
+}
+
+impl Evaluation {
+    pub(super) fn of(spec: &Spec) -> Result<Self, RunError> {
+        let seq_len = spec.model.seq_len;
+        let evaluate = &spec.evaluate;
+        let EvaluateSpec { windows, max_new_tokens, latency, .. } = *evaluate;
+        Ok(Self {
+            window: evaluate.window.or(seq_len),
+            stride: evaluate.stride.or(evaluate.window).or(seq_len),
+            windows,
+            prompts: evaluate.prompts.read()?,
+            max_new_tokens,
+            sentences: evaluate.sentences.read()?,
+            instruction: evaluate.instruction.clone(),
+            latency,
+        })
+    }
+}
+
+/// The key of the package of `variant`.
+pub(super) fn of_package(spec: &Spec, identity: &Identity, variant: &Variant) -> Key {
+    let model = &spec.model;
+    Key::of(&BuildParts {
+        sources: &identity.sources,
+        tools: &identity.tools,
+        recipe: &variant.recipe,
+        seq_len: model.seq_len,
+        prompt_chunk: model.prompt_chunk,
+        kv_cache: model.kv_cache,
+        target: &model.target,
+        encode_adapters: model.encode_adapters,
+    })
+}
+
+/// The key of the figures of the package whose tree has the digest `artifact`.
+pub(super) fn of_figures(identity: &Identity, artifact: &str, evaluation: &Evaluation) -> Key {
+    Key::of(&MeasureParts { identity, artifact, evaluation })
+}
