@@ -1,32 +1,56 @@
 //! The report as Markdown, for a job summary or a document.
 
-use super::Report;
-use super::cells::{NONE, columns, legend, remarks, summary};
+use super::cells::{Column, NONE, columns, legend, remarks, summary};
+use super::pareto::Front;
+use super::{Report, Status};
 
-/// The report as a Markdown table with its remarks.
+/// The report as a Markdown table with what is to be said of it: counts, the Pareto front, what did not pass.
 pub fn markdown(report: &Report) -> String {
     let shown = columns(report);
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let mut out = format!("### {}\n\n", escape(&report.source.name));
+    let mut out =
+        format!("### {}\n\n**{}**\n\n", escape(&report.source.name), escape(&summary(report)));
     out.push_str(&line(shown.iter().map(|(column, _)| column.title.to_owned()).collect()));
     let rule = |number| if number { "---:" } else { "---" };
     out.push_str(&line(shown.iter().map(|(column, _)| rule(column.number).to_owned()).collect()));
-    for row in 0..report.variants.len() {
-        let cell = |cells: &Vec<Option<String>>| escape(cells[row].as_deref().unwrap_or(NONE));
-        out.push_str(&line(shown.iter().map(|(_, cells)| cell(cells)).collect()));
+    for (row, variant) in report.variants.iter().enumerate() {
+        let cell = |(column, cells): &(&Column, Vec<Option<String>>)| {
+            let text = escape(cells[row].as_deref().unwrap_or(NONE));
+            let stands_out = column.title == "status" && variant.status != Status::Pass;
+            if stands_out { format!("**{text}**") } else { text }
+        };
+        out.push_str(&line(shown.iter().map(cell).collect()));
     }
-    out.push('\n');
-    for remark in remarks(report) {
-        out.push_str(&["- ", &escape(&remark), "\n"].concat());
+    let front = Front::of(report);
+    if front.points.len() > 1 {
+        let names: Vec<_> =
+            front.members().map(|p| escape(&report.variants[p.variant].name)).collect();
+        let rule = if front.unpaired == 0 {
+            "paired 95 % intervals"
+        } else {
+            "95 % intervals, which are not paired for all"
+        };
+        let names = names.join(", ");
+        out.extend([
+            "\nOn the Pareto front of size and divergence, by ",
+            rule,
+            ": ",
+            &names,
+            ".\n",
+        ]);
     }
-    if !report.variants.iter().all(|v| v.status == super::Status::Pass) {
+    let remarks = remarks(report);
+    if !remarks.is_empty() {
         out.push('\n');
+        for remark in remarks {
+            out.push_str(&["- ", &escape(&remark), "\n"].concat());
+        }
     }
-    out.push_str(&escape(&summary(report)));
-    out.push('\n');
     if let Some(legend) = legend(report) {
         out.push_str(&["\n", &escape(&legend), "\n"].concat());
     }
+    let tool = format!("{} {}, {}", report.tool.name, report.tool.version, report.created);
+    out.push_str(&["\n", &escape(&tool), "\n"].concat());
     out
 }
 

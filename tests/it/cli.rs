@@ -346,6 +346,36 @@ fn a_report_is_drawn_again() {
 }
 
 #[test]
+fn reports_are_drawn_for_machines_merged_and_compared() {
+    let sandbox = reports();
+    let mut other = sample_report();
+    other["spec_sha256"] = "0".repeat(64).into();
+    sandbox.write("other.json", other.to_string());
+    assert_snapshot!(sandbox.session(&[
+        "report github report.json",
+        "report junit report.json -o junit.xml",
+        "report csv absent.json",
+        "report html report.json",
+        "report html cut.json -o page.html",
+        "report merge pass.json fail.json invalid.json -o merged.json",
+        "report merge pass.json other.json -o merged.json",
+        "report compare pass.json report.json",
+        "report compare pass.json",
+    ]));
+    sandbox.run(&["report", "html", "report.json", "fail.json", "-o", "page.html"]).ends(0);
+    let read = |name: &str| fs_err::read_to_string(sandbox.path().join(name)).unwrap();
+    let page = read("page.html");
+    assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
+    let merged = read("merged.json");
+    let merged: serde_json::Value = serde_json::from_str(&merged).unwrap();
+    assert_eq!(merged["summary"]["variants"], 3);
+    assert_eq!(merged["shards"].as_array().unwrap().len(), 3);
+    let args = ["report", "compare", "pass.json", "report.json", "--format", "json"];
+    let compared = sandbox.run(&args).ends(0).json();
+    assert_eq!(compared["only_second"].as_array().unwrap().len(), 4);
+}
+
+#[test]
 fn a_report_is_judged_by_its_own_gates_or_by_others() {
     let sandbox = reports();
     let cases = [

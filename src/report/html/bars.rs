@@ -77,9 +77,11 @@ pub(super) fn section(report: &Report) -> Option<Node> {
         .filter_map(|v| Some(v.measurements.latency.as_ref()?.runtime.as_str()))
         .collect();
     let runtime = runtimes.first().map(|name| {
-        super::parts::note(format!(
-            "Times were taken on the runtime `{name}` of this machine; another device has others."
-        ))
+        el("p")
+            .class("note")
+            .add("Times were taken on the runtime ")
+            .add(el("code").add(*name))
+            .add(" of the machine named above; another one has others.")
     });
     (!charts.is_empty()).then(|| el("div").all(runtime).add(el("div").class("grid-2").all(charts)))
 }

@@ -12,9 +12,9 @@ use super::scale::Scale;
 use crate::base::fmt;
 
 /// The drawing, in its own units.
-const SIZE: [f64; 2] = [760.0, 420.0];
+const SIZE: [f64; 2] = [960.0, 470.0];
 /// Its plane: left, right, top, bottom.
-const PLANE: [f64; 4] = [66.0, 744.0, 14.0, 372.0];
+const PLANE: [f64; 4] = [62.0, 946.0, 14.0, 424.0];
 /// Half the width of a mark.
 const R: f64 = 5.0;
 /// How much larger than the smallest the largest divergence must be for a logarithmic axis.
@@ -155,7 +155,7 @@ fn plot(report: &Report, front: &Front) -> (Node, Option<String>) {
     for (label_, place) in wanted.iter().zip(placed(&wanted, [left, right, top, bottom], R)) {
         if let Some(place) = place {
             svg = svg.all(place.leader.map(|end| line("leader", label_.at, end)));
-            let class = if label_.needed { "halo strong" } else { "halo dim" };
+            let class = if label_.needed { "halo" } else { "halo dim" };
             svg = svg.add(label(class, place.at, place.anchor, &place.text));
         }
     }

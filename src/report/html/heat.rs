@@ -21,7 +21,7 @@ pub(super) fn section(report: &Report) -> Option<Node> {
     }
     let about = note(
         "The relative error of a weight is the root of its squared error over the root of its squared values: 0 is \
-         lossless. Weights are not equally important, so a dark cell is where to look, not what to blame.",
+         lossless. Weights are not equally important, so a strong colour says where to look, not what to blame.",
     );
     let maps = places.iter().map(|&place| {
         let variant = &report.variants[place];
@@ -75,7 +75,7 @@ fn by_layer(report: &Report, places: &[usize]) -> Node {
         .class("heat")
         .add(
             el("caption").add(
-                "Relative error by layer, in percent: all weights of a layer, by their number.",
+                "Relative error by layer, in percent: all weights of a layer together, each by its elements.",
             ),
         )
         .add(el("thead").add(el("tr").all(heads)))

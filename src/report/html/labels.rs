@@ -27,7 +27,7 @@ pub(super) struct Place {
 }
 
 /// Width of a letter and height of a line at the size of the drawing's text, rather too large.
-const LETTER: [f64; 2] = [6.9, 14.0];
+const LETTER: [f64; 2] = [6.6, 13.0];
 /// Letters of a name at most.
 const MOST: usize = 26;
 

@@ -56,6 +56,20 @@ impl Node {
         children.into_iter().fold(self, Self::add)
     }
 
+    /// The child at `place`.
+    pub(super) fn child(&self, place: usize) -> Option<&Self> {
+        match self {
+            Self::Element(_, _, children) => children.get(place),
+            Self::Text(_) | Self::Style(_) => None,
+        }
+    }
+
+    /// Whether this is a cell whose numbers stand to the right.
+    pub(super) fn is_number(&self) -> bool {
+        let of = |(name, value): &(&str, String)| *name == "class" && value.starts_with('n');
+        matches!(self, Self::Element("td", attributes, _) if attributes.iter().any(of))
+    }
+
     /// The element's text.
     pub(super) fn render(&self) -> String {
         let mut out = String::new();

@@ -35,9 +35,15 @@ pub(super) fn scroll(label: &str, content: Node) -> Node {
         .add(content)
 }
 
-/// A table with its caption and the headings of its columns; those that `numbers` tells of stand to the right.
+/// A table with its caption and the headings of its columns, which stand to the right where the numbers of the first row
+/// do.
 pub(super) fn table(caption: &str, headings: &[&str], rows: Vec<Node>) -> Node {
-    let heads = headings.iter().map(|title| el("th").at("scope", "col").add(*title));
+    let number = |i| rows.first().and_then(|row| row.child(i)).is_some_and(Node::is_number);
+    let head = |(i, title): (usize, &&str)| {
+        let head = el("th").at("scope", "col");
+        if number(i) { head.class("n").add(*title) } else { head.add(*title) }
+    };
+    let heads: Vec<Node> = headings.iter().enumerate().map(head).collect();
     el("table")
         .add(el("caption").add(caption))
         .add(el("thead").add(el("tr").all(heads)))

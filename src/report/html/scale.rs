@@ -23,7 +23,9 @@ impl Scale {
             low = low.min(0.0);
         }
         if high <= low {
-            high = low + low.abs().max(1.0) * 0.1;
+            // A lone value stands in the middle.
+            let half = if low == 0.0 { 0.5 } else { low.abs() * 0.05 };
+            [low, high] = [if from_zero { low } else { low - half }, low + half];
         }
         let room = (high - low) * 0.06;
         let low = if from_zero && low >= 0.0 { 0.0 } else { low - room };
@@ -101,7 +103,8 @@ mod tests {
             (Scale::linear(&[0.0, 1.0], true, ends), "0.0 0.2 0.4 0.6 0.8 1.0"),
             (Scale::linear(&[2.0, 6.6], false, ends), "2 3 4 5 6"),
             (Scale::linear(&[-0.02, 0.03], false, ends), "−0.02 −0.01 0.00 0.01 0.02 0.03"),
-            (Scale::linear(&[7.0], false, ends), "7.0 7.1 7.2 7.3 7.4 7.5 7.6 7.7"),
+            (Scale::linear(&[7.0], false, ends), "6.7 6.8 6.9 7.0 7.1 7.2 7.3"),
+            (Scale::linear(&[0.0, 0.0], true, ends), "0.0 0.1 0.2 0.3 0.4 0.5"),
             (Scale::linear(&[], false, ends), "0.0 0.2 0.4 0.6 0.8 1.0"),
             (Scale::log(&[7e-6, 0.4], ends), "10⁻⁵ 10⁻⁴ 0.001 0.01 0.1"),
             (Scale::log(&[0.0, 0.02, f64::NAN], ends), "0.1"),
