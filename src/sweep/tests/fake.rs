@@ -54,7 +54,12 @@ impl Fake {
     }
 
     /// A package like the fixture whose weights say which recipe made it: the fewer bits, the shorter.
-    fn write(&self, package: &Path, recipe: &str, bits: u32) -> Result<Artifact, StageError> {
+    pub(super) fn write(
+        &self,
+        package: &Path,
+        recipe: &str,
+        bits: u32,
+    ) -> Result<Artifact, StageError> {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.mlpackage");
         let staging = Staging::begin(package).unwrap();
         for path in files_below(&fixture).unwrap() {

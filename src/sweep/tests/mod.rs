@@ -2,4 +2,5 @@
 
 mod fake;
 mod run;
+mod search;
 mod spec;
