@@ -118,9 +118,14 @@ pub(super) fn summary(report: &Report) -> String {
     let noun = if s.variants == 1 { "variant" } else { "variants" };
     let mut line = format!("{} {noun}: {}", s.variants, some.collect::<Vec<_>>().join(", "));
     if let Some(best) = &s.best {
-        line = format!("{line}; smallest that passes: {best}");
+        line = format!("{line}; {}: {best}", best_is(report));
     }
     line
+}
+
+/// What makes a variant the best of its report.
+pub(super) fn best_is(report: &Report) -> &'static str {
+    if report.search.is_some() { "best within the budget" } else { "smallest that passes" }
 }
 
 /// What `±`, `perplexity` and `increase` mean, for the foot of a table.

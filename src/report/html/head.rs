@@ -55,7 +55,9 @@ fn facts(report: &Report) -> Node {
     let baseline = report.variants.iter().find(|v| v.recipe == crate::sweep::BASELINE);
     let smallest = place.map_or_else(|| Node::from("none"), |place| to_variant(report, place));
     let recipe = best.filter(|v| v.recipe != v.name).map(|v| v.recipe.clone());
-    let list = list.add(fact("Smallest that passes", smallest, recipe));
+    let title =
+        if report.search.is_some() { "Best within the budget" } else { "Smallest that passes" };
+    let list = list.add(fact(title, smallest, recipe));
     let list = match best.and_then(|v| v.size_bytes) {
         Some(size) => {
             let of = baseline.and_then(|v| v.size_bytes).filter(|of| *of > 0);
