@@ -70,7 +70,7 @@ impl Artifact {
 }
 
 /// A record of every file below `folder`, in path order.
-pub(super) fn records(folder: &Path) -> io::Result<Vec<FileRecord>> {
+pub fn records(folder: &Path) -> io::Result<Vec<FileRecord>> {
     let record = |path: String| {
         let (sha256, size) = digest::of_file(&folder.join(&path))?;
         Ok(FileRecord { path, size, sha256 })

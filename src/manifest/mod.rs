@@ -23,7 +23,7 @@ mod tensor;
 mod types;
 mod version;
 
-pub use artifact::Artifact;
+pub use artifact::{Artifact, records};
 pub use check::{Problem, check};
 pub use signature::{Feature, Signature, functions};
 pub use target::{TARGETS, Target, compatible, target};

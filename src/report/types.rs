@@ -19,7 +19,7 @@ pub struct Report {
     pub tool: Tool,
     /// The command line.
     pub command: Vec<String>,
-    /// The machine: system, processor, cores, memory.
+    /// The machine: system, architecture, cores, processor where known.
     pub environment: BTreeMap<String, String>,
     /// When the report was made, in UTC by RFC 3339.
     pub created: String,

@@ -15,7 +15,7 @@ use crate::eval::results::{Figure, Measurements};
 use crate::manifest::{Artifact, TensorError};
 
 /// Blobs begin at multiples of this.
-const ALIGNMENT: u64 = 64;
+pub(super) const ALIGNMENT: u64 = 64;
 /// Steps of bytes that the knapsack tells apart at most; sizes are rounded up to them.
 const STEPS: u64 = 1 << 16;
 /// The scheme of weights that stay as they are.
@@ -54,8 +54,7 @@ pub struct Search {
 impl Search {
     /// Whether `artifact` is within the budget.
     pub fn fits(&self, artifact: &Artifact) -> bool {
-        self.max_size.is_none_or(|max| artifact.size_bytes <= max)
-            && self.max_bits_per_weight.is_none_or(|max| artifact.bits_per_weight() <= max)
+        self.excess(artifact) == 0
     }
 
     /// Bytes by which `artifact` is too large; 0 where it fits.
@@ -98,6 +97,8 @@ pub(super) fn loss(measurements: &Measurements) -> Option<Figure> {
 pub(super) struct Choice {
     /// The scheme.
     pub(super) scheme: String,
+    /// The bits that it gives to a weight.
+    pub(super) bits: u32,
     /// Bytes in the file with what aligns them.
     pub(super) bytes: u64,
     /// The relative error.
@@ -132,11 +133,11 @@ fn by_name(tensors: &[TensorError]) -> BTreeMap<&str, (&TensorError, u64, u64, f
 }
 
 impl Table {
-    /// The table of artifacts that each have one scheme for all weights; weights that none of them compresses are left
-    /// out.
-    pub(super) fn of(artifacts: &[&Artifact]) -> Self {
+    /// The table of artifacts that each have one scheme for all weights, with its bits; weights that none of them compresses
+    /// are left out.
+    pub(super) fn of(artifacts: &[(&Artifact, u32)]) -> Self {
         let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-        for artifact in artifacts {
+        for &(artifact, bits) in artifacts {
             for (name, (tensor, elements, bytes, squared)) in by_name(&artifact.tensors) {
                 let row = rows.entry(name.to_owned()).or_insert_with(|| Row {
                     name: name.to_owned(),
@@ -147,14 +148,14 @@ impl Table {
                 let error = (squared / elements.max(1) as f64).sqrt();
                 let known = row.choices.iter().any(|choice| choice.scheme == tensor.form);
                 if is_compressed(tensor) && !known {
-                    row.choices.push(Choice { scheme: tensor.form.clone(), bytes, error });
+                    row.choices.push(Choice { scheme: tensor.form.clone(), bits, bytes, error });
                 }
             }
         }
         let mut rows: Vec<Row> = rows.into_values().filter(|row| !row.choices.is_empty()).collect();
         for row in &mut rows {
             let bytes = (2 * row.elements).next_multiple_of(ALIGNMENT) + ALIGNMENT;
-            row.choices.push(Choice { scheme: PLAIN.to_owned(), bytes, error: 0.0 });
+            row.choices.push(Choice { scheme: PLAIN.to_owned(), bits: 16, bytes, error: 0.0 });
         }
         Self { rows }
     }
@@ -407,8 +408,10 @@ mod tests {
     #[test]
     fn mixes_follow_from_what_uniform_variants_say() {
         let (eight, four) = (artifact("pal8-g16", 4160, 0.01), artifact("pal4-g16", 2112, 0.1));
-        let table = Table::of(&[&eight, &four]);
+        let table = Table::of(&[(&eight, 8), (&four, 4)]);
         assert_eq!(table.components(), ["attention", "mlp"], "what nobody compresses is no choice");
+        let bits: Vec<u32> = table.rows[0].choices.iter().map(|choice| choice.bits).collect();
+        assert_eq!(bits, [8, 4, 16], "those of the variants, whatever numbers their names have");
         assert_eq!((table.bytes_in(&eight), table.bytes_in(&four)), (3 * 4160, 3 * 2112));
         // Room for one weight at 8 bits: the one whose error costs most.
         let max = |bytes| Search { max_size: Some(bytes), ..Search::default() };

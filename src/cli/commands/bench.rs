@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::context::{Context, StartError};
 use crate::base::error::Hint as _;
+use crate::base::progress::Progress;
 use crate::cli::failure::Failure;
 use crate::eval::reference::{Cached, Checkpoint, Identity, PackageReference, PythonReference};
 use crate::eval::reference::{Reference, ReferenceError};
-use crate::eval::results::Measurements;
 use crate::eval::runtime::{Interp, Runtime};
 use crate::eval::{self, Artifact, Bench, Evaluated, Plan, Tokenizer};
 use crate::interp::Precision;
@@ -71,19 +71,7 @@ pub(super) fn reference<'a>(
     Ok(Box::new(Cached::new(python, &cache)))
 }
 
-/// Measures the package at `path` as `plan` says; the figures alone.
-pub(super) fn measure(
-    path: &Path,
-    tokenizer: Option<&Path>,
-    plan: &Plan,
-    reference: &dyn Reference,
-    runtime: &dyn Runtime,
-    context: &Context,
-) -> Result<Measurements, Failure> {
-    Ok(evaluate(path, tokenizer, plan, reference, runtime, context)?.measurements)
-}
-
-/// Measures the package at `path` as `plan` says.
+/// Measures the package at `path` as `plan` says, and tells `progress`.
 pub(super) fn evaluate(
     path: &Path,
     tokenizer: Option<&Path>,
@@ -91,16 +79,12 @@ pub(super) fn evaluate(
     reference: &dyn Reference,
     runtime: &dyn Runtime,
     context: &Context,
+    progress: &dyn Progress,
 ) -> Result<Evaluated, Failure> {
     let artifact = Artifact::open(path)?;
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, tokenizer))?;
-    let bench = Bench {
-        runtime,
-        tokenizer: &tokenizer,
-        reference,
-        clock: &context.clock,
-        progress: &*context.progress,
-    };
+    let clock = &context.clock;
+    let bench = Bench { runtime, tokenizer: &tokenizer, reference, clock, progress };
     Ok(eval::evaluate(&artifact, plan, &bench)?)
 }
 

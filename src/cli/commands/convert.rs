@@ -193,7 +193,9 @@ fn validate(
         ),
         latency: Some(Repeat { warm_up: 3, n: 20 }),
     };
-    let found = bench::measure(output, None, &plan, &*reference, &INTERP, context)?;
+    let progress = &*context.progress;
+    let found = bench::evaluate(output, None, &plan, &*reference, &INTERP, context, progress)?;
+    let found = found.measurements;
     let size = packages.iter().map(|p| p.artifact.size_bytes).sum();
     let subject = Subject { size_bytes: Some(size), ..Subject::of(&found) };
     let verdicts = Gates::default().judge(&subject, fewest_bits(recipe));

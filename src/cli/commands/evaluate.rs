@@ -27,7 +27,15 @@ pub(super) fn run(args: &EvaluateArgs, context: &Context) -> Outcome {
     let mut text = Vec::new();
     let mut scored: Vec<(String, Tokens)> = Vec::new();
     for package in &args.packages {
-        let found = bench::evaluate(package, tokenizer, &plan, &*reference, runtime, context)?;
+        let found = bench::evaluate(
+            package,
+            tokenizer,
+            &plan,
+            &*reference,
+            runtime,
+            context,
+            &*context.progress,
+        )?;
         let pairs = pairs(&scored, package, found.tokens.as_ref());
         let mut shown = lines(&found.measurements);
         shown.extend(pairs.iter().map(compared));

@@ -252,11 +252,17 @@ pub(super) fn artifact(path: &Path, files: Vec<FileRecord>) -> Result<Artifact, 
 
 /// This program and the libraries it worked with.
 pub(super) fn tool(context: &Context) -> Result<manifest::Tool, Failure> {
-    Ok(manifest::Tool {
+    let libraries = context.environment()?.packages.clone();
+    Ok(manifest::Tool { libraries, ..tool_alone() })
+}
+
+/// This program where it works without libraries.
+pub(super) fn tool_alone() -> manifest::Tool {
+    manifest::Tool {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        libraries: context.environment()?.packages.clone(),
-    })
+        libraries: std::collections::BTreeMap::new(),
+    }
 }
 
 fn source(

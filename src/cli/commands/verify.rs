@@ -41,8 +41,16 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
         return Ok(if broken { BROKEN } else { HOLDS });
     }
     let reference = bench::reference(&against(&args.measure)?, context)?;
-    let found = bench::measure(&args.package, tokenizer, &plan, &*reference, runtime, context)?;
-    let subject = Subject { size_bytes: size(&args.package)?, ..Subject::of(&found) };
+    let progress = &*context.progress;
+    let found =
+        bench::evaluate(&args.package, tokenizer, &plan, &*reference, runtime, context, progress)?;
+    let found = found.measurements;
+    let sizes = sizes(&args.package)?;
+    let subject = Subject {
+        size_bytes: sizes.as_ref().map(|sizes| sizes.iter().sum()),
+        largest_file: sizes.and_then(|sizes| sizes.into_iter().max()),
+        ..Subject::of(&found)
+    };
     let verdicts = gates.judge(&subject, fewest_bits(&args.package)?);
     let mut shown = recorded.as_ref().map(|r| r.lines.clone()).unwrap_or_default();
     shown.extend(lines(&found));
@@ -64,16 +72,13 @@ pub(super) fn judged(verdicts: &[Verdict]) -> String {
     verdicts.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Bytes of a package's files; nothing for one that stands in parts.
-fn size(package: &Path) -> Result<Option<u64>, Failure> {
+/// Bytes of each of a package's files; nothing for one that stands in parts.
+fn sizes(package: &Path) -> Result<Option<Vec<u64>>, Failure> {
     if !package.is_dir() {
         return Ok(None);
     }
-    let mut total = 0;
-    for file in files_below(package)? {
-        total += fs_err::metadata(package.join(file))?.len();
-    }
-    Ok(Some(total))
+    let size = |file: String| Ok(fs_err::metadata(package.join(file))?.len());
+    files_below(package)?.into_iter().map(size).collect::<Result<_, Failure>>().map(Some)
 }
 
 /// The fewest bits that a weight of the package takes, which choose the thresholds.

@@ -1,4 +1,4 @@
-//! `optimal`: the price of a cluster at which the best partition has as many as are wanted.
+//! `price`: the price of a cluster at which the best partition has as many as are wanted.
 //!
 //! The least squared error is a convex function of the number of clusters, and so every optimal clustering is the best partition
 //! at some price (Aggarwal, Schieber and Tokuyama, "Finding a minimum-weight k-link path in graphs with the concave Monge

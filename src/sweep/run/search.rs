@@ -8,7 +8,7 @@ use super::steps::Runner;
 use super::{Entry, RunError};
 use crate::eval::results::Paired;
 use crate::manifest::Artifact;
-use crate::sweep::budget::{Model, Predicted, Search, Table, relative_error, squares};
+use crate::sweep::budget::{ALIGNMENT, Model, Predicted, Search, Table, relative_error, squares};
 use crate::sweep::spec::{BudgetSpec, LADDER, RUNGS};
 use crate::sweep::{Variant, names};
 
@@ -34,7 +34,10 @@ pub(super) fn search(
         }
     }
     let alike = uniform(entries);
-    let artifacts: Vec<&Artifact> = alike.iter().filter_map(|&i| artifact(&entries[i])).collect();
+    let artifacts: Vec<(&Artifact, u32)> = alike
+        .iter()
+        .filter_map(|&i| Some((artifact(&entries[i])?, entries[i].variant.bits)))
+        .collect();
     let table = Table::of(&artifacts);
     let Some(floor) = entries.first().and_then(value) else {
         "nothing says which variant is better: give `text` or `sentences` to evaluate"
@@ -89,7 +92,7 @@ fn mix(
             return Ok(());
         }
         let name = free_name(entries, MIXED, &recipe);
-        let bits = choices.iter().zip(&table.rows).map(|(&k, row)| bits_of(&row.choices[k].scheme));
+        let bits = choices.iter().zip(&table.rows).map(|(&k, row)| row.choices[k].bits);
         let bits = bits.min().unwrap_or(16);
         let mut entry = [Entry::new(Variant { name, recipe, bits })];
         runner.expect(1);
@@ -103,7 +106,7 @@ fn mix(
             }
             Some(excess) => {
                 runner.drop(&entry.variant)?;
-                room = room.saturating_sub(excess.next_multiple_of(64));
+                room = room.saturating_sub(excess.next_multiple_of(ALIGNMENT));
             }
         }
     }
@@ -220,11 +223,4 @@ fn predicted(entry: &Entry, model: &Model) -> Option<Predicted> {
 fn free_name(entries: &[Entry], name: &str, recipe: &str) -> String {
     let taken = entries.iter().any(|entry| entry.variant.name.eq_ignore_ascii_case(name));
     if taken { names::marked(name, recipe) } else { name.to_owned() }
-}
-
-/// The bits that the name of a scheme says: the first number in it.
-fn bits_of(scheme: &str) -> u32 {
-    let digits = scheme.trim_start_matches(|c: char| !c.is_ascii_digit());
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    digits[..end].parse().unwrap_or(16)
 }

@@ -132,7 +132,7 @@ pub struct EvaluateSpec {
     pub window: Option<u64>,
     /// Tokens between the starts of two windows; the window where it is not given.
     pub stride: Option<u64>,
-    /// Windows at most; all of the text where it is not given.
+    /// Windows at most; the command's choice where it is not given.
     pub windows: Option<u64>,
     /// Prompts to continue greedily.
     pub prompts: Lines,

@@ -169,11 +169,18 @@ fn forget(spec: &Spec) -> Result<(), Failure> {
 
 fn environment() -> BTreeMap<String, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    [
-        ("os", std::env::consts::OS.to_owned()),
-        ("arch", std::env::consts::ARCH.to_owned()),
-        ("cores", cores.to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    let all = [
+        ("os", Some(std::env::consts::OS.to_owned())),
+        ("arch", Some(std::env::consts::ARCH.to_owned())),
+        ("cores", Some(cores.to_string())),
+        ("processor", processor()),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// The processor's name, where Linux tells it.
+fn processor() -> Option<String> {
+    let told = fs_err::read_to_string("/proc/cpuinfo").ok()?;
+    let name = told.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(name.trim_start_matches([' ', '\t', ':']).to_owned())
 }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::base::digest;
 use crate::base::fs::{Staging, files_below, write_atomic};
 use crate::cli::commands::context::Context;
 use crate::cli::commands::job::{self, About, Found, Job};
 use crate::cli::failure::Failure;
 use crate::convert::{self, AdapterMode, KvForm};
-use crate::manifest::{self, Artifact, Manifest, TARGETS};
+use crate::manifest::{self, Artifact, Manifest, TARGETS, records};
 use crate::package::{FileRecord, Package};
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
@@ -79,20 +78,22 @@ impl Source {
         let mut sources = BTreeMap::new();
         match self {
             Self::Job(job) => {
-                let mut add = |found: &Found, digests: BTreeMap<String, FileDigest>| {
+                // By role and not by name: two adapters may have one name, and their order matters.
+                let mut add = |role: &str, digests: BTreeMap<String, FileDigest>| {
                     for (path, digest) in digests {
-                        sources.insert(format!("{}/{path}", found.name), digest.sha256);
+                        sources.insert(format!("{role}/{path}"), digest.sha256);
                     }
                 };
-                add(&job.model, Checkpoint::open(&job.model.dir)?.digests()?);
-                for found in job.lora.iter().chain(&job.llm2vec) {
-                    add(found, Adapter::open(&found.dir)?.digests()?);
+                add("model", Checkpoint::open(&job.model.dir)?.digests()?);
+                for (role, adapters) in [("lora", &job.lora), ("llm2vec", &job.llm2vec)] {
+                    for (i, found) in adapters.iter().enumerate() {
+                        add(&format!("{role}/{i}"), Adapter::open(&found.dir)?.digests()?);
+                    }
                 }
             }
             Self::Package(path) => {
-                let name = stem(path);
                 for file in records(path)? {
-                    sources.insert(format!("{name}/{}", file.path), file.sha256);
+                    sources.insert(format!("package/{}", file.path), file.sha256);
                 }
             }
         }
@@ -158,11 +159,7 @@ impl Source {
     pub(super) fn tool(&self, context: &Context) -> Result<manifest::Tool, Failure> {
         match self {
             Self::Job(_) => job::tool(context),
-            Self::Package(_) => Ok(manifest::Tool {
-                name: env!("CARGO_PKG_NAME").to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                libraries: BTreeMap::new(),
-            }),
+            Self::Package(_) => Ok(job::tool_alone()),
         }
     }
 }
@@ -183,14 +180,6 @@ pub(super) fn copy_package(from: &Path, to: &Path) -> Result<Vec<FileRecord>, Fa
     let files = records(staging.path())?;
     staging.commit(true)?;
     Ok(files)
-}
-
-fn records(package: &Path) -> Result<Vec<FileRecord>, Failure> {
-    let record = |path: String| {
-        let (sha256, size) = digest::of_file(&package.join(&path))?;
-        Ok(FileRecord { path, size, sha256 })
-    };
-    files_below(package)?.into_iter().map(record).collect()
 }
 
 fn stem(path: &Path) -> String {
@@ -217,5 +206,41 @@ pub(super) fn preflight(source: &Source, output: &Path) -> Result<convert::Prefl
                 warnings: Vec::new(),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart_by_their_roles() {
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens");
+        // All by one name, as adapters of several trainings are.
+        let found = |folder: &str| Found {
+            dir: goldens.join(folder),
+            name: "adapter".to_owned(),
+            repository: None,
+            revision: None,
+        };
+        let digests = |lora: [&str; 2]| {
+            let job = Job {
+                model: found("dictlm"),
+                lora: lora.map(found).into(),
+                llm2vec: vec![found("llm2vec")],
+                encode_adapters: AdapterMode::Branches,
+                seq_len: 64,
+                prompt_chunk: 16,
+                kv_cache: KvForm::State,
+                target: "iOS18".parse().unwrap(),
+            };
+            Source::Job(Box::new(job)).digests().unwrap()
+        };
+        let one = digests(["lora", "rslora"]);
+        let weights = |role: &str| one[&format!("{role}/adapter_model.safetensors")].clone();
+        assert_ne!(weights("lora/0"), weights("lora/1"));
+        assert!(one.contains_key("llm2vec/0/adapter_model.safetensors"), "{one:?}");
+        assert!(one.contains_key("model/config.json"), "{one:?}");
+        assert_ne!(one, digests(["rslora", "lora"]), "their order matters");
     }
 }

@@ -16,7 +16,7 @@ use crate::compress::{self, Options, Recipe};
 use crate::convert;
 use crate::eval::reference::Reference;
 use crate::eval::results::Measurements;
-use crate::eval::{self, Bench, Evaluated, Plan, Tokenizer};
+use crate::eval::{Evaluated, Plan};
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest, TensorError};
 use crate::package::Package;
@@ -43,20 +43,6 @@ impl<'a> Work<'a> {
         crowded: bool,
     ) -> Self {
         Self { source, plan, reference, context, quiet: RwLock::new(()), crowded }
-    }
-
-    fn measure(
-        &self,
-        package: &Path,
-        plan: &Plan,
-        reference: &dyn Reference,
-        progress: &dyn Progress,
-    ) -> Result<Evaluated, Failure> {
-        let artifact = eval::Artifact::open(package)?;
-        let tokenizer = Tokenizer::open(&bench::tokenizer_folder(&artifact, None))?;
-        let clock = &self.context.clock;
-        let bench = Bench { runtime: &INTERP, tokenizer: &tokenizer, reference, clock, progress };
-        Ok(eval::evaluate(&artifact, plan, &bench)?)
     }
 }
 
@@ -133,8 +119,10 @@ impl Stages for Work<'_> {
         progress: &dyn Progress,
     ) -> Result<Evaluated, StageError> {
         let Some(reference) = &self.reference else { return Ok(Evaluated::default()) };
-        let measure =
-            |plan: &Plan| self.measure(package, plan, &**reference, progress).map_err(failed);
+        let measure = |plan: &Plan| {
+            bench::evaluate(package, None, plan, &**reference, &INTERP, self.context, progress)
+                .map_err(failed)
+        };
         if !self.crowded {
             return measure(&self.plan);
         }
