@@ -172,7 +172,8 @@ fn score(
     bench.progress.end();
     let (perplexity, tokens) = scores.finish()?;
     let noise_floor = noise.and_then(|noise| noise.floor(&windows));
-    Ok((Perplexity { noise_floor, ..perplexity }, tokens, usage))
+    let reference_kind = Some(bench.reference.kind());
+    Ok((Perplexity { noise_floor, reference_kind, ..perplexity }, tokens, usage))
 }
 
 fn transcribe(

@@ -19,13 +19,33 @@ pub struct Figure {
     pub standard_error: Option<f64>,
 }
 
+/// Standard errors on each side of an estimate in its 95 % interval, by the normal distribution.
+pub const STANDARD_ERRORS: f64 = 1.96;
+
+impl Figure {
+    /// Half the width of the 95 % interval of an estimate.
+    pub fn half_width(&self) -> Option<f64> {
+        self.standard_error.map(|error| error * STANDARD_ERRORS)
+    }
+
+    /// The 95 % interval of an estimate whose value and error are finite.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        let half = self.half_width()?;
+        let ends = [self.value - half, self.value + half];
+        ends.iter().all(|end| end.is_finite()).then_some(ends)
+    }
+}
+
 /// Perplexity of the artifact and of its reference on the same tokens.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Perplexity {
     /// exp of the mean negative log-likelihood over the scored tokens.
     pub value: Figure,
-    /// The same of the reference, f32, on the same tokens.
+    /// The same of the reference on the same tokens.
     pub reference: Figure,
+    /// What the reference is: `f32`, or a package; where nothing is said, f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_kind: Option<String>,
     /// value / reference - 1; its standard error comes from the paired per-token differences.
     pub increase: Figure,
     /// Mean Kullback-Leibler divergence from the reference per token, over the reference's top K and one bin for the

@@ -58,7 +58,7 @@ impl Gates {
         let mut verdicts = Vec::new();
         for gate in TABLE {
             let asked = self.given(gate.name).is_some();
-            if gate.is_regression() {
+            if gate.regression {
                 let Some(baseline) = subject.baseline else { continue };
                 // Times of another machine say nothing, and only who asks for them is told so.
                 if !asked && !gate.reproducible && !baseline.same_machine {

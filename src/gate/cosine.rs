@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtLeast,
     default: || Limit::One(0.99),
     reproducible: true,
+    regression: false,
     docs: "\
 Each sentence is embedded by the package's `encode` function and by the reference in f32: the encoder checkpoint itself,
 or the LLM2Vec adapters on the base they were trained on. The gate looks at the smallest cosine, not the mean: one

@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::One(0.001),
     reproducible: true,
+    regression: true,
     docs: "\
 The smallest cosine of the variant of this name in the baseline report less the smallest one now. Both are the least of
 what was measured and no estimates, so that they are compared as they are; with other sentences the figure says nothing.",

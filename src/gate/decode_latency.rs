@@ -10,6 +10,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::Off,
     reproducible: false,
+    regression: false,
     docs: "\
 The median of timed `decode` calls after warm-up, on the runtime that the report names. Times of the in-process runtime
 say how this machine's interpreter does, not how a device will: compare them with earlier times of the same machine

@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::Below,
     default: || Limit::Off,
     reproducible: true,
+    regression: false,
     docs: "\
 At each scored token the distribution of the package over the next token is compared with that of the source model in
 f32: `KL(reference ‖ package)`, in nats, averaged over the tokens. It sees damage that perplexity hides, because a model

@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::One(0.0),
     reproducible: true,
+    regression: true,
     docs: "\
 The mean divergence of the variant less that of the variant of its name in the baseline report, judged as
 `perplexity_regression` is. It sees smaller changes than the perplexity does.",

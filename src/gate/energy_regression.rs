@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::One(0.1),
     reproducible: false,
+    regression: true,
     docs: "\
 The energy that all processor packages took during the timed `decode` steps, for each of them, over that of the variant
 of its name in the baseline report, less one. It is known on Linux where the counters of `/sys/class/powercap` can be

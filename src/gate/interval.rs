@@ -1,10 +1,7 @@
 //! A figure against a threshold, as an interval where the figure is an estimate.
 
 use super::{Gate, Outcome, Side, Verdict};
-use crate::eval::results::Figure;
-
-/// Standard errors on each side of an estimate: 95 % of a normal distribution.
-const STANDARD_ERRORS: f64 = 1.96;
+use crate::eval::results::{Figure, STANDARD_ERRORS};
 
 /// A verdict on a figure that is no estimate: counted, or the extreme of what was measured.
 pub(super) fn exact(gate: &Gate, value: f64, threshold: f64, what: &str) -> Verdict {

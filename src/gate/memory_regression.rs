@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::One(0.1),
     reproducible: false,
+    regression: true,
     docs: "\
 The largest resident memory of the process that evaluated the variant over that of the variant of its name in the
 baseline report, less one. On another machine the gate is left out, or

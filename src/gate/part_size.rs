@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::Off,
     reproducible: true,
+    regression: false,
     docs: "\
 The length of the largest file below the package folder, which is that of the weights. Stores and hubs refuse files
 beyond a size of their own: the App Store's background assets, Git LFS, some HTTP caches.

@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::Off,
     reproducible: false,
+    regression: false,
     docs: "\
 The largest resident memory of the process while it evaluated the package, mapped weights included. It is that of the
 in-process runtime on the machine that ran the evaluation; a device's own runtime needs another amount.

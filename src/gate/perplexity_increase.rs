@@ -11,6 +11,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::Below,
     default: || Limit::ByBits(BTreeMap::from([(16, 0.005), (8, 0.01), (4, 0.03)])),
     reproducible: true,
+    regression: false,
     docs: "\
 The perplexity of the package, run as it ships, is divided by that of the source model in f32 on the same tokens; the
 gate looks at the quotient less one. The standard error comes from the paired differences token by token, so that what

@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::One(0.0),
     reproducible: true,
+    regression: true,
     docs: "\
 The perplexity increase of the variant less that of the variant of its name in the baseline report. The interval of the
 difference comes from the standard errors of both, which are taken as independent. The gate fails only when all of it

@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::Off,
     reproducible: true,
+    regression: false,
     docs: "\
 The sum of the lengths of all files below the package folder, as they stand on disk. Sizes may be written with decimal
 (`\"2 GB\"`) or binary units (`\"2 GiB\"`).

@@ -9,6 +9,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::One(0.01),
     reproducible: true,
+    regression: true,
     docs: "\
 Bytes of the variant's files over those of the variant of its name in the baseline report, less one.
 

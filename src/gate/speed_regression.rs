@@ -10,6 +10,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtMost,
     default: || Limit::One(0.1),
     reproducible: false,
+    regression: true,
     docs: "\
 The median of the timed `decode` steps over that of the variant of its name in the baseline report, less one. The
 allowance is the larger of the threshold and three times the noise, which is the standard error of the difference of

@@ -43,6 +43,8 @@ pub struct Gate {
     pub default: fn() -> Limit,
     /// Whether two runs over the same artifact give the same figure; times and memory do not.
     pub reproducible: bool,
+    /// Whether it compares with an older report, and so is judged only where there is one.
+    pub regression: bool,
     /// What it measures, why, and what to do about a miss, in Markdown.
     pub docs: &'static str,
     /// The verdict on an artifact; nothing when the figure is missing.
@@ -112,11 +114,6 @@ impl Side {
 }
 
 impl Gate {
-    /// Whether it compares with an older report.
-    pub fn is_regression(&self) -> bool {
-        self.name.ends_with("_regression")
-    }
-
     /// Judges `subject` against `threshold`; a figure that is missing is invalid.
     pub fn judge(&self, subject: &Subject<'_>, threshold: f64) -> Verdict {
         (self.verdict)(self, subject, threshold).unwrap_or_else(|| {

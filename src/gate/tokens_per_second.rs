@@ -10,6 +10,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtLeast,
     default: || Limit::Off,
     reproducible: false,
+    regression: false,
     docs: "\
 1000 over the median of the timed `decode` steps in milliseconds, the same figure as `decode_latency` the other way
 round, and with the same limits: it is a rate of the runtime that the report names, on the machine that it names.

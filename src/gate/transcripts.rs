@@ -16,6 +16,7 @@ pub(super) static GATE: Gate = Gate {
     side: Side::AtLeast,
     default: || Limit::Off,
     reproducible: true,
+    regression: false,
     docs: "\
 Each prompt is continued greedily by the package and by the source model in f32. A transcript counts with the share of
 the reference's tokens that come before the first difference; the gate looks at the mean over the prompts. A transcript

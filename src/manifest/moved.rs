@@ -1,16 +1,13 @@
 //! What moved between two artifacts: size and quality, beyond what measuring again could move them.
 
 use super::{Manifest, Quality};
-use crate::eval::results::Figure;
+use crate::eval::results::{Figure, STANDARD_ERRORS};
 
 /// Growth or loss of bytes, as a share, that no one notices.
 const SIZE: f64 = 0.01;
 
 /// Change of the smallest cosine that no one notices.
 const COSINE: f64 = 0.001;
-
-/// Standard errors that a difference of estimates may have: 95 % of a normal distribution.
-const STANDARD_ERRORS: f64 = 1.96;
 
 /// What is known of the way from `old` to `new`.
 #[derive(Debug, Default)]

@@ -122,6 +122,7 @@ fn reference(variants: &[Variant]) -> Option<Reference> {
     let similarity = variants.iter().find_map(|v| v.measurements.similarity.as_ref());
     (perplexity.is_some() || similarity.is_some()).then(|| Reference {
         perplexity: perplexity.map(|p| p.reference.clone()),
+        kind: perplexity.and_then(|p| p.reference_kind.clone()),
         text_sha256: perplexity.map(|p| p.text_sha256.clone()),
         embeddings: similarity.map(|s| s.reference.clone()),
     })

@@ -130,9 +130,11 @@ pub(super) fn best_is(report: &Report) -> &'static str {
 
 /// What `±`, `perplexity` and `increase` mean, for the foot of a table.
 pub(super) fn legend(report: &Report) -> Option<String> {
-    let perplexity = report.reference.as_ref()?.perplexity.as_ref()?;
+    let reference = report.reference.as_ref()?;
+    let perplexity = reference.perplexity.as_ref()?;
     Some(format!(
-        "reference: f32, perplexity {}, {} tokens; ± is {STANDARD_ERRORS} standard errors",
+        "reference: {}, perplexity {}, {} tokens; ± is {STANDARD_ERRORS} standard errors",
+        reference.kind(),
         fixed(perplexity.value, 3),
         perplexity.n
     ))

@@ -1,24 +1,10 @@
 //! How numbers are written for people.
 
 use crate::eval::results::Figure;
-
-/// Standard errors that stand behind `±`: 95 % of a normal distribution.
-pub(super) const STANDARD_ERRORS: f64 = 1.96;
+pub(super) use crate::eval::results::STANDARD_ERRORS;
 
 /// What is written of a number that is none.
 pub(super) const NOT_FINITE: &str = "not finite";
-
-/// Half the width of the 95 % interval of an estimate.
-pub(super) fn half_width(figure: &Figure) -> Option<f64> {
-    figure.standard_error.map(|error| error * STANDARD_ERRORS)
-}
-
-/// The 95 % interval of an estimate whose value and error are finite.
-pub(super) fn interval(figure: &Figure) -> Option<[f64; 2]> {
-    let half = half_width(figure)?;
-    let ends = [figure.value - half, figure.value + half];
-    ends.iter().all(|end| end.is_finite()).then_some(ends)
-}
 
 /// `value` with a fixed number of decimals.
 pub(super) fn fixed(value: f64, digits: usize) -> String {
@@ -57,7 +43,7 @@ pub(super) fn significant(value: f64, digits: i32) -> String {
 /// An estimate with as many decimals as its error supports: `0.0124 ± 0.0011`, `(7.11 ± 0.25)·10⁻⁶`.
 pub(super) fn estimate(figure: &Figure, scale: f64) -> String {
     let value = figure.value * scale;
-    let half = half_width(figure).map(|half| half * scale).filter(|half| half.is_finite());
+    let half = figure.half_width().map(|half| half * scale).filter(|half| half.is_finite());
     let (true, Some(half)) = (value.is_finite(), half) else { return significant(value, 4) };
     if half == 0.0 {
         return format!("{} ± 0", significant(value, 4));

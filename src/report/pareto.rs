@@ -6,9 +6,9 @@
 
 use serde::Serialize;
 
-use super::numbers::interval;
 use super::{Report, Variant};
 use crate::eval::results::Figure;
+use crate::eval::{By, Standing, dominated};
 
 /// The artifacts that have a size and a divergence, the smallest first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,29 +41,25 @@ impl Front {
             report.variants.iter().enumerate().filter_map(|(i, v)| Point::of(i, v)).collect();
         points.sort_by_key(|p| (p.size_bytes, p.variant));
         let mut front = Self { points: Vec::new(), unpaired: 0, paired: 0 };
-        let mut dominated = vec![None; points.len()];
+        let mut beaten = vec![None; points.len()];
         for (i, point) in points.iter().enumerate() {
-            let smaller = points
-                .iter()
-                .enumerate()
-                .filter(|(j, other)| *j != i && other.size_bytes <= point.size_bytes);
             let mut by: Option<&Point> = None;
-            for (_, other) in smaller {
-                let worse = if let Some(low) = paired(report, point, other) {
-                    front.paired += 1;
-                    low > 0.0
-                } else {
-                    front.unpaired += 1;
-                    apart(&point.divergence, &other.divergence)
-                };
+            for (_, other) in points.iter().enumerate().filter(|(j, _)| *j != i) {
+                let told =
+                    dominated(point.standing(report), other.standing(report), &report.paired);
+                let Some((worse, told_by)) = told else { continue };
+                match told_by {
+                    By::Pair => front.paired += 1,
+                    By::Intervals => front.unpaired += 1,
+                }
                 let less = |by: &Point| other.divergence.value < by.divergence.value;
                 if worse && by.is_none_or(less) {
                     by = Some(other);
                 }
             }
-            dominated[i] = by.map(|point| point.variant);
+            beaten[i] = by.map(|point| point.variant);
         }
-        for (point, by) in points.iter_mut().zip(dominated) {
+        for (point, by) in points.iter_mut().zip(beaten) {
             point.dominated_by = by;
         }
         Self { points, ..front }
@@ -83,26 +79,11 @@ impl Point {
         let size_bytes = variant.size_bytes.filter(|_| sound)?;
         Some(Self { variant: place, size_bytes, divergence, dominated_by: None })
     }
-}
 
-/// The lower end of the paired interval of `point`'s divergence less `other`'s.
-fn paired(report: &Report, point: &Point, other: &Point) -> Option<f64> {
-    let name = |point: &Point| report.variants[point.variant].name.as_str();
-    let (point, other) = (name(point), name(other));
-    report.paired.iter().find_map(|pair| {
-        if (pair.a.as_str(), pair.b.as_str()) == (other, point) {
-            Some(pair.divergence.low)
-        } else if (pair.a.as_str(), pair.b.as_str()) == (point, other) {
-            Some(-pair.divergence.high)
-        } else {
-            None
-        }
-    })
-}
-
-/// Whether the interval of `a` lies wholly above that of `b`; without both intervals nobody can tell.
-fn apart(a: &Figure, b: &Figure) -> bool {
-    matches!((interval(a), interval(b)), (Some([low, _]), Some([_, high])) if low > high)
+    fn standing<'a>(&'a self, report: &'a Report) -> Standing<'a> {
+        let name = report.variants[self.variant].name.as_str();
+        Standing { name, size_bytes: self.size_bytes, loss: &self.divergence }
+    }
 }
 
 #[cfg(test)]

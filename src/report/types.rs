@@ -98,9 +98,12 @@ pub struct Source {
 /// What the artifacts were measured against.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reference {
-    /// Perplexity of the source model in f32.
+    /// Perplexity of the source model in f32, or of the package that is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<Figure>,
+    /// Which of them: `f32`, or the package; where nothing is said, f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// SHA-256 of the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_sha256: Option<String>,
@@ -252,6 +255,13 @@ impl From<Outcome> for Status {
             Outcome::Inconclusive => Self::Inconclusive,
             Outcome::Invalid => Self::Invalid,
         }
+    }
+}
+
+impl Reference {
+    /// What the perplexity is of, in a word or two.
+    pub fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("f32")
     }
 }
 

@@ -139,6 +139,7 @@ fn a_package_answers_as_the_model_does() {
     let same = measured(&Bigram::new(), &package, 8).unwrap();
     let perplexity = same.perplexity.unwrap();
     assert_eq!((perplexity.value.n, perplexity.noise_floor), (35, None));
+    assert_eq!(perplexity.reference_kind.as_deref(), Some("package `good.mlpackage`"));
     assert!(perplexity.divergence.value.abs() < 1e-6, "{:?}", perplexity.divergence);
     assert_eq!(same.transcripts.unwrap().equal, 2);
     assert!(same.similarity.unwrap().minimum.value > 1.0 - 1e-6);

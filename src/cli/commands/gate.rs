@@ -70,7 +70,7 @@ fn verdicts(variant: &Variant, gates: &Gates, baseline: Option<Baseline<'_>>) ->
 /// What the run decided of `variant`, and of `now` what only a comparison with an older report could tell.
 fn again(variant: &Variant, now: Vec<Verdict>) -> Vec<Verdict> {
     let compares =
-        |verdict: &Verdict| gate::find(&verdict.gate).is_some_and(gate::Gate::is_regression);
+        |verdict: &Verdict| gate::find(&verdict.gate).is_some_and(|gate| gate.regression);
     let mut verdicts = variant.verdicts.clone();
     verdicts.extend(now.into_iter().filter(compares));
     verdicts

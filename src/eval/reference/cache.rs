@@ -60,6 +60,10 @@ impl<R: Reference> Reference for Cached<R> {
         self.inner.describe()
     }
 
+    fn kind(&self) -> String {
+        self.inner.kind()
+    }
+
     fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError> {
         let place = self.place("logits", &(windows, top_k), "safetensors");
         if let Some(kept) = read(&place)?.and_then(|bytes| Distributions::from_bytes(&bytes).ok()) {

@@ -26,6 +26,10 @@ pub trait Reference: Send + Sync {
     fn identity(&self) -> &Identity;
     /// What it is, in a few words for reports.
     fn describe(&self) -> String;
+    /// What its distributions are computed in, in a word or two.
+    fn kind(&self) -> String {
+        "f32".to_owned()
+    }
     /// Distributions over the next token at every position of windows of one length.
     fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError>;
     /// How far the reference is from itself with noise of the size of fp16 rounding; nothing where that is not known.

@@ -64,6 +64,10 @@ impl Reference for PackageReference<'_> {
         format!("package `{name}`")
     }
 
+    fn kind(&self) -> String {
+        self.describe()
+    }
+
     fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError> {
         let (artifact, engine) = self.load()?;
         let vocab = engine.decoder()?.vocab;

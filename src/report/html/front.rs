@@ -1,6 +1,6 @@
 //! Size against divergence as a drawing, the Pareto front in it, and the same in a table.
 
-use super::super::numbers::{STANDARD_ERRORS, estimate, interval};
+use super::super::numbers::{STANDARD_ERRORS, estimate};
 use super::super::pareto::{Front, Point};
 use super::super::{Report, Status};
 use super::labels::{Label, placed};
@@ -85,10 +85,10 @@ fn plot(report: &Report, front: &Front) -> (Node, Option<String>) {
     let log = high > low * WIDE;
     let y = if log {
         // The upper ends of intervals count; lower ends near 0 would stretch the axis without end.
-        let upper = front.points.iter().filter_map(|p| interval(&p.divergence)).map(|i| i[1]);
+        let upper = front.points.iter().filter_map(|p| p.divergence.interval()).map(|i| i[1]);
         Scale::log(&values.iter().copied().chain(upper).collect::<Vec<_>>(), [bottom, top])
     } else {
-        let ends = front.points.iter().filter_map(|p| interval(&p.divergence)).flatten();
+        let ends = front.points.iter().filter_map(|p| p.divergence.interval()).flatten();
         Scale::linear(&values.iter().copied().chain(ends).collect::<Vec<_>>(), true, [bottom, top])
     };
     let names: Vec<_> = front.members().map(|p| report.variants[p.variant].name.as_str()).collect();
@@ -130,7 +130,7 @@ fn plot(report: &Report, front: &Front) -> (Node, Option<String>) {
             estimate(&point.divergence, 1.0)
         );
         let mut group = el("g").class(variant.status.name()).add(el("title").add(title));
-        if let Some([low, high]) = interval(&point.divergence) {
+        if let Some([low, high]) = point.divergence.interval() {
             let (from, to) = (y.at(low), y.at(high));
             group = group.add(line("whisker", [px_, from], [px_, to]));
             group = group.add(line("whisker", [px_ - 3.5, to], [px_ + 3.5, to]));

@@ -1,6 +1,6 @@
 //! The head of the page: what was swept, what came of it; and its end: where all of it comes from.
 
-use super::super::numbers::{half_width, signed, significant};
+use super::super::numbers::{signed, significant};
 use super::super::{Report, Status, Variant};
 use super::node::{Node, el};
 use super::parts::{badge, details, p, to_variant};
@@ -73,13 +73,11 @@ fn facts(report: &Report) -> Node {
         Some((value, error)) => list.add(fact("Its perplexity", value.into(), error)),
         None => list,
     };
-    match report.reference.as_ref().and_then(|r| r.perplexity.as_ref()) {
-        Some(perplexity) => {
-            let tokens = format!("perplexity over {} tokens", fmt::count(perplexity.n));
-            list.add(fact("Reference, f32", significant(perplexity.value, 4).into(), Some(tokens)))
-        }
-        None => list,
-    }
+    let Some(reference) = &report.reference else { return list };
+    let Some(perplexity) = &reference.perplexity else { return list };
+    let title = format!("Reference, {}", reference.kind());
+    let tokens = format!("perplexity over {} tokens", fmt::count(perplexity.n));
+    list.add(fact(&title, significant(perplexity.value, 4).into(), Some(tokens)))
 }
 
 /// `+0.41 %`, and the interval around it.
@@ -89,7 +87,7 @@ fn increase(variant: &Variant) -> Option<(String, Option<String>)> {
         return None;
     }
     let value = format!("{} %", signed(increase.value * 100.0, 3));
-    let half = half_width(increase).filter(|half| half.is_finite());
+    let half = increase.half_width().filter(|half| half.is_finite());
     let around =
         half.map(|half| format!("± {} % against the reference", significant(half * 100.0, 2)));
     Some((value, around))

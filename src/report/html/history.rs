@@ -1,6 +1,6 @@
 //! What became of each variant from report to report: small lines with their intervals, and the figures in a table.
 
-use super::super::numbers::{estimate, interval, signed, significant};
+use super::super::numbers::{estimate, signed, significant};
 use super::super::{Report, Variant};
 use super::head::moment;
 use super::node::{Node, el, px};
@@ -118,7 +118,7 @@ fn spark(figures: &[Option<Figure>], title: &str) -> Node {
     const W: f64 = 144.0;
     const H: f64 = 42.0;
     let x = |i: usize| 5.0 + i as f64 / (figures.len() - 1).max(1) as f64 * (W - 10.0);
-    let band = |figure: &Figure| interval(figure).unwrap_or([figure.value; 2]);
+    let band = |figure: &Figure| figure.interval().unwrap_or([figure.value; 2]);
     let ends: Vec<f64> = figures.iter().flatten().flat_map(band).collect();
     let y = Scale::linear(&ends, false, [H - 4.0, 4.0]);
     let known: Vec<(usize, &Figure)> =

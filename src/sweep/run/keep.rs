@@ -2,14 +2,12 @@
 
 use super::steps::Runner;
 use super::{Entry, RunError, Status};
-use crate::eval::results::Figure;
+use crate::eval::results::{Figure, Paired};
+use crate::eval::{Standing, dominated};
 use crate::gate::Outcome;
 use crate::sweep::Variant;
 use crate::sweep::budget::{Search, loss};
 use crate::sweep::spec::Keep;
-
-/// Standard errors within which two figures are taken for equal: an interval of 95 %.
-const SIGMAS: f64 = 1.96;
 
 impl Runner<'_> {
     /// Removes packages that need not stay; while variants are still to come, the baseline and the best so far do.
@@ -22,7 +20,7 @@ impl Runner<'_> {
         let mut stays: Vec<bool> = match self.spec.output.keep {
             Keep::All => entries.iter().map(|_| true).collect(),
             Keep::None => entries.iter().map(|_| false).collect(),
-            Keep::Pareto => front(entries),
+            Keep::Pareto => front(entries, &self.paired(entries)),
             Keep::Best => {
                 let best = best(entries, search);
                 (0..entries.len()).map(|i| best == Some(i)).collect()
@@ -84,19 +82,23 @@ pub(super) fn best(entries: &[Entry], search: Option<&Search>) -> Option<usize> 
     .map(|(i, _)| i)
 }
 
-/// Which of the entries no other beats: one beats another that is no larger and surely loses less.
-fn front(entries: &[Entry]) -> Vec<bool> {
-    let beaten = |entry: &Entry| {
-        entries.iter().any(|other| match (&other.built, &entry.built, value(other), value(entry)) {
-            (Some(a), Some(b), Some(x), Some(y)) => {
-                let error = |figure: &Figure| figure.standard_error.unwrap_or(0.0);
-                let margin = SIGMAS * error(&x).hypot(error(&y));
-                a.artifact.size_bytes <= b.artifact.size_bytes && x.value + margin < y.value
-            }
-            _ => false,
+/// Which of the entries no other beats beyond doubt, as the report's front has it.
+fn front(entries: &[Entry], pairs: &[Paired]) -> Vec<bool> {
+    let losses: Vec<Option<Figure>> = entries.iter().map(value).collect();
+    let standing = |i: usize| {
+        let (entry, loss) = (&entries[i], losses[i].as_ref()?);
+        let size_bytes = entry.built.as_ref()?.artifact.size_bytes;
+        Some(Standing { name: &entry.variant.name, size_bytes, loss })
+    };
+    let beaten = |i: usize| {
+        (0..entries.len()).filter(|&j| j != i).any(|j| {
+            let both = standing(i).zip(standing(j));
+            both.and_then(|(own, other)| dominated(own, other, pairs)).is_some_and(|told| told.0)
         })
     };
-    entries.iter().map(|e| matches!(e.status, Status::Judged(_)) && !beaten(e)).collect()
+    (0..entries.len())
+        .map(|i| matches!(entries[i].status, Status::Judged(_)) && !beaten(i))
+        .collect()
 }
 
 /// What the entry loses, where that was measured.
