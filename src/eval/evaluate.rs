@@ -173,7 +173,7 @@ fn score(
     let (perplexity, tokens) = scores.finish()?;
     let noise_floor = noise.and_then(|noise| noise.floor(&windows));
     let reference_kind = Some(bench.reference.kind());
-    Ok((Perplexity { noise_floor, reference_kind, ..perplexity }, tokens, usage))
+    Ok((Perplexity { reference_kind, noise_floor, ..perplexity }, tokens, usage))
 }
 
 fn transcribe(
