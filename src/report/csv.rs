@@ -70,9 +70,7 @@ type Text = (&'static str, fn(&Variant) -> Option<&str>);
 const TEXTS: [Text; 9] = [
     ("reference", |v| v.measurements.perplexity.as_ref()?.reference_kind.as_deref()),
     ("text_sha256", |v| Some(&v.measurements.perplexity.as_ref()?.text_sha256)),
-    ("noise", |v| {
-        Some(&v.measurements.perplexity.as_ref()?.noise_floor.as_ref()?.how)
-    }),
+    ("noise", |v| Some(&v.measurements.perplexity.as_ref()?.noise_floor.as_ref()?.how)),
     ("cosine_reference", |v| Some(&v.measurements.similarity.as_ref()?.reference)),
     ("cosine_worst", |v| Some(&v.measurements.similarity.as_ref()?.worst)),
     ("runtime", |v| Some(&v.measurements.latency.as_ref()?.runtime)),
@@ -173,7 +171,8 @@ mod tests {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
-                    let beside = ["tensors", "unit", "message", "gate", "manifest", "hint", "stage"];
+                    let beside =
+                        ["tensors", "unit", "message", "gate", "manifest", "hint", "stage"];
                     let told = ["text", "tokens", "reference_text", "reference_tokens", "prompt"];
                     if !beside.contains(&name.as_str()) && !told.contains(&name.as_str()) {
                         leaves(value, &format!("{path}.{name}"), out);

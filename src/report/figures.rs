@@ -39,7 +39,8 @@ pub(super) fn fields(report: &Report) -> Vec<Field> {
     list.number("predicted_relative_error", "1", |v| Some(v.predicted?.relative_error));
     buckets(&mut list, report);
     prompts(&mut list, report);
-    let components: BTreeSet<_> = report.variants.iter().flat_map(|v| v.components.keys()).collect();
+    let components: BTreeSet<_> =
+        report.variants.iter().flat_map(|v| v.components.keys()).collect();
     for name in components {
         let name = name.clone();
         list.whole(&format!("bytes_{name}"), "bytes", move |v| v.components.get(&name).copied());
@@ -53,14 +54,15 @@ fn buckets(list: &mut List, report: &Report) {
     let ranges: BTreeSet<_> = all.map(|b| (range(b), [b.from, b.to].map(f64::to_bits))).collect();
     for (name, ends) in ranges {
         let name = |what: &str| format!("confidence_{}_{what}", name.1);
-        fn of(variant: &Variant, ends: [u64; 2]) -> Option<&Bucket> {
-            let found = |b: &&Bucket| [b.from, b.to].map(f64::to_bits) == ends;
-            perplexity_of(variant)?.buckets.iter().find(found)
-        }
-        list.figure(&name("divergence"), move |v| Some(&of(v, ends)?.divergence));
-        list.number(&name("median"), "nats", move |v| Some(of(v, ends)?.median));
-        list.figure(&name("same_top"), move |v| Some(&of(v, ends)?.same_top));
+        list.figure(&name("divergence"), move |v| Some(&bucket_of(v, ends)?.divergence));
+        list.number(&name("median"), "nats", move |v| Some(bucket_of(v, ends)?.median));
+        list.figure(&name("same_top"), move |v| Some(&bucket_of(v, ends)?.same_top));
     }
+}
+
+fn bucket_of(variant: &Variant, ends: [u64; 2]) -> Option<&Bucket> {
+    let found = |b: &&Bucket| [b.from, b.to].map(f64::to_bits) == ends;
+    perplexity_of(variant)?.buckets.iter().find(found)
 }
 
 /// The ends of a range of probabilities in percent, as what sorts and as it stands in a name: `25_50`, `99.9_100`.
@@ -74,14 +76,17 @@ fn range(bucket: &Bucket) -> (i64, String) {
 /// Where each transcript leaves the reference's, and how near a tie that was: `transcript_1_margin`.
 fn prompts(list: &mut List, report: &Report) {
     let most = report.variants.iter().filter_map(transcripts_of).map(|t| t.prompts.len()).max();
-    fn of(variant: &Variant, at: usize) -> Option<&Transcript> {
-        transcripts_of(variant)?.prompts.get(at)
-    }
     for at in 0..most.unwrap_or(0) {
         let name = |what: &str| format!("transcript_{}_{what}", at + 1);
-        list.whole(&name("first_divergence"), "tokens", move |v| of(v, at)?.first_divergence);
-        list.number(&name("margin"), "logits", move |v| of(v, at)?.margin);
+        list.whole(&name("first_divergence"), "tokens", move |v| {
+            prompt_of(v, at)?.first_divergence
+        });
+        list.number(&name("margin"), "logits", move |v| prompt_of(v, at)?.margin);
     }
+}
+
+fn prompt_of(variant: &Variant, at: usize) -> Option<&Transcript> {
+    transcripts_of(variant)?.prompts.get(at)
 }
 
 struct List(Vec<Field>);
