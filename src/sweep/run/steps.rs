@@ -174,13 +174,13 @@ impl<'a> Runner<'a> {
         self.progress.note(&format!("{}: {size}, {time}", variant.name));
         let key = self.key(variant);
         let before: Option<Built> = self.store.get(Kind::Built, &key)?;
-        let built = match before.filter(|before| before.artifact == artifact) {
-            Some(before) => before,
-            None => {
-                let built = Built { artifact, seconds: took.as_secs_f64() };
-                self.store.put(Kind::Built, &key, &built)?;
-                built
-            }
+        let same = before.filter(|before| before.artifact == artifact);
+        let built = if let Some(before) = same {
+            before
+        } else {
+            let built = Built { artifact, seconds: took.as_secs_f64() };
+            self.store.put(Kind::Built, &key, &built)?;
+            built
         };
         self.share(variant, &built);
         Ok(built)
