@@ -132,7 +132,7 @@ pub fn sweep_stale(folder: &Path) -> io::Result<usize> {
 
 /// Whether neither the entry nor anything below it was touched for an hour. A folder itself is not touched where a file
 /// deep in it grows.
-fn is_stale(entry: &fs_err::DirEntry) -> io::Result<bool> {
+pub fn is_stale(entry: &fs_err::DirEntry) -> io::Result<bool> {
     if entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age.as_secs() <= 3600) {
         return Ok(false);
     }

@@ -8,6 +8,7 @@ pub mod error;
 pub mod fmt;
 pub mod fs;
 pub mod index;
+pub mod links;
 pub mod mistake;
 pub mod nearest;
 pub mod progress;

@@ -4,6 +4,7 @@
 //! through [`Stages`] and keeps every finished step in a [`Store`], so that a run that was killed goes on from there.
 
 mod budget;
+mod cache;
 mod names;
 mod plan;
 mod run;

@@ -23,6 +23,12 @@ pub trait Stages: Sync {
     /// What the sources and the tools are, digests and versions; it is asked once, before any work.
     fn identity(&self) -> Result<Identity, StageError>;
 
+    /// Writes to `folder` what all packages in it share, such as the tokenizer; [`baseline`](Self::baseline) does so too.
+    fn beside(&self, folder: &Path) -> Result<(), StageError> {
+        let _ = folder;
+        Ok(())
+    }
+
     /// Converts the model and writes the baseline to `package`.
     fn baseline(&self, package: &Path, progress: &dyn Progress) -> Result<Artifact, StageError>;
 

@@ -68,6 +68,12 @@ impl Key {
         let bytes = serde_json::to_vec(parts).expect("plain data is JSON");
         Self(digest::of_bytes(&bytes))
     }
+
+    /// The key that `text` shows, if it has the form of one.
+    pub fn read(text: &str) -> Option<Self> {
+        let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == 64 && digits(text)).then(|| Self(text.to_owned()))
+    }
 }
 
 impl fmt::Display for Key {

@@ -143,6 +143,60 @@ fn one_variant_alone_is_found_by_the_whole_sweep() {
 }
 
 #[test]
+fn sweeps_with_one_cache_compress_once() {
+    let sandbox = sandbox();
+    let root = sandbox.path();
+    let sweep = |dir: &str, more: &[&str]| {
+        let dir = format!("output.dir={dir}");
+        let common = ["sweep", "sweep.toml", "--set", &dir, "--set", "output.cache=shared"];
+        let args =
+            [&common[..], &["--set", "output.link_baseline=true", "--progress", "json"], more];
+        sandbox.run(&args.concat()).ends(1).stderr
+    };
+    let weights = |of: &str| root.join(of).join("Data/com.apple.CoreML/weights/weight.bin");
+    let bytes = |of: &str| fs_err::read(weights(of)).unwrap();
+    let compressing = "\"stage\":\"compress";
+    assert!(sweep("a", &[]).contains(compressing));
+    let told = sweep("b", &[]);
+    assert!(!told.contains(compressing), "{told}");
+    assert!(told.contains("mix: 98.8 KiB, from the cache"), "{told}");
+    for name in ["fp16", "int8-c", "mix", "pal4-g16", "pal6-g8"] {
+        let [a, b] = ["a", "b"].map(|dir| format!("{dir}/{name}.mlpackage"));
+        assert_eq!(bytes(&a), bytes(&b), "{name}");
+        #[cfg(unix)]
+        assert_eq!(inode(&weights(&a)), inode(&weights(&b)), "{name}");
+    }
+    #[cfg(unix)]
+    assert_eq!(inode(&weights("m.mlpackage")), inode(&weights("a/fp16.mlpackage")));
+    // The specs differ in the folder.
+    let comparable =
+        |dir: &str| comparable(&sandbox, &format!("{dir}/report.json"))["variants"].clone();
+    assert_eq!(comparable("a"), comparable("b"));
+
+    // Somebody writes into a file: all its names change, and what is not whole is made and not taken.
+    let good = bytes("a/pal4-g16.mlpackage");
+    let mut damaged = good.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs_err::write(weights("b/pal4-g16.mlpackage"), damaged).unwrap();
+    assert_ne!(bytes("a/pal4-g16.mlpackage"), good);
+    let told = sweep("c", &[]);
+    assert!(
+        told.contains(compressing) && !told.contains("pal4-g16: 66.8 KiB, from the cache"),
+        "{told}"
+    );
+    assert_eq!(bytes("c/pal4-g16.mlpackage"), good);
+    assert!(!sweep("d", &[]).contains(compressing));
+    assert_eq!(bytes("d/pal4-g16.mlpackage"), good);
+    assert!(sweep("e", &["--fresh"]).contains(compressing));
+    assert_eq!(comparable("a"), comparable("e"));
+}
+
+#[cfg(unix)]
+fn inode(path: &std::path::Path) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&fs_err::metadata(path).unwrap())
+}
+
+#[test]
 fn a_sweep_needs_no_file() {
     let sandbox = sandbox();
     let line = "sweep --model m.mlpackage --output out --sweep-wbits 8,4 --sweep-group-sizes 16 \

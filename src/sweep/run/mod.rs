@@ -8,6 +8,7 @@ mod keep;
 mod keys;
 mod measure;
 mod search;
+mod shared;
 mod steps;
 
 use std::io;

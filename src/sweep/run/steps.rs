@@ -14,6 +14,7 @@ use crate::base::fs::{sweep_stale, write_atomic};
 use crate::base::progress::Progress;
 use crate::gate::{Outcome, Subject};
 use crate::manifest::Artifact;
+use crate::sweep::cache::Cache;
 use crate::sweep::spec::{Keep, Spec};
 use crate::sweep::store::{Key, Kind, Store, StoreError};
 use crate::sweep::{Built, Identity, StageError, Stages, Variant};
@@ -29,6 +30,8 @@ pub(super) struct Runner<'a> {
     pub(super) progress: &'a dyn Progress,
     pub(super) identity: &'a Identity,
     pub(super) store: Store,
+    /// Packages that other sweeps have made.
+    pub(super) cache: Option<Cache>,
     evaluation: Evaluation,
     /// The fp16 package that all others are compressed from.
     baseline: Variant,
@@ -47,6 +50,7 @@ impl<'a> Runner<'a> {
     ) -> Result<Self, RunError> {
         let folder = &spec.output.dir;
         sweep_stale(folder)?;
+        let cache = spec.output.cache.as_deref();
         Ok(Self {
             spec,
             stages,
@@ -54,6 +58,7 @@ impl<'a> Runner<'a> {
             progress,
             identity,
             store: Store::open(&folder.join(RESULTS))?,
+            cache: cache.map(|cache| Cache::open(cache, spec.output.fresh)).transpose()?,
             evaluation: Evaluation::of(spec)?,
             baseline: spec.variants[0].clone(),
             steps: Mutex::new((0, 0)),
@@ -92,7 +97,14 @@ impl<'a> Runner<'a> {
     pub(super) fn build_missing(&self, entries: &mut [Entry]) -> Result<(), RunError> {
         let mut missing = Vec::new();
         for entry in &mut *entries {
-            match self.ready(&entry.variant)? {
+            let ready = match self.ready(&entry.variant)? {
+                Some(built) => {
+                    self.share(&entry.variant, &built);
+                    Some(built)
+                }
+                None => self.recall(&entry.variant)?,
+            };
+            match ready {
                 Some(built) => entry.built = Some(built),
                 None if entry.variant.is_baseline() => {
                     entry.built = Some(self.build_baseline()?);
@@ -162,11 +174,15 @@ impl<'a> Runner<'a> {
         self.progress.note(&format!("{}: {size}, {time}", variant.name));
         let key = self.key(variant);
         let before: Option<Built> = self.store.get(Kind::Built, &key)?;
-        if let Some(before) = before.filter(|before| before.artifact == artifact) {
-            return Ok(before);
-        }
-        let built = Built { artifact, seconds: took.as_secs_f64() };
-        self.store.put(Kind::Built, &key, &built)?;
+        let same = before.filter(|before| before.artifact == artifact);
+        let built = if let Some(before) = same {
+            before
+        } else {
+            let built = Built { artifact, seconds: took.as_secs_f64() };
+            self.store.put(Kind::Built, &key, &built)?;
+            built
+        };
+        self.share(variant, &built);
         Ok(built)
     }
 
@@ -190,7 +206,7 @@ impl<'a> Runner<'a> {
         let variant = entry.variant.clone();
         if variant.is_baseline() {
             self.ensure_baseline()?;
-        } else {
+        } else if self.recall(&variant)?.is_none() {
             let baseline = self.ensure_baseline()?;
             for outcome in self.compress(std::slice::from_ref(&variant), &baseline)? {
                 outcome.map_err(|error| fatal("compress", error))?;
@@ -203,7 +219,8 @@ impl<'a> Runner<'a> {
     fn ensure_baseline(&self) -> Result<PathBuf, RunError> {
         let package = self.package(&self.baseline);
         let built: Option<Built> = self.store.get(Kind::Built, &self.key(&self.baseline))?;
-        if !built.is_some_and(|built| built.artifact.stands_at(&package)) {
+        let stands = built.is_some_and(|built| built.artifact.stands_at(&package));
+        if !stands && self.recall(&self.baseline)?.is_none() {
             self.build_baseline()?;
         }
         Ok(package)
@@ -302,7 +319,7 @@ impl<'a> Runner<'a> {
         self.spec.output.dir.join(variant.package())
     }
 
-    fn key(&self, variant: &Variant) -> Key {
+    pub(super) fn key(&self, variant: &Variant) -> Key {
         keys::of_package(self.spec, self.identity, variant)
     }
 

@@ -155,6 +155,14 @@ pub struct OutputSpec {
     /// Which packages stay.
     #[serde(default)]
     pub keep: Keep,
+    /// A folder of packages that several sweeps share.
+    pub cache: Option<PathBuf>,
+    /// Whether the baseline is linked to the `[model] package` that it is, in place of a copy.
+    #[serde(default)]
+    pub link_baseline: bool,
+    /// Whether everything is made again; no key of the spec.
+    #[serde(skip)]
+    pub fresh: bool,
 }
 
 /// Which packages stay when a sweep is over.
@@ -207,8 +215,14 @@ impl Spec {
         }
         evaluate.prompts.resolve(folder);
         evaluate.sentences.resolve(folder);
-        let OutputSpec { dir, keep } = file.output;
-        let output = OutputSpec { dir: resolve(folder, &dir), keep };
+        let span = file.output.span();
+        let mut output = file.output.into_inner();
+        output.dir = resolve(folder, &output.dir);
+        output.cache = output.cache.map(|cache| resolve(folder, &cache));
+        if output.link_baseline && !matches!(model.place, Place::Package(_)) {
+            let what = "`link_baseline` is for a `package`, and the model is converted".to_owned();
+            return Err(wrong(span, what));
+        }
         Ok(Self { model, evaluate, gates: file.gates, budget, run, output, variants })
     }
 

@@ -24,7 +24,7 @@ pub(super) struct File {
     pub(super) budget: Option<Spanned<Budget>>,
     #[serde(default)]
     pub(super) run: Option<Spanned<Run>>,
-    pub(super) output: OutputSpec,
+    pub(super) output: Spanned<OutputSpec>,
 }
 
 /// `[model]`.

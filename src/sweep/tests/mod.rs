@@ -1,5 +1,6 @@
 //! Specs as tables of mistakes, and runs that are killed at every point.
 
+mod cache;
 mod fake;
 mod run;
 mod search;

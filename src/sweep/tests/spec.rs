@@ -58,6 +58,7 @@ fn defaults_are_what_the_documents_say() {
     assert_eq!(spec.model.kv_cache, KvCacheForm::State);
     assert_eq!(spec.model.encode_adapters, EncodeAdapters::Branches);
     assert_eq!(spec.output.keep, Keep::All);
+    assert_eq!((spec.output.cache.as_ref(), spec.output.link_baseline), (None, false));
     assert_eq!((spec.evaluate.window(64), spec.evaluate.stride(64)), (64, 64));
     let names: Vec<_> = spec.plan().variants.into_iter().map(|v| v.name).collect();
     assert_eq!(names, ["fp16", "pal4-g16"], "the baseline comes first though nobody asked for it");
@@ -133,6 +134,16 @@ fn what_the_run_may_take_is_read() {
         SMALL.replace("[output]", "[run]\nworkers = 2\nmemory = \"4 GiB\"\ncores = 3\n[output]");
     let run = parse(&text).unwrap().run;
     assert_eq!((run.workers, run.memory, run.cores), (Some(2), Some(4 << 30), Some(3)));
+}
+
+#[test]
+fn outputs_say_what_packages_share() {
+    let text = SMALL
+        .replace("path = \"../m\"\nseq_len = 64", "package = \"../m.mlpackage\"")
+        .replace("dir = \"out\"", "dir = \"out\"\ncache = \"../cache\"\nlink_baseline = true");
+    let output = parse(&text).unwrap().output;
+    assert_eq!(output.cache.as_deref(), Some(Path::new("cache")));
+    assert!(output.link_baseline && !output.fresh);
 }
 
 #[test]
@@ -238,6 +249,8 @@ fn mistakes_are_shown_in_their_line_with_what_was_meant() {
             "seq_len = 64\nlora = [{ repo = \"a/b\" }]",
         ),
         ("an unknown key of the output", "dir = \"out\"", "dir = \"out\"\nkep = \"all\""),
+        ("a link to no package", "dir = \"out\"", "dir = \"out\"\nlink_baseline = true"),
+        ("a cache that is none", "dir = \"out\"", "dir = \"out\"\ncache = true"),
         ("an unknown choice of what stays", "dir = \"out\"", "dir = \"out\"\nkeep = \"parto\""),
         ("an unknown key of a budget", "[output]", "[budget]\nmax_sizes = 1\n[output]"),
         ("a budget of nothing", "[output]", "[budget]\nprobes = false\n[output]"),

@@ -51,6 +51,7 @@ fn parse(text: String, path: &Path, args: &SweepArgs) -> Result<Asked, Failure> 
         })
     };
     let mut spec = Spec::parse(&text, path, &recipe)?;
+    spec.output.fresh = args.fresh;
     if let Some(shard) = args.shard {
         if spec.budget.is_some() {
             return Err(Failure::input("a budget is not searched in shards")

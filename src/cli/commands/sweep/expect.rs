@@ -59,7 +59,7 @@ pub(super) fn variants(
 
 fn shapes(source: &Source) -> Result<Vec<Shape>, Failure> {
     match source {
-        Source::Package(path) => {
+        Source::Package { path, .. } => {
             let package = Package::open(path)?;
             let weights = compress::weights(package.program(), MIN_ELEMENTS);
             Ok(weights.into_iter().map(|weight| (weight.name, weight.shape)).collect())

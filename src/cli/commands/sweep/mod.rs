@@ -153,7 +153,7 @@ fn against<'a>(
             lora: dirs(&job.lora),
             llm2vec: dirs(&job.llm2vec),
         },
-        Source::Package(path) => Against::Package(path.clone()),
+        Source::Package { path, .. } => Against::Package(path.clone()),
     };
     bench::reference(&against, context).map(Some)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::base::fs::{Staging, files_below, write_atomic};
+use crate::base::links::link_tree;
 use crate::cli::commands::context::Context;
 use crate::cli::commands::job::{self, About, Found, Job};
 use crate::cli::failure::Failure;
@@ -19,7 +20,12 @@ pub(super) enum Source {
     /// A checkpoint with its adapters, which is converted.
     Job(Box<Job>),
     /// A package in fp16, which is taken as it is.
-    Package(PathBuf),
+    Package {
+        /// Where it stands.
+        path: PathBuf,
+        /// Whether what the sweep makes of it may share its files.
+        link: bool,
+    },
 }
 
 impl Source {
@@ -40,7 +46,7 @@ impl Source {
         let model = &spec.model;
         if let Place::Package(path) = &model.place {
             find(&model.place)?;
-            return Ok(Self::Package(path.clone()));
+            return Ok(Self::Package { path: path.clone(), link: spec.output.link_baseline });
         }
         let all = |places: &[Place]| places.iter().map(find).collect::<Result<Vec<_>, _>>();
         let seq_len = model.seq_len.ok_or_else(|| Failure::input("the spec has no `seq_len`"))?;
@@ -69,7 +75,7 @@ impl Source {
                 let Found { name, repository, revision, .. } = job.model.clone();
                 (name, repository, revision)
             }
-            Self::Package(path) => (stem(path), None, None),
+            Self::Package { path, .. } => (stem(path), None, None),
         }
     }
 
@@ -91,7 +97,7 @@ impl Source {
                     }
                 }
             }
-            Self::Package(path) => {
+            Self::Package { path, .. } => {
                 for file in records(path)? {
                     sources.insert(format!("package/{}", file.path), file.sha256);
                 }
@@ -105,7 +111,7 @@ impl Source {
         let to = folder.join("tokenizer");
         match self {
             Self::Job(job) => job.write_tokenizer(&to),
-            Self::Package(path) => {
+            Self::Package { path, .. } => {
                 let own = path.with_file_name(format!("{}.tokenizer", stem(path)));
                 let shared = path.with_file_name("tokenizer");
                 if let Some(from) = [own, shared].into_iter().find(|folder| folder.is_dir()) {
@@ -128,7 +134,7 @@ impl Source {
     ) -> Result<Manifest, Failure> {
         match self {
             Self::Job(job) => job.manifest(about, path, artifact, context),
-            Self::Package(from) => {
+            Self::Package { path: from, .. } => {
                 let version = Package::open(path)?.model().specification_version;
                 let target = TARGETS.iter().rev().find(|t| t.specification_version <= version);
                 let target = target.unwrap_or(&TARGETS[0]);
@@ -159,17 +165,21 @@ impl Source {
     pub(super) fn tool(&self, context: &Context) -> Result<manifest::Tool, Failure> {
         match self {
             Self::Job(_) => job::tool(context),
-            Self::Package(_) => Ok(job::tool_alone()),
+            Self::Package { .. } => Ok(job::tool_alone()),
         }
     }
 }
 
-/// Copies the package at `from` to `to`, whole or not at all.
-pub(super) fn copy_package(from: &Path, to: &Path) -> Result<Vec<FileRecord>, Failure> {
+/// Copies the package at `from` to `to`, whole or not at all; with `link`, the files are the same and no copies, where the
+/// file system can do that.
+pub(super) fn copy_package(from: &Path, to: &Path, link: bool) -> Result<Vec<FileRecord>, Failure> {
     // What is no package is refused before anything is copied.
     Package::open(from)?;
     let staging = Staging::begin(to)?;
-    for file in files_below(from)? {
+    if link {
+        link_tree(from, staging.path())?;
+    }
+    for file in files_below(from)?.into_iter().filter(|_| !link) {
         crate::base::cancel::check()?;
         let target = staging.path().join(&file);
         if let Some(folder) = target.parent() {
@@ -193,7 +203,7 @@ pub(super) fn preflight(source: &Source, output: &Path) -> Result<convert::Prefl
             let request = job.request(&output.join("fp16.mlpackage"), true, output, false);
             Ok(convert::preflight(&request)?)
         }
-        Source::Package(path) => {
+        Source::Package { path, .. } => {
             let audit = crate::compress::audit(&Package::open(path)?)?;
             let files = files_below(path)?;
             let size = |file: &String| fs_err::metadata(path.join(file)).map(|m| m.len());

@@ -64,13 +64,17 @@ impl Stages for Work<'_> {
         Ok(sweep::Identity { sources, tools, texts })
     }
 
+    fn beside(&self, folder: &Path) -> Result<(), StageError> {
+        self.source.write_tokenizer(folder).map_err(failed)
+    }
+
     fn baseline(&self, package: &Path, progress: &dyn Progress) -> Result<Artifact, StageError> {
         let folder = folder_of(package);
-        self.source.write_tokenizer(&folder).map_err(failed)?;
+        self.beside(&folder)?;
         let job = match self.source {
             Source::Job(job) => job,
-            Source::Package(from) => {
-                let files = copy_package(from, package).map_err(as_input)?;
+            Source::Package { path, link } => {
+                let files = copy_package(path, package, *link).map_err(as_input)?;
                 return job::artifact(package, files).map_err(failed);
             }
         };
