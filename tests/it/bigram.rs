@@ -92,7 +92,9 @@ impl Bigram {
             let n = (self.vocab * self.width) as u64;
             let put = writer.blob::<WriterError>(BlobType::Float16, n, 16, |put| put(&bytes));
             let at = BlobRef { file: WEIGHT_FILE.to_owned(), offset: put.unwrap() };
-            weights.iter_mut().for_each(|value| value.data = Data::Blob(at.clone()));
+            for value in &mut weights {
+                value.data = Data::Blob(at.clone());
+            }
         }
         // The first whose operations have all forms of compressed weights.
         for function in model.program.functions.values_mut() {
