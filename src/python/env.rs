@@ -22,8 +22,8 @@ const MARKER: &str = "coremill.json";
 /// Free bytes that making the environment needs. Measured on Linux: 5.6 GiB installed, 8.7 GiB at the peak, when the
 /// downloads lie beside it; pip may keep another 3 GiB in a cache of its own.
 const NEEDED: u64 = 9 << 30;
-/// The same for the packages of the tests.
-const NEEDED_DEV: u64 = 1 << 30;
+/// The same for an extra. Measured on Linux: 340 MiB installed for `ray`, which is the larger.
+const NEEDED_EXTRA: u64 = 1 << 30;
 
 /// What the user chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,12 +85,42 @@ pub fn ensure(settings: &Settings, progress: &dyn Progress) -> Result<Environmen
     Plan::main(settings, linked)?.ensure(progress)
 }
 
-/// The environment of the Python tests: [`ensure`]'s with pytest and test data beside it, in a virtual environment of
-/// its own that sees the other's packages, so that tests run with what users have.
-pub fn ensure_dev(settings: &Settings, progress: &dyn Progress) -> Result<Environment, EnvError> {
+/// Packages that only some work needs. Each extra is a virtual environment of its own that sees the packages of
+/// [`ensure`]'s, so that those stay what they are and nobody waits for what is not needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// What the Python tests need: pytest and test data.
+    Dev,
+    /// What sweeps on a Ray cluster need: Ray, and fsspec with S3.
+    Ray,
+}
+
+impl Extra {
+    /// The extra's name in folders.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Ray => "ray",
+        }
+    }
+
+    const fn lock(self) -> &'static str {
+        match self {
+            Self::Dev => lock::DEV,
+            Self::Ray => lock::RAY,
+        }
+    }
+}
+
+/// [`ensure`]'s environment with an extra.
+pub fn ensure_with(
+    extra: Extra,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Environment, EnvError> {
     let base = ensure(settings, progress)?;
     let linked = LINKED_VERSION.ok_or(EnvError::Disabled)?;
-    Plan::dev(settings, linked, base).ensure(progress)
+    Plan::extra(extra, settings, linked, base).ensure(progress)
 }
 
 /// What [`ensure`] would find without making anything.
@@ -216,15 +246,15 @@ impl Plan {
         })
     }
 
-    fn dev(settings: &Settings, linked: &str, base: Environment) -> Self {
-        let both = format!("{}\0{}", base.python.display(), lock::DEV);
+    fn extra(extra: Extra, settings: &Settings, linked: &str, base: Environment) -> Self {
+        let both = format!("{}\0{}", base.python.display(), extra.lock());
         Self {
             shelf: shelf(settings),
-            key: format!("dev-{}", lock::key(&both, linked, &platform())),
+            key: format!("{}-{}", extra.name(), lock::key(&both, linked, &platform())),
             linked: linked.to_owned(),
-            lock: lock::DEV.to_owned(),
+            lock: extra.lock().to_owned(),
             names: lock::wanted().into_keys().collect(),
-            needed: NEEDED_DEV,
+            needed: NEEDED_EXTRA,
             offline: settings.offline,
             base: Some(base),
             patience: Patience::USUAL,

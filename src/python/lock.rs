@@ -8,6 +8,8 @@ use crate::base::digest;
 pub(super) const MAIN: &str = include_str!("../../python/requirements.lock");
 /// What the Python tests need beside it.
 pub(super) const DEV: &str = include_str!("../../python/requirements-dev.lock");
+/// What sweeps on a Ray cluster need beside it.
+pub(super) const RAY: &str = include_str!("../../python/requirements-ray.lock");
 /// The packages that [`MAIN`] exists for; the others are there because these need them.
 const WANTED: &str = include_str!("../../python/requirements.in");
 
@@ -74,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_locks_pin_and_hash_everything_and_name_no_index() {
-        for lock in [MAIN, DEV] {
+        for lock in [MAIN, DEV, RAY] {
             let requirements = lock.lines().filter(|l| !l.starts_with([' ', '#']));
             for requirement in requirements {
                 assert!(requirement.contains("==") && requirement.ends_with('\\'), "{requirement}");

@@ -8,6 +8,7 @@
 mod boot;
 #[cfg(feature = "python")]
 mod capture;
+mod cluster;
 #[cfg(not(feature = "python"))]
 mod disabled;
 mod doctor;
@@ -23,11 +24,12 @@ mod machine;
 mod package;
 mod pip;
 
+pub use cluster::{Cluster, ClusterError, End, Event, Job};
 #[cfg(not(feature = "python"))]
 pub use disabled::Interpreter;
 pub use doctor::{Ability, Doctor, EnvState, doctor};
 #[cfg(feature = "python")]
 pub use enabled::Interpreter;
-pub use env::{Environment, Origin, Settings, ensure, ensure_dev};
+pub use env::{Environment, Extra, Origin, Settings, ensure, ensure_with};
 pub use error::{EnvError, PythonError};
 pub use machine::loaded_libpython;

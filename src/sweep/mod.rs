@@ -5,6 +5,7 @@
 
 mod budget;
 mod cache;
+mod engine;
 mod names;
 mod plan;
 mod run;
@@ -15,12 +16,13 @@ mod texts;
 
 pub use crate::base::mistake::Mistake as SpecError;
 pub use budget::{Predicted, Search};
+pub use engine::Engine;
 pub use names::of_recipe;
 pub use plan::{BASELINE, Plan, Shard, ShardError, Variant};
 pub use run::{Entry, Failure, Run, RunError, Status, memory_of, run, workers};
 pub use spec::{
-    AdapterSpec, BudgetSpec, EncodeAdapters, EvaluateSpec, Keep, KvCacheForm, ModelSpec,
-    OutputSpec, Place, RunSpec, Spec, parse_bytes,
+    AdapterSpec, BudgetSpec, EncodeAdapters, EngineSpec, EvaluateSpec, Keep, KvCacheForm,
+    ModelSpec, OutputSpec, Place, RunSpec, Spec, parse_bytes,
 };
 pub use stages::{Built, Identity, Measured, StageError, Stages};
 pub use store::{Key, Kind, Store, StoreError};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Variant;
+use super::{Engine, Variant};
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
 use crate::base::progress::Progress;
@@ -48,6 +48,11 @@ pub trait Stages: Sync {
         package: &Path,
         progress: &dyn Progress,
     ) -> Result<Evaluated, StageError>;
+
+    /// The machines that make variants in place of this one, where there are some.
+    fn engine(&self) -> Option<&dyn Engine> {
+        None
+    }
 
     /// Describes the package at `package`.
     fn manifest(

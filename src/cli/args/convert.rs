@@ -16,6 +16,9 @@ pub struct SetupArgs {
     /// Also install what the Python tests need.
     #[arg(long)]
     pub dev: bool,
+    /// Also install what `sweep --engine ray` needs, on the machine that starts the sweep and on the cluster's nodes.
+    #[arg(long, conflicts_with = "dev")]
+    pub ray: bool,
     /// Print the environment's interpreter on stdout.
     #[arg(long)]
     pub print_python: bool,
@@ -215,6 +218,18 @@ pub struct SweepArgs {
     /// Cores for all of it [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub cores: Option<u64>,
+    /// Who makes the variants: `local`, this machine, or `ray`, a Ray cluster, each variant a task.
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Option<String>,
+    /// The cluster: `HOST:PORT` on one of its nodes, `ray://HOST:PORT` elsewhere [default: the one that runs here].
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// Where its nodes exchange files, such as `s3://bucket/sweep` [default: they share the output folder].
+    #[arg(long, value_name = "URL")]
+    pub storage: Option<String>,
+    /// The folder that paths of the spec are relative to [default: the spec's own].
+    #[arg(long, value_name = "DIR", requires = "spec", hide = true)]
+    pub spec_folder: Option<PathBuf>,
     /// Packages that stay: all, best, pareto or none.
     #[arg(long, value_name = "WHICH")]
     pub keep: Option<String>,

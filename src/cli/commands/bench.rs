@@ -35,12 +35,13 @@ pub(super) enum Against {
 }
 
 /// What answers for `against`: the source model in f32, computed by Python, which starts only when an answer is not in the
-/// cache; or the package, run here.
+/// cache; or the package, run here. Answers are kept in the folder `kept`, or in coremill's cache.
 pub(super) fn reference<'a>(
     against: &Against,
+    kept: Option<&Path>,
     context: &'a Context,
 ) -> Result<Box<dyn Reference + 'a>, Failure> {
-    let cache = context.settings.cache_dir.join("references");
+    let cache = kept.map_or_else(|| context.settings.cache_dir.join("references"), Path::to_owned);
     let (model, lora, llm2vec) = match against {
         Against::Checkpoint { model, lora, llm2vec } => (model, lora, llm2vec),
         Against::Package(path) => {

@@ -179,7 +179,7 @@ fn validate(
         lora: dirs(&job.lora),
         llm2vec: dirs(&job.llm2vec),
     };
-    let reference = bench::reference(&against, context)?;
+    let reference = bench::reference(&against, None, context)?;
     let plan = Plan {
         text: None,
         prompts: Some(crate::eval::PromptPlan {

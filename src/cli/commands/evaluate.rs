@@ -21,7 +21,7 @@ pub(super) fn run(args: &EvaluateArgs, context: &Context) -> Outcome {
         return precision::of_packages(args, context);
     }
     let runtime = chosen.runtime.as_ref();
-    let reference = bench::reference(&against(&args.measure)?, context)?;
+    let reference = bench::reference(&against(&args.measure)?, None, context)?;
     let tokenizer = args.measure.tokenizer.as_deref();
     let mut answers = Vec::new();
     let mut text = Vec::new();

@@ -5,14 +5,14 @@ use serde_json::json;
 use super::context::Context;
 use super::{HOLDS, Outcome};
 use crate::cli::args::SetupArgs;
-use crate::python;
+use crate::python::{self, Extra};
 
 pub(super) fn run(args: &SetupArgs, context: &Context) -> Outcome {
     let settings = context.python_settings();
-    let environment = if args.dev {
-        python::ensure_dev(&settings, &*context.progress)?
-    } else {
-        python::ensure(&settings, &*context.progress)?
+    let extra = if args.dev { Some(Extra::Dev) } else { args.ray.then_some(Extra::Ray) };
+    let environment = match extra {
+        Some(extra) => python::ensure_with(extra, &settings, &*context.progress)?,
+        None => python::ensure(&settings, &*context.progress)?,
     };
     let python = environment.python.display().to_string();
     if args.print_python && !context.printer.json() {

@@ -40,7 +40,7 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
         context.printer.answer(&answer, &recorded.lines.join("\n"))?;
         return Ok(if broken { BROKEN } else { HOLDS });
     }
-    let reference = bench::reference(&against(&args.measure)?, context)?;
+    let reference = bench::reference(&against(&args.measure)?, None, context)?;
     let progress = &*context.progress;
     let found =
         bench::evaluate(&args.package, tokenizer, &plan, &*reference, runtime, context, progress)?;

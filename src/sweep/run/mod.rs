@@ -4,6 +4,7 @@
 //! whole, a record is written after what it speaks of, and a step without its record is done again. Verdicts are never
 //! kept, so that other gates need no new measurement.
 
+mod dispatch;
 mod keep;
 mod keys;
 mod measure;
@@ -174,6 +175,7 @@ pub fn run(
     let runner = Runner::new(spec, stages, clock, progress, &identity)?;
     let mut entries: Vec<Entry> = spec.plan().variants.into_iter().map(Entry::new).collect();
     runner.expect(entries.len());
+    runner.dispatch(&mut entries)?;
     for start in (0..entries.len()).step_by(TOGETHER) {
         let end = entries.len().min(start + TOGETHER);
         runner.bring(&mut entries[start..end])?;

@@ -75,7 +75,7 @@ impl<'a> Runner<'a> {
         self.count(1, 0);
     }
 
-    fn count(&self, done: u64, more: u64) {
+    pub(super) fn count(&self, done: u64, more: u64) {
         let mut steps = self.steps.lock().expect("counting does not panic");
         *steps = (steps.0 + done, steps.1 + more);
         self.progress.whole(steps.0.min(steps.1), steps.1);
@@ -96,7 +96,8 @@ impl<'a> Runner<'a> {
     /// Finds or makes the package of each entry.
     pub(super) fn build_missing(&self, entries: &mut [Entry]) -> Result<(), RunError> {
         let mut missing = Vec::new();
-        for entry in &mut *entries {
+        // What failed on another machine is not made here.
+        for entry in entries.iter_mut().filter(|entry| entry.failure.is_none()) {
             let ready = match self.ready(&entry.variant)? {
                 Some(built) => {
                     self.share(&entry.variant, &built);
@@ -227,7 +228,7 @@ impl<'a> Runner<'a> {
     }
 
     /// What is on record of the package of `variant`, unless it has to be made again.
-    fn ready(&self, variant: &Variant) -> Result<Option<Built>, StoreError> {
+    pub(super) fn ready(&self, variant: &Variant) -> Result<Option<Built>, StoreError> {
         let package = self.package(variant);
         let Some(built) = self.store.get::<Built>(Kind::Built, &self.key(variant))? else {
             return Ok(None);

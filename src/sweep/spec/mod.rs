@@ -56,6 +56,25 @@ pub struct RunSpec {
     pub memory: Option<u64>,
     /// Cores for all of it.
     pub cores: Option<u64>,
+    /// Who makes the variants.
+    pub engine: EngineSpec,
+    /// The engine's address.
+    pub address: Option<String>,
+    /// Where the engine's machines exchange files, as fsspec writes it; without one they share the output folder.
+    pub storage: Option<String>,
+    /// The folder where answers of the reference are kept; coremill's cache where it is not given.
+    pub references: Option<PathBuf>,
+}
+
+/// Who makes the variants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineSpec {
+    /// This machine.
+    #[default]
+    Local,
+    /// A Ray cluster.
+    Ray,
 }
 
 /// What is converted, and how.
@@ -200,7 +219,7 @@ impl Spec {
         let folder = path.parent().unwrap_or(Path::new(""));
         let model = model::model(file.model, folder, &wrong)?;
         let budget = file.budget.map(|raw| budget(raw, &wrong)).transpose()?;
-        let run = file.run.map(|raw| run(raw, &wrong)).transpose()?.unwrap_or_default();
+        let run = file.run.map(|raw| run(raw, folder, &wrong)).transpose()?.unwrap_or_default();
         let variants = variants::variants(file.variants, budget.is_some(), &wrong, recipe)?;
         let mut evaluate = EvaluateSpec::default();
         if let Some(spanned) = file.evaluate {
@@ -328,16 +347,24 @@ fn budget(raw: Spanned<raw::Budget>, wrong: &Wrong<'_>) -> Result<BudgetSpec, Sp
     Ok(BudgetSpec { max_size, max_bits_per_weight, probes })
 }
 
-fn run(raw: Spanned<raw::Run>, wrong: &Wrong<'_>) -> Result<RunSpec, SpecError> {
+fn run(raw: Spanned<raw::Run>, folder: &Path, wrong: &Wrong<'_>) -> Result<RunSpec, SpecError> {
     let span = raw.span();
-    let raw::Run { workers, memory, cores } = raw.into_inner();
+    let raw::Run { workers, memory, cores, engine, address, storage, references } =
+        raw.into_inner();
     for (key, value) in [("workers", workers), ("cores", cores)] {
         if value == Some(0) {
             return Err(wrong(span, format!("`{key}` is 0")));
         }
     }
+    let engine = engine.unwrap_or_default();
+    for (key, value) in [("address", &address), ("storage", &storage)] {
+        if engine == EngineSpec::Local && value.is_some() {
+            return Err(wrong(span, format!("`{key}` is for `engine = \"ray\"`")));
+        }
+    }
     let memory = memory.map(|memory| bytes(memory, wrong)).transpose()?;
-    Ok(RunSpec { workers, memory, cores })
+    let references = references.map(|path| resolve(folder, &path));
+    Ok(RunSpec { workers, memory, cores, engine, address, storage, references })
 }
 
 /// A number of bytes above 0, as a number or as a text with its unit.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::either::{TextOrList, TextOrNumber, TextOrTable};
-use super::{EncodeAdapters, EvaluateSpec, KvCacheForm, OutputSpec};
+use super::{EncodeAdapters, EngineSpec, EvaluateSpec, KvCacheForm, OutputSpec};
 use crate::gate::Gates;
 
 /// The whole file.
@@ -119,6 +119,10 @@ pub(super) struct Run {
     pub(super) workers: Option<u64>,
     pub(super) memory: Option<Spanned<TextOrNumber>>,
     pub(super) cores: Option<u64>,
+    pub(super) engine: Option<EngineSpec>,
+    pub(super) address: Option<String>,
+    pub(super) storage: Option<String>,
+    pub(super) references: Option<PathBuf>,
 }
 
 const fn yes() -> bool {

@@ -286,7 +286,7 @@ fn variants_are_measured_side_by_side_with_the_same_results() {
 #[test]
 fn workers_follow_from_memory() {
     use crate::sweep::{RunSpec, memory_of, workers};
-    let run = |workers, memory| RunSpec { workers, memory, cores: None };
+    let run = |workers, memory| RunSpec { workers, memory, ..RunSpec::default() };
     let one = memory_of(1000);
     for (workers_asked, memory, want) in [
         (None, None, 1),

@@ -20,12 +20,14 @@ pub(super) struct Asked {
     pub(super) spec: Spec,
     /// Its text, flags and changes in it.
     pub(super) text: String,
+    /// Its file; paths in it are relative to that one's folder.
+    pub(super) path: PathBuf,
 }
 
 /// Reads what `args` ask for.
 pub(super) fn read(args: &SweepArgs) -> Result<Asked, Failure> {
     let (mut text, path) = match &args.spec {
-        Some(path) => (fs_err::read_to_string(path)?, path.clone()),
+        Some(path) => (fs_err::read_to_string(path)?, place(args, path)),
         None => (of_flags(args)?.to_string(), PathBuf::from(FLAGS)),
     };
     let changes = changes(args)?;
@@ -41,6 +43,14 @@ pub(super) fn read(args: &SweepArgs) -> Result<Asked, Failure> {
         text = table.to_string();
     }
     parse(text, &path, args)
+}
+
+/// Where the spec at `path` counts as standing.
+fn place(args: &SweepArgs, path: &Path) -> PathBuf {
+    match (&args.spec_folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 fn parse(text: String, path: &Path, args: &SweepArgs) -> Result<Asked, Failure> {
@@ -69,7 +79,7 @@ fn parse(text: String, path: &Path, args: &SweepArgs) -> Result<Asked, Failure> 
         })?;
         spec.budget = None;
     }
-    Ok(Asked { spec, text })
+    Ok(Asked { spec, text, path: path.to_owned() })
 }
 
 /// The spec that the flags are short for.
@@ -165,8 +175,15 @@ fn changes(args: &SweepArgs) -> Result<Vec<(String, Value)>, Failure> {
     if let Some(keep) = &args.keep {
         put("output.keep", Value::String(keep.clone()));
     }
-    if let Some(memory) = &args.memory {
-        put("run.memory", Value::String(memory.clone()));
+    for (key, text) in [
+        ("run.memory", &args.memory),
+        ("run.engine", &args.engine),
+        ("run.address", &args.address),
+        ("run.storage", &args.storage),
+    ] {
+        if let Some(text) = text {
+            put(key, Value::String(text.clone()));
+        }
     }
     for (key, n) in [("run.workers", args.workers), ("run.cores", args.cores)] {
         if let Some(n) = n {

@@ -1,6 +1,7 @@
 //! `sweep`: one model, many variants, each built, run, measured and judged.
 
 mod asked;
+mod cluster;
 mod expect;
 mod source;
 mod work;
@@ -8,6 +9,7 @@ mod work;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use self::cluster::Ray;
 use self::source::Source;
 use self::work::Work;
 use super::bench::{self, Against};
@@ -54,9 +56,10 @@ pub(super) fn run(args: &SweepArgs, context: &Context) -> Outcome {
         context.printer.warn(warning);
     }
     let plan = plan(spec, context)?;
-    let reference = against(&source, &plan, context)?;
+    let engine = Ray::of(spec, &asked.text, &asked.path, context)?;
+    let reference = against(&source, &plan, spec.run.references.as_deref(), context)?;
     let crowded = sweep::workers(&spec.run, expected.package_bytes) > 1;
-    let work = Work::new(&source, plan, reference, context, crowded);
+    let work = Work::new(&source, plan, reference, context, crowded, engine);
     let finished = sweep::run(spec, &work, &context.clock, &*context.progress)?;
     let (name, repository, revision) = source.names();
     let origin = report::Origin {
@@ -142,6 +145,7 @@ fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
 fn against<'a>(
     source: &Source,
     plan: &Plan,
+    kept: Option<&Path>,
     context: &'a Context,
 ) -> Result<Option<Box<dyn Reference + 'a>>, Failure> {
     let Plan { text, prompts, sentences, latency } = plan;
@@ -157,7 +161,7 @@ fn against<'a>(
         },
         Source::Package { path, .. } => Against::Package(path.clone()),
     };
-    bench::reference(&against, context).map(Some)
+    bench::reference(&against, kept, context).map(Some)
 }
 
 /// Removes what former runs of the spec finished.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
+use super::cluster::Ray;
 use super::source::{Source, copy_package};
 use crate::base::cancel::Cancelled;
 use crate::base::digest;
@@ -20,7 +21,7 @@ use crate::eval::{Evaluated, Plan};
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest, TensorError};
 use crate::package::Package;
-use crate::sweep::{self, StageError, Stages, Variant};
+use crate::sweep::{self, Engine, StageError, Stages, Variant};
 
 pub(super) struct Work<'a> {
     source: &'a Source,
@@ -32,6 +33,8 @@ pub(super) struct Work<'a> {
     quiet: RwLock<()>,
     /// Whether several variants are measured at the same time.
     crowded: bool,
+    /// The machines that make variants in place of this one.
+    engine: Option<Ray>,
 }
 
 impl<'a> Work<'a> {
@@ -41,8 +44,9 @@ impl<'a> Work<'a> {
         reference: Option<Box<dyn Reference + 'a>>,
         context: &'a Context,
         crowded: bool,
+        engine: Option<Ray>,
     ) -> Self {
-        Self { source, plan, reference, context, quiet: RwLock::new(()), crowded }
+        Self { source, plan, reference, context, quiet: RwLock::new(()), crowded, engine }
     }
 }
 
@@ -114,6 +118,10 @@ impl Stages for Work<'_> {
             Ok(Artifact { tensors, ..artifact })
         };
         compressed.into_iter().zip(variants).map(described).collect()
+    }
+
+    fn engine(&self) -> Option<&dyn Engine> {
+        self.engine.as_ref().map(|ray| ray as &dyn Engine)
     }
 
     fn evaluate(

@@ -1,0 +1,181 @@
+//! Variants made by the nodes of a Ray cluster, each a task that runs this program.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::base::error::Hint as _;
+use crate::base::fmt;
+use crate::base::progress::{Progress, Silent, Unit};
+use crate::cli::commands::context::Context;
+use crate::cli::failure::Failure;
+use crate::python::{self, Cluster, ClusterError, End, Event, Extra, Job};
+use crate::sweep::{Engine, EngineSpec, Spec, StageError, Variant};
+
+/// A cluster that is given single variants of a sweep.
+pub(super) struct Ray {
+    cluster: Cluster,
+    job: Job,
+}
+
+impl Ray {
+    /// The cluster that `spec` names, where it names one. `text` is the spec's, whose paths are relative to `folder`.
+    pub(super) fn of(
+        spec: &Spec,
+        text: &str,
+        path: &Path,
+        context: &Context,
+    ) -> Result<Option<Self>, Failure> {
+        if spec.run.engine != EngineSpec::Ray {
+            return Ok(None);
+        }
+        if spec.output.fresh && spec.run.storage.is_some() {
+            return Err(Failure::input("`--fresh` does not reach what is in the storage")
+                .hint("name another place, or remove what is there"));
+        }
+        let settings = context.python_settings();
+        let environment = python::ensure_with(Extra::Ray, &settings, &*context.progress)?;
+        let absolute = |path: &Path| -> Result<PathBuf, Failure> {
+            fs_err::create_dir_all(path)?;
+            Ok(fs_err::canonicalize(path)?)
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let spec_folder = absolute(folder.unwrap_or(Path::new(".")))?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let job = Job {
+            address: spec.run.address.clone().unwrap_or_else(|| "auto".to_owned()),
+            storage: spec.run.storage.clone(),
+            folder: absolute(&spec.output.dir)?,
+            program: std::env::current_exe()?,
+            version: format!("coremill {}", env!("CARGO_PKG_VERSION")),
+            cores: spec.run.cores,
+            memory: spec.run.memory,
+            alone: spec.evaluate.latency.is_some_and(|n| n > 0),
+            spec: text.to_owned(),
+            spec_name: name,
+            arguments: vec![
+                "--spec-folder".to_owned(),
+                spec_folder.to_string_lossy().into_owned(),
+                "--set".to_owned(),
+                // The whole table: nodes make what they are told themselves.
+                "run={}".to_owned(),
+            ],
+            tasks: Vec::new(),
+        };
+        let cluster = Cluster::new(&environment, &context.settings.cache_dir.join("ray.log"));
+        Ok(Some(Self { cluster, job }))
+    }
+}
+
+impl Engine for Ray {
+    fn exchange(&self) -> Result<(), StageError> {
+        if self.job.storage.is_none() {
+            return Ok(());
+        }
+        self.cluster.run(&self.job, &mut drop).map_err(|error| stage_error(&error))
+    }
+
+    fn make(
+        &self,
+        variants: &[&Variant],
+        progress: &dyn Progress,
+        ended: &dyn Fn(),
+    ) -> Result<Vec<Result<(), StageError>>, StageError> {
+        let tasks: Vec<String> = variants.iter().map(|variant| variant.name.clone()).collect();
+        let job = Job { tasks: tasks.clone(), ..self.job.clone() };
+        let watch = Watch { progress, ended, state: RefCell::default() };
+        self.cluster.run(&job, &mut |event| watch.see(event)).map_err(|e| stage_error(&e))?;
+        let mut state = watch.state.into_inner();
+        if self.job.alone && state.processors.len() > 1 {
+            let all: Vec<String> = state.processors.into_iter().collect();
+            progress.note(&format!("times are of different processors: {}", all.join(", ")));
+        }
+        let untold = || {
+            Err(StageError::Failed { message: "the cluster does not say".to_owned(), hint: None })
+        };
+        let outcome = |name: &String| state.outcomes.remove(name).unwrap_or_else(untold);
+        Ok(tasks.iter().map(outcome).collect())
+    }
+}
+
+/// Who tells what the cluster's tasks do.
+struct Watch<'a> {
+    progress: &'a dyn Progress,
+    ended: &'a dyn Fn(),
+    state: RefCell<State<'a>>,
+}
+
+#[derive(Default)]
+struct State<'a> {
+    /// The tasks at work: their listeners, and stage and units of the stage done.
+    at_work: BTreeMap<String, (Box<dyn Progress + 'a>, Option<(String, u64)>)>,
+    outcomes: BTreeMap<String, Result<(), StageError>>,
+    processors: BTreeSet<String>,
+}
+
+impl Watch<'_> {
+    fn see(&self, event: Event) {
+        let state = &mut *self.state.borrow_mut();
+        let note = |line: String| self.progress.note(&line);
+        match event {
+            Event::Nodes { nodes, cores } => note(format!("cluster: {nodes} nodes, {cores} cores")),
+            Event::Note { text } => note(format!("cluster: {text}")),
+            Event::Started { name, host, attempt: 1 } => {
+                note(format!("{name}: started on {host}"));
+                state.at_work.insert(name.clone(), (self.progress.part(&name), None));
+            }
+            Event::Started { name, host, .. } => {
+                note(format!("{name}: its worker was lost, started again on {host}"));
+            }
+            Event::Progress { name, stage, done, total } => {
+                let fresh = || (Box::new(Silent) as Box<dyn Progress>, None);
+                let (part, at) = state.at_work.entry(name).or_insert_with(fresh);
+                match at {
+                    Some((current, before)) if *current == stage => {
+                        part.advance(done.saturating_sub(*before));
+                        *before = done.max(*before);
+                    }
+                    _ => {
+                        if at.is_some() {
+                            part.end();
+                        }
+                        part.begin(&stage, total, Unit::Items);
+                        part.advance(done);
+                        *at = Some((stage, done));
+                    }
+                }
+            }
+            Event::Ended { name, outcome, message, hint, host, processor, seconds } => {
+                if let Some((part, Some(_))) = state.at_work.remove(&name) {
+                    part.end();
+                }
+                state.processors.extend(processor);
+                let message = message.unwrap_or_else(|| "it does not say why".to_owned());
+                let outcome = match outcome {
+                    End::Done => {
+                        let time = std::time::Duration::from_secs_f64(seconds.unwrap_or(0.0));
+                        let host = host.unwrap_or_default();
+                        note(format!("{name}: made on {host}, {}", fmt::duration(time)));
+                        Ok(())
+                    }
+                    End::Failed => Err(StageError::Failed { message, hint }),
+                    End::Lost => Err(StageError::Failed {
+                        message: format!("its worker was lost: {message}"),
+                        hint: Some("run the same command again".to_owned()),
+                    }),
+                };
+                state.outcomes.insert(name, outcome);
+                (self.ended)();
+            }
+            // The driver's last words are not passed on.
+            Event::Error { .. } | Event::Over => {}
+        }
+    }
+}
+
+fn stage_error(error: &ClusterError) -> StageError {
+    match error {
+        ClusterError::Cancelled(cancelled) => StageError::Cancelled(*cancelled),
+        error => StageError::Failed { message: error.to_string(), hint: error.hint() },
+    }
+}
