@@ -31,17 +31,21 @@ pub(super) struct Observed {
 
 /// Compares logits with the reference. Nothing here is finite where the logits are not.
 ///
-/// What one bin for the rest hides: no token of the rest is likelier in the reference than its K-th, p(K), or less likely
-/// here than the least likely of them, q(min). With P and Q the probabilities of the rest, Σ p ln(p/q) over it is at most
-/// P ln(p(K) / q(min)), of which P ln(P / Q) is counted.
+/// What one bin for the rest hides: of the rest the reference says that its probabilities p add up to P and that none is above
+/// its K-th, p(K). Σ p ln(p/q) is convex in p, so that its largest value over all such p is at a corner: p(K) at m = ⌊P / p(K)⌋
+/// tokens, what is left of P, r, at one more, nothing elsewhere. Σ p ln p is the same in all corners, and −Σ p ln q is largest
+/// where the tokens are those least likely here. So Σ p ln(p/q) ≤ m p(K) ln p(K) + r ln r − p(K) Σ ln q − r ln q(m+1), the sum
+/// over the m least q; no less can be said without knowing more of the reference. Of it P ln(P / Q) is counted.
 pub(super) fn observe(logits: &[f32], next: u32, expected: &Expected<'_>) -> Observed {
     let best = top(logits);
     let largest = logits[best];
     let exp = |id: u32| f64::from((logits[id as usize] - largest).exp());
-    let (rest, least_of_others) = if largest == f32::NEG_INFINITY {
-        (0.0, largest)
+    let mut ids = expected.ids.to_vec();
+    ids.sort_unstable();
+    let rest = if largest == f32::NEG_INFINITY {
+        0.0
     } else {
-        others(logits, expected.ids, largest)
+        others(logits, &ids).map(|between| sum_exp(between, largest)).sum()
     };
     let total =
         f64::from(largest) + (rest + expected.ids.iter().map(|&id| exp(id)).sum::<f64>()).ln();
@@ -57,8 +61,8 @@ pub(super) fn observe(logits: &[f32], next: u32, expected: &Expected<'_>) -> Obs
     divergence += counted;
     let hidden = match expected.log_probs.last() {
         Some(&least) if tail > f64::NEG_INFINITY => {
-            let least_here = f64::from(least_of_others) - total;
-            (tail.exp() * (f64::from(least) - least_here) - counted).max(0.0)
+            let worst = worst_case(logits, &ids, total, (tail, f64::from(least)));
+            (worst - counted).max(0.0)
         }
         _ => 0.0,
     };
@@ -66,19 +70,39 @@ pub(super) fn observe(logits: &[f32], next: u32, expected: &Expected<'_>) -> Obs
     Observed { nll: -log_prob(next), divergence, hidden, same_sampled, same_top }
 }
 
-/// Of the tokens that `ids` leaves out Σ exp(logit − shift), a sum of its own, so that it is no difference of two, and the
-/// least logit.
-fn others(logits: &[f32], ids: &[u32], shift: f32) -> (f64, f32) {
-    let mut ids = ids.to_vec();
-    ids.sort_unstable();
-    let (mut sum, mut least, mut next) = (0.0, f32::INFINITY, 0);
-    for end in ids.into_iter().map(|id| id as usize).chain([logits.len()]) {
-        let between = &logits[next.min(end)..end];
-        sum += sum_exp(between, shift);
-        least = between.iter().fold(least, |least, &logit| least.min(logit));
-        next = end + 1;
+/// The logits of the tokens that `ids`, in order, leaves out, run by run: what is summed over them is a sum of its own and no
+/// difference of two.
+fn others<'a>(logits: &'a [f32], ids: &'a [u32]) -> impl Iterator<Item = &'a [f32]> {
+    let ends = ids.iter().map(|&id| id as usize).chain([logits.len()]);
+    ends.scan(0, move |next: &mut usize, end| {
+        let between = &logits[(*next).min(end)..end];
+        *next = end + 1;
+        Some(between)
+    })
+}
+
+/// The largest Σ p ln(p/q) over the tokens that `ids`, in order, leaves out, where the logarithm of Σ p is `tail` and that of
+/// the largest p is at most `most`; q are the probabilities of logits whose Σ exp has the logarithm `total`. See [`observe`].
+fn worst_case(logits: &[f32], ids: &[u32], total: f64, (tail, most): (f64, f64)) -> f64 {
+    let whole = (tail - most).exp();
+    if whole < 1.0 {
+        // All of it at one token: no order is needed, which is so wherever the reference is sure.
+        let least = |run: &[f32]| run.iter().copied().fold(f32::INFINITY, f32::min);
+        let least = others(logits, ids).map(least).fold(f32::INFINITY, f32::min);
+        return term(tail, f64::from(least) - total);
     }
-    (sum, least)
+    let mut rest = Vec::with_capacity(logits.len());
+    others(logits, ids).for_each(|run| rest.extend_from_slice(run));
+    let n = (whole as usize).min(rest.len());
+    if n < rest.len() {
+        rest.select_nth_unstable_by(n, f32::total_cmp);
+    }
+    let log_q = |&logit: &f32| f64::from(logit) - total;
+    let at_most: f64 = rest[..n].iter().map(|logit| term(most, log_q(logit))).sum();
+    // Where the probabilities are all equal, rounding leaves a speck of them without a token.
+    let left = tail.exp() - n as f64 * most.exp();
+    let one_more = rest.get(n).filter(|_| left > 0.0).map_or(0.0, |q| term(left.ln(), log_q(q)));
+    at_most + one_more
 }
 
 /// p · ln(p/q) from the logarithms of both; nothing where p is 0.
@@ -134,9 +158,44 @@ mod tests {
             let full: f64 = p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum();
             prop_assert!(got.divergence > -1e-5 && got.divergence < full + 1e-5);
             prop_assert!(got.divergence + got.hidden > full - 1e-5);
+            // What is hidden is no more than if all of the rest were as likely as the K-th token and stood at the least likely.
+            let least = (0..12).filter(|&i| !kept(i)).map(|i| q[i]).fold(f64::INFINITY, f64::min);
+            let counted = bins(&p)[k] * (bins(&p)[k] / bins(&q)[k]).ln();
+            let crude = bins(&p)[k] * (p[ids[k - 1] as usize] / least).ln() - counted;
+            prop_assert!(got.hidden < crude.max(0.0) + 1e-5);
             let both: f64 = ids.iter().map(|&i| p[i as usize] * q[i as usize]).sum();
             prop_assert!((got.same_sampled - both).abs() < 1e-5);
             prop_assert_eq!(got.same_top, top(&a) == top(&b));
+        }
+    }
+
+    proptest! {
+        /// No reference that the summary fits has more divergence, and one that it fits has as much.
+        #[test]
+        fn the_worst_case_is_one(
+            weights in prop::collection::vec(0.001_f64..1.0, 20),
+            shares in prop::collection::vec(0.0_f64..1.0, 20),
+            most in 0.05_f64..1.0,
+        ) {
+            let total: f64 = weights.iter().sum();
+            let logits: Vec<f32> = weights.iter().map(|&w| (w / total).ln() as f32).collect();
+            // Shares that add up to what fits, none above the largest.
+            let mut p: Vec<f64> = shares.iter().map(|&share| share * most).collect();
+            p[0] = p[0].max(most / 2.0);
+            let tail: f64 = p.iter().sum();
+            let worst = worst_case(&logits, &[], 0.0, (tail.ln(), most.ln()));
+            let q = |i: usize| f64::from(logits[i]);
+            let of = |p: &[f64]| (0..20).map(|i| term(p[i].ln(), q(i))).sum::<f64>();
+            prop_assert!(of(&p) <= worst + 1e-9, "{} {worst}", of(&p));
+            // The corner, filled greedily from the least likely token on.
+            let mut order: Vec<usize> = (0..20).collect();
+            order.sort_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+            let (mut corner, mut left) = (vec![0.0; 20], tail);
+            for i in order {
+                corner[i] = left.min(most);
+                left -= corner[i];
+            }
+            prop_assert!((of(&corner) - worst).abs() < 1e-9, "{} {worst}", of(&corner));
         }
     }
 

@@ -28,7 +28,7 @@ use crate::base::cancel;
 use crate::base::clock::Clock;
 use crate::base::progress::{Progress, Unit};
 
-/// Tokens of the reference that are kept for each position, where the vocabulary has as many.
+/// Tokens of the reference that are kept for each position where nothing else is said and the vocabulary has as many.
 pub const TOP_K: usize = 64;
 
 /// Windows at most on which the noise floor is measured: it takes the reference twice for each.
@@ -60,6 +60,10 @@ pub struct TextPlan {
     pub max_windows: usize,
     /// What the artifact was calibrated on: a text that shares more than [`overlap::BEARABLE`] of the scored one is refused.
     pub calibration: Option<String>,
+    /// Tokens of the reference that are kept for each position, at most all.
+    pub top_k: usize,
+    /// Whether the reference is measured against itself with noise, which takes it again for some windows.
+    pub noise_floor: bool,
 }
 
 /// Prompts and how far they are continued.
@@ -152,12 +156,16 @@ fn score(
         }
     }
     bench.progress.begin("reference perplexity", None, Unit::Items);
-    let reference = bench.reference.logits(&windows.tokens, TOP_K.min(layout.vocab))?;
+    let reference =
+        bench.reference.logits(&windows.tokens, plan.top_k.clamp(1, layout.vocab.max(1)))?;
     bench.progress.end();
     reference.check(layout.vocab)?;
-    bench.progress.begin("noise floor", None, Unit::Items);
-    let noise = bench.reference.noise(&windows.tokens[..windows.tokens.len().min(FLOOR)])?;
-    bench.progress.end();
+    let mut noise = None;
+    if plan.noise_floor {
+        bench.progress.begin("noise floor", None, Unit::Items);
+        noise = bench.reference.noise(&windows.tokens[..windows.tokens.len().min(FLOOR)])?;
+        bench.progress.end();
+    }
     let mut scores = Scores::new(&windows, &reference);
     let mut usage = CacheUsage::default();
     bench.progress.begin("perplexity", Some(windows.tokens.len() as u64), Unit::Items);

@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use coremill::blob::{BlobType, WriterError};
+use coremill::eval::Prepared;
 use coremill::eval::reference::{
     Continuation, Continue, Distributions, Identity, Noise, Reference, ReferenceError,
 };
-use coremill::eval::{Prepared, TOP_K};
 use coremill::mil::{
-    Arg, Block, DType, Data, Function, NamedType, Op, Program, TensorData, Type, Value,
+    Arg, BlobRef, Block, DType, Data, Function, NamedType, Op, Program, TensorData, Type, Value,
 };
-use coremill::package::{Draft, Model};
+use coremill::package::{Draft, Model, WEIGHT_FILE};
 use coremill::proto::feature::{
     ArrayDataType, ArrayFeatureType, FeatureDescription, FeatureKind, FeatureType,
 };
@@ -27,6 +28,8 @@ const LENGTH: usize = 8;
 /// The weights: embeddings and head, [V, H] each, all of them eighths that fp16 holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Bigram {
+    vocab: usize,
+    width: usize,
     embeddings: Vec<f32>,
     head: Vec<f32>,
     identity: Identity,
@@ -34,11 +37,19 @@ pub(crate) struct Bigram {
 
 impl Bigram {
     pub(crate) fn new() -> Self {
+        Self::sized(VOCAB, WIDTH)
+    }
+
+    /// The same with other weights, [vocab, width] each.
+    pub(crate) fn sized(vocab: usize, width: usize) -> Self {
         let weights = |seed: usize| {
             let weight = |i: usize| ((i * 37 + seed * 11 + i * i * 5) % 23) as f32 / 8.0 - 1.25;
-            (0..VOCAB * WIDTH).map(weight).collect()
+            // Logits are as large however many products they add up.
+            let weight = |i: usize| weight(i) * (WIDTH as f32 / width as f32).sqrt();
+            (0..vocab * width).map(weight).collect()
         };
-        Self { embeddings: weights(1), head: weights(2), identity: Identity::default() }
+        let (embeddings, head) = (weights(1), weights(2));
+        Self { vocab, width, embeddings, head, identity: Identity::default() }
     }
 
     /// The same model with its head damaged.
@@ -48,9 +59,9 @@ impl Bigram {
     }
 
     pub(crate) fn logits_after(&self, token: u32) -> Vec<f32> {
-        let row = &self.embeddings[token as usize * WIDTH..][..WIDTH];
+        let row = &self.embeddings[token as usize * self.width..][..self.width];
         let dot = |head: &[f32]| row.iter().zip(head).map(|(a, b)| a * b).sum();
-        self.head.chunks(WIDTH).map(dot).collect()
+        self.head.chunks(self.width).map(dot).collect()
     }
 
     pub(crate) fn log_probs_after(&self, token: u32) -> Vec<f64> {
@@ -62,6 +73,35 @@ impl Bigram {
     /// Writes the package.
     pub(crate) fn write(&self, path: &Path) {
         Draft::begin(path, false).unwrap().finish(&self.package(), None).unwrap();
+    }
+
+    /// Writes the package with its weights in a file of their own, each once, as those are that can be compressed.
+    pub(crate) fn write_poured(&self, path: &Path) {
+        let mut model = self.package();
+        let draft = Draft::begin(path, false).unwrap();
+        let mut writer = draft.weights(2).unwrap();
+        for name in ["embeddings", "head"] {
+            let all = model.program.functions.values_mut().flat_map(|f| &mut f.block.ops);
+            let mut weights: Vec<&mut Value> = all
+                .filter(|op| op.name() == name)
+                .filter_map(|op| op.attributes.get_mut("val"))
+                .collect();
+            let Data::Tensor(TensorData::Bytes(bytes)) = weights[0].data.clone() else {
+                panic!("weights are fp16")
+            };
+            let n = (self.vocab * self.width) as u64;
+            let put = writer.blob::<WriterError>(BlobType::Float16, n, 16, |put| put(&bytes));
+            let at = BlobRef { file: WEIGHT_FILE.to_owned(), offset: put.unwrap() };
+            for value in &mut weights {
+                value.data = Data::Blob(at.clone());
+            }
+        }
+        // The first whose operations have all forms of compressed weights.
+        for function in model.program.functions.values_mut() {
+            "CoreML8".clone_into(&mut function.opset);
+        }
+        let written = writer.finish().unwrap();
+        draft.finish(&model, Some(written)).unwrap();
     }
 
     /// Writes a package of `encode` alone, which is then called `main`.
@@ -79,47 +119,54 @@ impl Bigram {
     }
 
     fn package(&self) -> Model {
-        let head = "scores = linear(x=row, weight=head, bias=bias) : fp16 1 1 12
-             logits = squeeze(x=scores, axes=#one) : fp16 1 12";
+        let Self { vocab, width, .. } = self;
+        let head = format!(
+            "scores = linear(x=row, weight=head, bias=bias) : fp16 1 1 {vocab}
+             logits = squeeze(x=scores, axes=#one) : fp16 1 {vocab}"
+        );
         let init = format!(
-            "hidden_states = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 8 4
+            "hidden_states = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 8 {width}
              last = sub(x=length, y=one) : int32 1
-             row = gather(x=hidden_states, indices=last, axis=#one) : fp16 1 1 4
+             row = gather(x=hidden_states, indices=last, axis=#one) : fp16 1 1 {width}
              {head}
              tokens = cast(x=input_ids, dtype=#fp16) : fp16 1 8
              keyCache = reshape(x=tokens, shape=#cache) : fp16 1 1 8 1
              valueCache = relu(x=keyCache) : fp16 1 1 8 1"
         );
         let decode = format!(
-            "row = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 1 4
+            "row = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 1 {width}
              {head}
              keyCacheOut = relu(x=keyCache) : fp16 1 1 8 1
              valueCacheOut = relu(x=valueCache) : fp16 1 1 8 1"
         );
-        let encode = "rows = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 8 4
+        let encode = format!(
+            "rows = gather(x=embeddings, indices=input_ids, axis=#zero) : fp16 1 8 {width}
              counted = cast(x=pool_mask, dtype=#fp16) : fp16 1 8
              column = reshape(x=counted, shape=#column) : fp16 1 8 1
-             pooled = mul(x=rows, y=column) : fp16 1 8 4
-             embedding = reduce_sum(x=pooled, axes=#one, keep_dims=#no) : fp16 1 4";
+             pooled = mul(x=rows, y=column) : fp16 1 8 {width}
+             embedding = reduce_sum(x=pooled, axes=#one, keep_dims=#no) : fp16 1 {width}"
+        );
         let caches = "keyCache fp16 1 1 8 1; valueCache fp16 1 1 8 1";
         let functions = [
             (
                 "init",
                 "input_ids int32 1 8; length int32 1".to_owned(),
-                format!("logits fp16 1 12; {caches}"),
+                format!("logits fp16 1 {vocab}; {caches}"),
                 init.as_str(),
             ),
             (
                 "decode",
                 format!("input_ids int32 1 1; position int32 1; {caches}"),
-                "logits fp16 1 12; keyCacheOut fp16 1 1 8 1; valueCacheOut fp16 1 1 8 1".to_owned(),
+                format!(
+                    "logits fp16 1 {vocab}; keyCacheOut fp16 1 1 8 1; valueCacheOut fp16 1 1 8 1"
+                ),
                 &decode,
             ),
             (
                 "encode",
                 "input_ids int32 1 8; attention_mask int32 1 8; pool_mask int32 1 8".to_owned(),
-                "embedding fp16 1 4".to_owned(),
-                encode,
+                format!("embedding fp16 1 {width}"),
+                &encode,
             ),
         ];
         let mut program =
@@ -147,14 +194,15 @@ impl Bigram {
     }
 
     fn constants(&self) -> Vec<Op> {
+        let Self { vocab, width, .. } = self;
         let halves = |values: &[f32]| {
             let bytes = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
             TensorData::Bytes(bytes)
         };
         vec![
-            constant("embeddings", "fp16 12 4", halves(&self.embeddings)),
-            constant("head", "fp16 12 4", halves(&self.head)),
-            constant("bias", "fp16 12", halves(&[0.0; VOCAB])),
+            constant("embeddings", &format!("fp16 {vocab} {width}"), halves(&self.embeddings)),
+            constant("head", &format!("fp16 {vocab} {width}"), halves(&self.head)),
+            constant("bias", &format!("fp16 {vocab}"), halves(&vec![0.0; *vocab])),
             constant("one", "int32", TensorData::Ints(vec![1])),
         ]
     }
@@ -244,19 +292,21 @@ impl Reference for Bigram {
     }
 
     fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError> {
-        assert_eq!(top_k, VOCAB.min(TOP_K));
+        assert!(top_k <= self.vocab);
         let (mut next, mut ids, mut log_probs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut tail = Vec::new();
         for window in windows {
             for (i, &token) in window.iter().enumerate() {
                 let all = self.log_probs_after(token);
-                let mut order: Vec<u32> = (0..VOCAB as u32).collect();
+                let mut order: Vec<u32> = (0..self.vocab as u32).collect();
                 order.sort_by(|&a, &b| all[b as usize].total_cmp(&all[a as usize]));
+                let rest = order.split_off(top_k);
+                tail.push(rest.iter().map(|&id| all[id as usize].exp()).sum::<f64>().ln() as f32);
                 log_probs.extend(order.iter().map(|&id| all[id as usize] as f32));
                 ids.extend(order);
                 next.extend(window.get(i + 1).map(|&id| all[id as usize] as f32));
             }
         }
-        let tail = vec![f32::NEG_INFINITY; windows.iter().map(Vec::len).sum()];
         Ok(Distributions { window: windows[0].len(), top_k, next, ids, log_probs, tail })
     }
 
@@ -273,7 +323,7 @@ impl Reference for Bigram {
             let mut token = *prompt.last().unwrap();
             while one.tokens.len() < request.max_tokens && !one.tokens.ends_with(&request.eos) {
                 let logits = self.logits_after(token);
-                let mut order: Vec<u32> = (0..VOCAB as u32).collect();
+                let mut order: Vec<u32> = (0..self.vocab as u32).collect();
                 order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
                 token = order[0];
                 one.margins.push(f64::from(logits[token as usize] - logits[order[1] as usize]));
@@ -286,9 +336,9 @@ impl Reference for Bigram {
 
     fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
         let embedded = |sentence: &Prepared| {
-            let mut sum = vec![0.0; WIDTH];
+            let mut sum = vec![0.0; self.width];
             for (&id, _) in sentence.ids.iter().zip(&sentence.pool).filter(|(_, p)| **p == 1) {
-                let row = &self.embeddings[id as usize * WIDTH..][..WIDTH];
+                let row = &self.embeddings[id as usize * self.width..][..self.width];
                 sum.iter_mut().zip(row).for_each(|(s, x)| *s += x);
             }
             sum

@@ -10,7 +10,7 @@ use coremill::eval::results::Measurements;
 use coremill::eval::runtime::Interp;
 use coremill::eval::{
     Artifact, Bench, Engine, EvalError, Plan, Prepared, PromptPlan, Reference, Repeat, Sentence,
-    TextPlan, Tokenizer, embed, evaluate, rerun,
+    TOP_K, TextPlan, Tokenizer, embed, evaluate, rerun,
 };
 use coremill::interp::Precision;
 
@@ -18,7 +18,12 @@ use crate::bigram::{Bigram, VOCAB};
 
 /// Words `w0` to `w11`, the last of which ends a text.
 pub(crate) fn tokenizer(folder: &Path) -> Tokenizer {
-    let vocab: serde_json::Map<_, _> = (0..VOCAB).map(|i| (format!("w{i}"), i.into())).collect();
+    tokenizer_of(VOCAB, folder)
+}
+
+/// The same with other words than `w11` behind it.
+pub(crate) fn tokenizer_of(n: usize, folder: &Path) -> Tokenizer {
+    let vocab: serde_json::Map<_, _> = (0..n).map(|i| (format!("w{i}"), i.into())).collect();
     let file = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
@@ -44,15 +49,26 @@ fn measured(
     reference: &dyn Reference,
     window: usize,
 ) -> Result<Measurements, EvalError> {
-    measured_after(model, reference, window, None)
+    measured_so(model, reference, TextPlan { window: Some(window), ..text_plan() })
 }
 
-/// The same of a model that was calibrated on a text.
-fn measured_after(
+/// All words of a text in windows of eight.
+fn text_plan() -> TextPlan {
+    TextPlan {
+        text: words(&tokens()),
+        window: Some(8),
+        stride: None,
+        max_windows: 9,
+        calibration: None,
+        top_k: TOP_K,
+        noise_floor: true,
+    }
+}
+
+fn measured_so(
     model: &Bigram,
     reference: &dyn Reference,
-    window: usize,
-    calibration: Option<String>,
+    text: TextPlan,
 ) -> Result<Measurements, EvalError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.mlpackage");
@@ -66,13 +82,7 @@ fn measured_after(
         text: text.to_owned(),
     };
     let plan = Plan {
-        text: Some(TextPlan {
-            text: words(&tokens()),
-            window: Some(window),
-            stride: None,
-            max_windows: 9,
-            calibration,
-        }),
+        text: Some(text),
         prompts: Some(PromptPlan {
             prompts: vec!["w1 w2".to_owned(), "w7".to_owned()],
             max_tokens: 6,
@@ -185,12 +195,38 @@ fn the_noise_floor_is_of_the_scored_tokens() {
 }
 
 #[test]
+fn the_bound_holds_for_every_number_of_known_tokens() {
+    let (good, bad) = (Bigram::new(), Bigram::new().damaged());
+    let measured = |top_k: usize| {
+        let plan = TextPlan { top_k, noise_floor: false, ..text_plan() };
+        let found = measured_so(&bad, &good, plan).unwrap().perplexity.unwrap();
+        assert_eq!((found.top_k, found.noise_floor), (Some(top_k.min(VOCAB) as u64), None));
+        (found.divergence.value, found.divergence_bound.unwrap().value)
+    };
+    let (full, nothing) = measured(1_000_000);
+    assert!(nothing.abs() < 1e-12);
+    let mut before = 0.0;
+    for k in 1..=VOCAB {
+        let (known, hidden) = measured(k);
+        assert!(
+            known <= full + 1e-6 && full <= known + hidden + 1e-6,
+            "{k}: {known} {hidden} {full}"
+        );
+        assert!(known >= before - 1e-6, "more tokens show more: {k}");
+        before = known;
+    }
+}
+
+#[test]
 fn what_cannot_be_measured_says_why() {
     let model = Bigram::new();
     let own = words(&tokens()[..8]);
-    let leak = measured_after(&model, &model, 8, Some(own)).unwrap_err().to_string();
+    let after = |text: String| {
+        measured_so(&model, &model, TextPlan { calibration: Some(text), ..text_plan() })
+    };
+    let leak = after(own).unwrap_err().to_string();
     assert_eq!(leak, "40.0 % of the text's runs of 8 tokens stand in the calibration text too");
-    assert!(measured_after(&model, &model, 8, Some("w1 w2 w3".to_owned())).is_ok());
+    assert!(after("w1 w2 w3".to_owned()).is_ok());
 
     let long = measured(&model, &model, 9).unwrap_err().to_string();
     assert_eq!(long, "windows of 9 tokens every 9 do not fit the sequence length 8");

@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 use super::backend::{BackendArgs, Judged, judged};
 use crate::coreml::ComputeUnits;
 
+/// What `--top-k` is where it is not given.
+const TOP_K: u64 = crate::eval::TOP_K as u64;
+
 /// What is measured, and against what.
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
@@ -34,6 +37,12 @@ pub struct MeasureArgs {
     /// Windows to score.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub windows: u64,
+    /// Tokens of the reference to know one by one at each position, at most all; the others count as one.
+    #[arg(long, value_name = "K", default_value_t = TOP_K, value_parser = clap::value_parser!(u64).range(1..))]
+    pub top_k: u64,
+    /// Do not measure the reference against itself with noise, which computes it anew for some windows.
+    #[arg(long)]
+    pub no_noise_floor: bool,
     /// Golden prompts, a JSON list of strings.
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,

@@ -28,6 +28,8 @@ pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failur
                 .as_deref()
                 .map(|asked| texts::read(asked, context))
                 .transpose()?,
+            top_k: count(args.top_k),
+            noise_floor: !args.no_noise_floor,
         }),
     };
     let prompts = match &args.prompts {

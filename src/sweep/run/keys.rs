@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::RunError;
+use crate::eval::TOP_K;
 use crate::sweep::spec::{EncodeAdapters, EvaluateSpec, KvCacheForm, Spec};
 use crate::sweep::store::Key;
 use crate::sweep::texts::Sentence;
@@ -23,9 +24,13 @@ struct BuildParts<'a> {
     encode_adapters: EncodeAdapters,
 }
 
+/// Raised when figures change their meaning.
+const FIGURES: u32 = 2;
+
 /// What its figures rest on.
 #[derive(Serialize)]
 struct MeasureParts<'a> {
+    figures: u32,
     identity: &'a Identity,
     artifact: &'a str,
     evaluation: &'a Evaluation,
@@ -37,6 +42,8 @@ pub(super) struct Evaluation {
     window: Option<u64>,
     stride: Option<u64>,
     windows: Option<u64>,
+    top_k: u64,
+    noise_floor: bool,
     prompts: Vec<Sentence>,
     max_new_tokens: Option<u64>,
     sentences: Vec<Sentence>,
@@ -48,11 +55,13 @@ impl Evaluation {
     pub(super) fn of(spec: &Spec) -> Result<Self, RunError> {
         let seq_len = spec.model.seq_len;
         let evaluate = &spec.evaluate;
-        let EvaluateSpec { windows, max_new_tokens, latency, .. } = *evaluate;
+        let EvaluateSpec { windows, noise_floor, max_new_tokens, latency, .. } = *evaluate;
         Ok(Self {
             window: evaluate.window.or(seq_len),
             stride: evaluate.stride.or(evaluate.window).or(seq_len),
             windows,
+            top_k: evaluate.top_k.unwrap_or(TOP_K as u64),
+            noise_floor,
             prompts: evaluate.prompts.read()?,
             max_new_tokens,
             sentences: evaluate.sentences.read()?,
@@ -79,5 +88,5 @@ pub(super) fn of_package(spec: &Spec, identity: &Identity, variant: &Variant) ->
 
 /// The key of the figures of the package whose tree has the digest `artifact`.
 pub(super) fn of_figures(identity: &Identity, artifact: &str, evaluation: &Evaluation) -> Key {
-    Key::of(&MeasureParts { identity, artifact, evaluation })
+    Key::of(&MeasureParts { figures: FIGURES, identity, artifact, evaluation })
 }

@@ -140,7 +140,7 @@ pub enum EncodeAdapters {
 }
 
 /// What is measured.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateSpec {
     /// The text for perplexity and divergence, a file or the name of a set; without one they are not measured.
@@ -153,6 +153,10 @@ pub struct EvaluateSpec {
     pub stride: Option<u64>,
     /// Windows at most; the command's choice where it is not given.
     pub windows: Option<u64>,
+    /// Tokens of the reference that are known one by one; those of [`crate::eval::TOP_K`] where it is not given.
+    pub top_k: Option<u64>,
+    /// Whether the reference is measured against itself with noise.
+    pub noise_floor: bool,
     /// Prompts to continue greedily.
     pub prompts: Lines,
     /// Tokens that each prompt is continued by.
@@ -269,6 +273,25 @@ impl Spec {
     }
 }
 
+impl Default for EvaluateSpec {
+    fn default() -> Self {
+        Self {
+            text: None,
+            calibration: None,
+            window: None,
+            stride: None,
+            windows: None,
+            top_k: None,
+            noise_floor: true,
+            prompts: Lines::default(),
+            max_new_tokens: None,
+            sentences: Lines::default(),
+            instruction: None,
+            latency: None,
+        }
+    }
+}
+
 impl EvaluateSpec {
     /// Tokens of a window in a context of `seq_len`.
     pub fn window(&self, seq_len: u64) -> u64 {
@@ -291,7 +314,11 @@ impl EvaluateSpec {
         if !(1..=window).contains(&stride) {
             return Err(format!("stride of {stride} tokens is not within 1 to window {window}"));
         }
-        for (key, value) in [("windows", self.windows), ("max_new_tokens", self.max_new_tokens)] {
+        for (key, value) in [
+            ("windows", self.windows),
+            ("top_k", self.top_k),
+            ("max_new_tokens", self.max_new_tokens),
+        ] {
             if value == Some(0) {
                 return Err(format!("`{key}` is 0"));
             }

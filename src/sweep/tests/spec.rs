@@ -60,6 +60,7 @@ fn defaults_are_what_the_documents_say() {
     assert_eq!(spec.output.keep, Keep::All);
     assert_eq!((spec.output.cache.as_ref(), spec.output.link_baseline), (None, false));
     assert_eq!((spec.evaluate.window(64), spec.evaluate.stride(64)), (64, 64));
+    assert_eq!((spec.evaluate.top_k, spec.evaluate.noise_floor), (None, true));
     let names: Vec<_> = spec.plan().variants.into_iter().map(|v| v.name).collect();
     assert_eq!(names, ["fp16", "pal4-g16"], "the baseline comes first though nobody asked for it");
 }
@@ -214,6 +215,8 @@ fn mistakes_are_shown_in_their_line_with_what_was_meant() {
             "[evaluate]\nwindow = 32\nstride = 33\n[output]",
         ),
         ("no windows", "[output]", "[evaluate]\nwindows = 0\n[output]"),
+        ("no tokens of the reference", "[output]", "[evaluate]\ntop_k = 0\n[output]"),
+        ("a switch that is none", "[output]", "[evaluate]\nnoise_floor = 1\n[output]"),
         ("an unknown key of variants", "recipes =", "recipe ="),
         (
             "an unknown key of a grid",

@@ -22,7 +22,7 @@ use crate::base::digest;
 use crate::cli::args::SweepArgs;
 use crate::cli::failure::Failure;
 use crate::eval::reference::Reference;
-use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
+use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan};
 use crate::report::{self, Report};
 use crate::sweep::{self, Spec};
 
@@ -118,6 +118,8 @@ fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
             stride: asked.stride.map(count),
             max_windows: count(asked.windows.unwrap_or(WINDOWS)),
             calibration: asked.calibration.as_deref().map(text_of).transpose()?,
+            top_k: asked.top_k.map_or(TOP_K, count),
+            noise_floor: asked.noise_floor,
         }),
     };
     let prompts = (!asked.prompts.is_empty()).then(|| asked.prompts.read()).transpose()?;

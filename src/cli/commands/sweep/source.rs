@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::base::fs::{Staging, files_below, write_atomic};
+use crate::base::fs::{Staging, files_below, sweep_stale, write_atomic};
 use crate::base::links::link_tree;
 use crate::cli::commands::context::Context;
 use crate::cli::commands::job::{self, About, Found, Job};
@@ -109,6 +109,7 @@ impl Source {
     /// Copies the tokenizer's files beside what the sweep makes, so that it can be used with text.
     pub(super) fn write_tokenizer(&self, folder: &Path) -> Result<(), Failure> {
         let to = folder.join("tokenizer");
+        sweep_stale(&to)?;
         match self {
             Self::Job(job) => job.write_tokenizer(&to),
             Self::Package { path, .. } => {
