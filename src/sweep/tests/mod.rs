@@ -2,6 +2,7 @@
 
 mod cache;
 mod fake;
+mod hostile;
 mod run;
 mod search;
 mod spec;
