@@ -28,6 +28,7 @@ impl Report {
             summary: summary(run, &variants),
             variants,
             shards: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }

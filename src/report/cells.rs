@@ -85,7 +85,7 @@ pub(super) fn columns(report: &Report) -> Vec<(&'static Column, Vec<Option<Strin
     all.filter(|(_, cells)| cells.iter().any(Option::is_some)).collect()
 }
 
-/// What is to be said of each variant that did not pass, one text each.
+/// What is to be said of each variant that did not pass, and of the report, one text each.
 pub(super) fn remarks(report: &Report) -> Vec<String> {
     let mut out = Vec::new();
     for variant in &report.variants {
@@ -101,6 +101,7 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
             out.push(format!("error: {name}, {}: {}{hint}", failure.stage, failure.message));
         }
     }
+    out.extend(report.notes.iter().map(|text| format!("note: {text}")));
     out
 }
 

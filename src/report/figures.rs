@@ -1,8 +1,11 @@
 //! Every figure of a variant under one name each: the columns of the CSV and of the table of all figures.
 
+use std::collections::BTreeSet;
+
 use super::{Report, Variant};
 use crate::eval::results::{
-    Figure, KvCache, Latency, Percentiles, Perplexity, Similarity, Spread, Transcripts,
+    Bucket, Figure, KvCache, Latency, Percentiles, Perplexity, Similarity, Spread, Transcript,
+    Transcripts,
 };
 
 /// Takes a figure from a variant.
@@ -24,22 +27,66 @@ impl Field {
     }
 }
 
-/// All fields: the fixed ones, in an order that never changes but at its end, then those that depend on the report's
-/// components.
+/// All fields: the fixed ones, in an order that never changes but at its end, then those that depend on what the report
+/// holds: ranges of the reference's confidence, prompts, components.
 pub(super) fn fields(report: &Report) -> Vec<Field> {
     let mut list = List(Vec::new());
     package(&mut list);
     perplexity(&mut list);
     others(&mut list);
     times(&mut list);
-    let mut components: Vec<_> = report.variants.iter().flat_map(|v| v.components.keys()).collect();
-    components.sort();
-    components.dedup();
+    list.number("predicted_divergence", "nats", |v| v.predicted?.divergence);
+    list.number("predicted_relative_error", "1", |v| Some(v.predicted?.relative_error));
+    buckets(&mut list, report);
+    prompts(&mut list, report);
+    let components: BTreeSet<_> =
+        report.variants.iter().flat_map(|v| v.components.keys()).collect();
     for name in components {
         let name = name.clone();
         list.whole(&format!("bytes_{name}"), "bytes", move |v| v.components.get(&name).copied());
     }
     list.0
+}
+
+/// The divergence of the tokens of which the reference is so sure, range by range: `confidence_25_50_divergence`.
+fn buckets(list: &mut List, report: &Report) {
+    let all = report.variants.iter().filter_map(perplexity_of).flat_map(|p| &p.buckets);
+    let ranges: BTreeSet<_> = all.map(|b| (range(b), [b.from, b.to].map(f64::to_bits))).collect();
+    for (name, ends) in ranges {
+        let name = |what: &str| format!("confidence_{}_{what}", name.1);
+        list.figure(&name("divergence"), move |v| Some(&bucket_of(v, ends)?.divergence));
+        list.number(&name("median"), "nats", move |v| Some(bucket_of(v, ends)?.median));
+        list.figure(&name("same_top"), move |v| Some(&bucket_of(v, ends)?.same_top));
+    }
+}
+
+fn bucket_of(variant: &Variant, ends: [u64; 2]) -> Option<&Bucket> {
+    let found = |b: &&Bucket| [b.from, b.to].map(f64::to_bits) == ends;
+    perplexity_of(variant)?.buckets.iter().find(found)
+}
+
+/// The ends of a range of probabilities in percent, as what sorts and as it stands in a name: `25_50`, `99.9_100`.
+fn range(bucket: &Bucket) -> (i64, String) {
+    // The ends are decimal numbers; what binary fractions add to their hundredfold is not.
+    let percent = |end: f64| (end * 1e8).round() / 1e6;
+    let order = (percent(bucket.from) * 1e6) as i64;
+    (order, format!("{}_{}", percent(bucket.from), percent(bucket.to)))
+}
+
+/// Where each transcript leaves the reference's, and how near a tie that was: `transcript_1_margin`.
+fn prompts(list: &mut List, report: &Report) {
+    let most = report.variants.iter().filter_map(transcripts_of).map(|t| t.prompts.len()).max();
+    for at in 0..most.unwrap_or(0) {
+        let name = |what: &str| format!("transcript_{}_{what}", at + 1);
+        list.whole(&name("first_divergence"), "tokens", move |v| {
+            prompt_of(v, at)?.first_divergence
+        });
+        list.number(&name("margin"), "logits", move |v| prompt_of(v, at)?.margin);
+    }
+}
+
+fn prompt_of(variant: &Variant, at: usize) -> Option<&Transcript> {
+    transcripts_of(variant)?.prompts.get(at)
 }
 
 struct List(Vec<Field>);
@@ -104,6 +151,8 @@ impl List {
         self.number(&name("p90"), "ms", move |v| get(v)?.p90);
         self.number(&name("p99"), "ms", move |v| get(v)?.p99);
         self.number(&name("mean"), "ms", move |v| Some(get(v)?.mean));
+        self.whole(&name("n"), "1", move |v| Some(get(v)?.n));
+        self.whole(&name("warm_up"), "1", move |v| Some(get(v)?.warm_up));
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Report {
     /// The runs that a merged report is made of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<Shard>,
+    /// What is to be known of how the report came about, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One run of several that were merged.

@@ -20,6 +20,8 @@ mod oracle;
 mod package;
 #[cfg(feature = "python")]
 mod pipeline;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod ray;
 mod support;
 mod swept;
 mod text;

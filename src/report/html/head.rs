@@ -3,7 +3,7 @@
 use super::super::numbers::{signed, significant};
 use super::super::{Report, Status, Variant};
 use super::node::{Node, el};
-use super::parts::{badge, details, p, to_variant};
+use super::parts::{badge, details, note, p, to_variant};
 use crate::base::fmt;
 
 /// The browser's part of the page.
@@ -123,7 +123,7 @@ pub(super) fn origin(report: &Report) -> Node {
         );
         ("Scored", text.into())
     }));
-    let mut out = el("div").add(list(lines));
+    let mut out = el("div").add(list(lines)).all(report.notes.iter().map(note));
     let sets = [
         ("Machine", &report.environment),
         ("Libraries", &report.tool.libraries),
