@@ -12,7 +12,7 @@ use crate::eval::results::{Figure, Measurements, Perplexity};
 use crate::eval::{Evaluated, Token, Tokens};
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Facts, Manifest, Source, Tool};
-use crate::sweep::{Identity, StageError, Stages, Variant};
+use crate::sweep::{Engine, Identity, StageError, Stages, Variant};
 
 /// What the stages did, and what they are told to do.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub(super) struct Fake {
     pub(super) broken: Vec<&'static str>,
     /// Stands in for a version or a digest that changes.
     pub(super) version: &'static str,
+    /// Who makes variants in place of these stages.
+    pub(super) engine: Option<Box<dyn Engine>>,
 }
 
 impl Fake {
@@ -95,6 +97,10 @@ impl Stages for Fake {
             tools: one("coremill", self.version),
             texts: BTreeMap::new(),
         })
+    }
+
+    fn engine(&self) -> Option<&dyn Engine> {
+        self.engine.as_deref()
     }
 
     fn baseline(&self, package: &Path, _: &dyn Progress) -> Result<Artifact, StageError> {

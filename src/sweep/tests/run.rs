@@ -12,7 +12,7 @@ use crate::base::progress::Silent;
 use crate::gate::Outcome;
 use crate::sweep::{Run, RunError, Spec, Status, run};
 
-fn spec(folder: &Path, keep: &str, gates: &str) -> Spec {
+pub(super) fn spec(folder: &Path, keep: &str, gates: &str) -> Spec {
     let text = format!(
         "[model]\npath = \"m\"\nseq_len = 64\n[variants]\nrecipes = [\"pal8-g16\", \"pal4-g16\", \"int4-b32\"]\n\
          [evaluate]\nprompts = [\"a\"]\n[gates]\n{gates}\n[output]\ndir = \"out\"\nkeep = \"{keep}\"\n"
@@ -20,11 +20,11 @@ fn spec(folder: &Path, keep: &str, gates: &str) -> Spec {
     Spec::parse(&text, &folder.join("spec.toml"), &bits).unwrap()
 }
 
-fn go(spec: &Spec, stages: &Fake) -> Result<Run, RunError> {
+pub(super) fn go(spec: &Spec, stages: &Fake) -> Result<Run, RunError> {
     run(spec, stages, &FixedClock(0), &Silent)
 }
 
-fn statuses(run: &Run) -> Vec<String> {
+pub(super) fn statuses(run: &Run) -> Vec<String> {
     let word = |status| match status {
         Status::Judged(outcome) => Outcome::name(outcome),
         Status::Failed => "failed",
