@@ -300,3 +300,15 @@ fn an_evaluation_killed_anywhere_goes_on_and_ends_with_the_same_report() {
     }
     assert_eq!(want["paired"].as_array().unwrap().len(), 3, "the tokens of all were kept");
 }
+
+#[test]
+fn manifests_tell_how_the_package_that_is_swept_is_called() {
+    let words = |folder: Sandbox| {
+        folder.run(&["sweep", "sweep.toml", "-q", "--only", "int8-c", "--set", "gates={}"]);
+        let manifest = fs_err::read(folder.path().join("out/int8-c.manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        ["kv_cache", "seq_len", "prompt_chunk"].map(|name| manifest[name].clone())
+    };
+    assert_eq!(words(evaluating()), [Value::from("io"), 8.into(), 8.into()]);
+    assert_eq!(words(sandbox()), [const { Value::Null }; 3], "of no functions that are known");
+}

@@ -29,7 +29,12 @@ pub(super) fn header(report: &Report) -> Node {
         .add(p(lead.join(" · ")).class("lead"))
         .add(counts(report))
         .add(facts(report))
+        .add(p(ON_PAPER).class("note paper"))
 }
+
+/// What only paper has to be told.
+const ON_PAPER: &str = "Parts that are folded in the browser are not printed; unfold them first. Every figure of every \
+                        variant is in the output of report csv.";
 
 /// How many variants ended how.
 fn counts(report: &Report) -> Node {
@@ -132,7 +137,7 @@ pub(super) fn origin(report: &Report) -> Node {
     for (title, set) in sets {
         if !set.is_empty() {
             let lines = set.iter().map(|(key, value)| (key.as_str(), code(value))).collect();
-            out = out.add(details(title).add(list(lines)));
+            out = out.add(details(title).class("brief").add(list(lines)));
         }
     }
     if !report.shards.is_empty() {

@@ -36,8 +36,7 @@ pub(super) fn section(report: &Report) -> Option<Node> {
             .add(about)
             .add(legend())
             .add(scroll("Errors by layer", by_layer(report, &places)))
-            .add(el("h3").add("Weight by weight"))
-            .all(maps),
+            .add(el("div").class("folded").add(el("h3").add("Weight by weight")).all(maps)),
     )
 }
 

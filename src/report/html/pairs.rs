@@ -42,7 +42,8 @@ pub(super) fn section(report: &Report) -> Option<Node> {
     let table =
         scroll("Variants two by two", table("Differences with 95 % intervals.", &heads, rows));
     let body = if many { details(format!("Show {count} pairs")).add(table) } else { table };
-    Some(el("div").add(note(about)).add(body))
+    let class = if many { "folded" } else { "open" };
+    Some(el("div").class(class).add(note(about)).add(body))
 }
 
 /// Whether an interval leaves the sign of a difference open.

@@ -96,7 +96,9 @@ fn buckets(report: &Report) -> Option<Node> {
         .collect();
     let mut heads = vec!["Variant".to_owned()];
     heads.extend(ranges.iter().map(|(from, to)| {
-        format!("{}–{} %", significant(from * 100.0, 3), significant(to * 100.0, 3))
+        // The ends are decimal numbers; what binary fractions add to their hundredfold is not.
+        let percent = |end: &f64| (end * 1e8).round() / 1e6;
+        format!("{}–{} %", percent(from), percent(to))
     }));
     let caption = "Mean KL divergence where the reference gives its first choice this probability: does a variant change \
                    what the reference is sure of, or what it doubts anyway? Below: tokens with the same first choice.";
@@ -104,8 +106,9 @@ fn buckets(report: &Report) -> Option<Node> {
 }
 
 fn one(bucket: &Bucket) -> Node {
-    let same = format!("{} same, n = {}", percent(&bucket.same_top), bucket.divergence.n);
-    number(Some(estimate(&bucket.divergence, 1.0))).add(el("small").add(same))
+    let same = el("small").add(format!("{} same", percent(&bucket.same_top)));
+    let n = el("small").add(format!("n = {}", bucket.divergence.n));
+    number(Some(estimate(&bucket.divergence, 1.0))).add(same).add(n)
 }
 
 fn same(a: (f64, f64), b: (f64, f64)) -> bool {

@@ -9,6 +9,7 @@ use crate::cli::commands::context::Context;
 use crate::cli::commands::job::{self, About, Found, Job};
 use crate::cli::failure::Failure;
 use crate::convert::{self, AdapterMode, KvForm};
+use crate::eval;
 use crate::manifest::{self, Artifact, Manifest, TARGETS, records};
 use crate::package::{FileRecord, Package};
 use crate::source::adapter::Adapter;
@@ -137,6 +138,10 @@ impl Source {
             Self::Job(job) => job.manifest(about, path, artifact, context),
             Self::Package { path: from, .. } => {
                 let version = Package::open(path)?.model().specification_version;
+                // Packages of other makers have no such functions, and nothing is said of them.
+                let layout = eval::Artifact::open(path).map(|a| a.layout()).unwrap_or_default();
+                let encoder = layout.encoder.map(|encoder| encoder.seq_len);
+                let seq_len = layout.decoder.map(|decoder| decoder.capacity).or(encoder);
                 let target = TARGETS.iter().rev().find(|t| t.specification_version <= version);
                 let target = target.unwrap_or(&TARGETS[0]);
                 let facts = manifest::Facts {
@@ -151,9 +156,9 @@ impl Source {
                     adapters: Vec::new(),
                     recipe: about.recipe.to_owned(),
                     deployment_target: target.name.to_owned(),
-                    kv_cache: None,
-                    seq_len: None,
-                    prompt_chunk: None,
+                    kv_cache: layout.decoder.map(|decoder| decoder.cache.name().to_owned()),
+                    seq_len: seq_len.map(|n| n as u64),
+                    prompt_chunk: layout.decoder.map(|decoder| decoder.chunk as u64),
                     measurements: about.measurements,
                     verdicts: about.verdicts,
                 };
