@@ -1,5 +1,7 @@
 //! How far long work has come, told to whoever watches.
 
+use std::time::Duration;
+
 /// A listener for the steps of a run. All methods may be called from any thread.
 pub trait Progress: Send + Sync {
     /// A stage begins; `total` is its amount of work in `unit`, where known.
@@ -15,9 +17,37 @@ pub trait Progress: Send + Sync {
         let _ = name;
         Box::new(Silent)
     }
-    /// All works together have come to `done` of `total` steps.
-    fn whole(&self, done: u64, total: u64) {
-        let _ = (done, total);
+    /// All works together have come so far.
+    fn whole(&self, whole: Whole) {
+        let _ = whole;
+    }
+}
+
+/// How far all works together have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all.
+    pub total: u64,
+    /// What the others are expected to take, where that is known.
+    pub left: Option<Left>,
+}
+
+/// The time that steps are expected to take which are not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// All of them.
+    pub all: Duration,
+    /// Those that have begun.
+    pub running: Duration,
+}
+
+impl Left {
+    /// What is left after so much time in which no step was done: what has begun may take longer than expected, what has not
+    /// is still to come.
+    pub fn after(self, elapsed: Duration) -> Duration {
+        self.all.saturating_sub(elapsed.min(self.running))
     }
 }
 

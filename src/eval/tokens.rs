@@ -123,6 +123,8 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn token(i: u32) -> Token {
@@ -147,6 +149,26 @@ mod tests {
             let bytes = tokens.to_bytes();
             assert_eq!(Tokens::from_bytes(&bytes).unwrap(), tokens);
             assert_eq!(tokens.to_bytes(), bytes);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn damaged_files_are_read_or_refused(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = Tokens { rows: (0..5).map(token).collect(), non_finite: 3 }.to_bytes();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len() + 1));
+            }
+            if let Ok(read) = Tokens::from_bytes(&bytes) {
+                prop_assert!(read.rows.len() * COLUMNS.len() * 8 <= bytes.len());
+            }
         }
     }
 

@@ -265,16 +265,38 @@ impl Cluster {
 
     fn lost(&self) -> ClusterError {
         let text = fs_err::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let last = text.lines().rev().find(|line| !line.trim().is_empty());
-        let detail = last.unwrap_or("its driver ended without a word").trim().to_owned();
+        let detail = last_words(&String::from_utf8_lossy(&text));
         ClusterError::Lost { detail, log: self.log.clone() }
     }
+}
+
+/// The first sentence of the last line of a log, without Ray's stamp of time, processes and place.
+fn last_words(log: &str) -> String {
+    let last = log.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let line = last.unwrap_or("its driver ended without a word");
+    let stamped = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    let fact = stamped.map_or(line, |(_, rest)| rest.split_once(": ").map_or(rest, |(_, f)| f));
+    fact.split(". ").next().unwrap_or(fact).trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_are_short() {
+        for (log, want) in [
+            ("", "its driver ended without a word"),
+            ("a\nKeyError: 'x'\n\n", "KeyError: 'x'"),
+            (
+                "x\n[2026-01-01 10:00:00,000 E 17 18] rpc_client.h:204: Failed to connect. It is gone.",
+                "Failed to connect",
+            ),
+            ("[1, 2] is no address", "is no address"),
+        ] {
+            assert_eq!(last_words(log), want, "{log}");
+        }
+    }
 
     #[test]
     fn events_are_read() {

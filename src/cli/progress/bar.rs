@@ -1,11 +1,13 @@
 //! Bars on stderr: one for each work that goes on, and below them one for the whole.
 
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use crate::base::progress::{Progress, Unit};
+use crate::base::fmt;
+use crate::base::progress::{Progress, Unit, Whole};
 use crate::cli::printer::stderr_line;
 
 /// Bars of one work, one stage at a time.
@@ -83,13 +85,22 @@ impl Progress for Bar {
         Box::new(Self { all, name: Some(name.to_owned()), stage: Mutex::default() })
     }
 
-    fn whole(&self, done: u64, total: u64) {
+    fn whole(&self, Whole { done, total, left }: Whole) {
         let mut slot = self.all.whole.lock().expect("no panic while drawing");
         let bar = slot.get_or_insert_with(|| {
             let bar = self.all.bars.add(ProgressBar::new(total));
-            bar.set_style(style("all {wide_bar} {pos}/{len} steps {elapsed} {eta}"));
+            bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
+        let told = Instant::now();
+        let left = move |_: &ProgressState, to: &mut dyn Write| {
+            if let Some(left) = left {
+                // A line that cannot be drawn is drawn again.
+                let _ = write!(to, "{} left", fmt::duration(left.after(told.elapsed())));
+            }
+        };
+        let all = style("all {wide_bar} {pos}/{len} steps {elapsed} {left}");
+        bar.set_style(all.with_key("left", left));
         bar.set_length(total);
         bar.set_position(done);
         if done == total

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::base::progress::{Progress, Unit};
+use crate::base::progress::{Progress, Unit, Whole};
 use crate::cli::printer::stderr_line;
 
 /// The lines of one work.
@@ -18,7 +18,7 @@ pub(super) struct JsonLines {
     /// What the work is called, where there are several.
     variant: Option<String>,
     stage: Mutex<Option<Stage>>,
-    whole: Arc<Mutex<Option<Whole>>>,
+    whole: Arc<Mutex<Option<Told>>>,
 }
 
 struct Stage {
@@ -30,12 +30,10 @@ struct Stage {
     told: Instant,
 }
 
-/// All works together.
-struct Whole {
-    done: u64,
-    total: u64,
-    /// What was done already when it began: found, not made.
-    found: u64,
+/// How far all works together had come when that was told last.
+struct Told {
+    whole: Whole,
+    at: Instant,
     started: Instant,
 }
 
@@ -49,7 +47,7 @@ fn pace(done: u64, total: Option<u64>, seconds: f64) -> Option<(f64, Option<f64>
 }
 
 impl Stage {
-    fn tell(&self, event: &str, variant: Option<&String>, whole: &Mutex<Option<Whole>>) {
+    fn tell(&self, event: &str, variant: Option<&String>, whole: &Mutex<Option<Told>>) {
         let seconds = self.started.elapsed().as_secs_f64();
         let mut line = Map::new();
         let mut put = |key: &str, value: Value| drop(line.insert(key.to_owned(), value));
@@ -75,14 +73,12 @@ impl Stage {
     }
 }
 
-impl Whole {
+impl Told {
     fn json(&self) -> Value {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let made = self.done - self.found.min(self.done);
-        let left = pace(made, Some(self.total - self.found.min(self.total)), seconds);
+        let Whole { done, total, left } = self.whole;
         json!({
-            "done": self.done, "total": self.total, "seconds": seconds,
-            "left": left.and_then(|(_, left)| left),
+            "done": done, "total": total, "seconds": self.started.elapsed().as_secs_f64(),
+            "left": left.map(|left| left.after(self.at.elapsed()).as_secs_f64()),
         })
     }
 }
@@ -128,13 +124,17 @@ impl Progress for JsonLines {
         Box::new(Self { variant: Some(name.to_owned()), stage: Mutex::default(), whole })
     }
 
-    fn whole(&self, done: u64, total: u64) {
+    fn whole(&self, whole: Whole) {
         let mut slot = self.whole.lock().expect("no panic while writing");
-        let whole =
-            slot.get_or_insert_with(|| Whole { done, total, found: done, started: Instant::now() });
-        (whole.done, whole.total) = (done, total);
-        let line = json!({"event": "whole", "whole": whole.json()});
+        let at = Instant::now();
+        let before = slot.as_ref().map(|told| (told.whole.done, told.whole.total));
+        let told = slot.get_or_insert(Told { whole, at, started: at });
+        (told.whole, told.at) = (whole, at);
+        let line = json!({"event": "whole", "whole": told.json()});
         drop(slot);
-        stderr_line(&line.to_string());
+        // A step that begins changes what is left, and nothing that is worth a line.
+        if before != Some((whole.done, whole.total)) {
+            stderr_line(&line.to_string());
+        }
     }
 }

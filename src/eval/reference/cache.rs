@@ -66,7 +66,9 @@ impl<R: Reference> Reference for Cached<R> {
 
     fn logits(&self, windows: &[Vec<u32>], top_k: usize) -> Result<Distributions, ReferenceError> {
         let place = self.place("logits", &(windows, top_k), "safetensors");
-        if let Some(kept) = read(&place)?.and_then(|bytes| Distributions::from_bytes(&bytes).ok()) {
+        let kept = read(&place)?.and_then(|bytes| Distributions::from_bytes(&bytes).ok());
+        let length = windows.first().map_or(0, Vec::len);
+        if let Some(kept) = kept.filter(|kept| kept.fits(windows.len(), length, top_k)) {
             return Ok(kept);
         }
         let computed = self.inner.logits(windows, top_k)?;
@@ -160,6 +162,8 @@ impl Distributions {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Counts how often it is asked.
@@ -221,6 +225,59 @@ mod tests {
             self.asked.fetch_add(1, Ordering::Relaxed);
             Ok(vec![vec![0.1, -0.3, f32::MIN_POSITIVE]; sentences.len()])
         }
+    }
+
+    /// Two windows of three tokens, two tokens known at each position.
+    fn distributions() -> Distributions {
+        Counting::of("1").logits(&[vec![1, 2, 3], vec![4, 5, 6]], 2).unwrap()
+    }
+
+    proptest::proptest! {
+        /// Damaged files are refused, or give tables no larger than the file.
+        #[test]
+        fn damaged_files_are_read_or_refused(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = distributions().to_bytes();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len() + 1));
+            }
+            if let Ok(read) = Distributions::from_bytes(&bytes) {
+                let n = read.ids.len() + read.log_probs.len() + read.tail.len() + read.next.len();
+                prop_assert!(n * 4 <= bytes.len());
+                // What fits is safe to ask about every position.
+                if read.fits(2, 3, 2) {
+                    for (w, position) in [(0, 0), (1, 1)] {
+                        prop_assert_eq!(read.at(w, position).ids.len(), 2);
+                        prop_assert!(!read.nll(w, position).is_nan() || read.next.iter().any(|x| x.is_nan()));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_without_elements_are_no_answer() {
+        let good = distributions();
+        assert!(good.fits(2, 3, 2));
+        for (windows, length, top_k) in [(1, 3, 2), (2, 2, 2), (2, 3, 1), (3, 2, 2)] {
+            assert!(!good.fits(windows, length, top_k));
+        }
+        // Tables of no windows of any length take no bytes.
+        let none = Distributions {
+            window: 1 << 40,
+            next: vec![],
+            ids: vec![],
+            log_probs: vec![],
+            tail: vec![],
+            ..good
+        };
+        assert!(!none.fits(2, 3, 2));
     }
 
     #[test]

@@ -97,6 +97,15 @@ impl Distributions {
         }
     }
 
+    /// Whether all tables are those of `windows` windows of `length` tokens, `top_k` tokens at each position.
+    pub(in crate::eval) fn fits(&self, windows: usize, length: usize, top_k: usize) -> bool {
+        let rows = windows * length;
+        (self.window, self.top_k) == (length, top_k)
+            && self.tail.len() == rows
+            && self.next.len() == windows * length.saturating_sub(1)
+            && [self.ids.len(), self.log_probs.len()] == [rows * top_k; 2]
+    }
+
     /// What the reference says after the token at `position` of window `w`.
     pub fn at(&self, w: usize, position: usize) -> Expected<'_> {
         let row = w * self.window + position;

@@ -121,8 +121,7 @@ impl<A: Ask> Reference for PythonReference<A> {
         let found = Distributions::from_bytes(&fs_err::read(&out)?)?;
         let (n, length) = (windows.len(), windows.first().map_or(0, Vec::len));
         let said = (written.windows, written.length, written.top_k);
-        let holds = (found.tail.len() / found.window.max(1), found.window, found.top_k);
-        if said != (n, length, top_k) || holds != said {
+        if said != (n, length, top_k) || !found.fits(n, length, top_k) {
             let what = format!("{said:?} windows, tokens and K asked as {:?}", (n, length, top_k));
             return Err(ReferenceError::Answer { what });
         }

@@ -1,5 +1,8 @@
 //! Variants made on other machines: the baseline first, then all that are missing; what failed there is not made here.
 
+use std::cell::Cell;
+
+use super::pace::Step;
 use super::steps::Runner;
 use super::{Entry, Failure, RunError, fatal};
 use crate::sweep::engine::Engine;
@@ -34,12 +37,17 @@ impl Runner<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        self.count(0, missing.len() as u64);
+        self.pace(|pace| pace.expect(Step::Elsewhere, missing.len() as u64));
         let variants: Vec<Variant> = missing.iter().map(|(e, _)| e.variant.clone()).collect();
         let all: Vec<&Variant> = variants.iter().collect();
-        let outcomes = engine
-            .make(&all, self.progress, &|| self.step())
-            .map_err(|error| fatal("engine", error))?;
+        // However many machines there are, this is how often they end one.
+        let before_it = Cell::new(self.clock.elapsed());
+        let ended = || {
+            let took = self.since(before_it.replace(self.clock.elapsed()));
+            self.step(Step::Elsewhere, Some(took.as_secs_f64()));
+        };
+        let outcomes =
+            engine.make(&all, self.progress, &ended).map_err(|error| fatal("engine", error))?;
         for ((entry, before), outcome) in missing.into_iter().zip(outcomes) {
             let error = match outcome {
                 Ok(()) if self.is_done(&entry.variant)? => continue,

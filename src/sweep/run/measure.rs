@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::pace::Step;
 use super::steps::Runner;
 use super::{Entry, RunError};
 use crate::base::cancel;
@@ -81,13 +82,16 @@ impl Runner<'_> {
                     continue;
                 }
             }
-            self.step();
+            let seconds = entry.measured.as_ref().map(|measured| measured.seconds);
+            self.step(Step::measure(&entry.variant), seconds);
         }
         let parameters = |entry: &&mut Entry| entry.built.as_ref().map(|b| b.artifact.parameters);
         let fp16_bytes = 2 * missing.iter().filter_map(parameters).max().unwrap_or(0);
         let workers = workers(&self.spec.run, fp16_bytes);
         let begin = missing.len().min(1);
         let rest = missing.split_off(begin);
+        let together = workers.min(rest.len()).max(1);
+        self.pace(|pace| pace.together(Step::Measure, together as u64));
         self.measure_all(missing, 1)?;
         self.measure_all(rest, workers)
     }
@@ -144,13 +148,16 @@ impl Runner<'_> {
         cancel::check()?;
         let began = self.clock.elapsed();
         let progress = self.progress.part(&variant.name);
+        let step = Step::measure(variant);
+        self.pace(|pace| pace.begin(step, 1));
         let evaluated = self.stages.evaluate(variant, &self.package(variant), &*progress);
-        self.step();
+        let took = self.since(began);
+        // What failed took no time that says anything of the others.
+        self.step(step, evaluated.is_ok().then_some(took.as_secs_f64()));
         let Evaluated { measurements, tokens } = match evaluated {
             Ok(evaluated) => evaluated,
             Err(error) => return Ok(Err(error)),
         };
-        let took = self.since(began);
         self.progress.note(&format!("{}: evaluated, {}", variant.name, fmt::duration(took)));
         let measured = Measured { measurements, seconds: took.as_secs_f64() };
         let key = self.figures_key(artifact);

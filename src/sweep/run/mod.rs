@@ -8,6 +8,7 @@ mod dispatch;
 mod keep;
 mod keys;
 mod measure;
+mod pace;
 mod search;
 mod shared;
 mod steps;
@@ -174,7 +175,7 @@ pub fn run(
     let identity = stages.identity().map_err(|error| fatal("sources", error))?;
     let runner = Runner::new(spec, stages, clock, progress, &identity)?;
     let mut entries: Vec<Entry> = spec.plan().variants.into_iter().map(Entry::new).collect();
-    runner.expect(entries.len());
+    runner.expect(entries.iter().map(|entry| &entry.variant));
     runner.dispatch(&mut entries)?;
     for start in (0..entries.len()).step_by(TOGETHER) {
         let end = entries.len().min(start + TOGETHER);

@@ -95,7 +95,7 @@ fn mix(
         let bits = choices.iter().zip(&table.rows).map(|(&k, row)| row.choices[k].bits);
         let bits = bits.min().unwrap_or(16);
         let mut entry = [Entry::new(Variant { name, recipe, bits })];
-        runner.expect(1);
+        runner.expect([&entry[0].variant]);
         runner.build_missing(&mut entry)?;
         let excess = artifact(&entry[0]).map(|artifact| search.excess(artifact));
         let [entry] = entry;
@@ -172,7 +172,7 @@ fn probe(
         bits: coarsest.variant.bits,
     };
     let mut probes: Vec<Entry> = components.iter().map(variant).map(Entry::new).collect();
-    runner.expect(probes.len());
+    runner.expect(probes.iter().map(|probe| &probe.variant));
     runner.build_missing(&mut probes)?;
     runner.measure_missing(&mut probes)?;
     for (component, probe) in components.iter().zip(&probes) {
@@ -193,7 +193,7 @@ fn add(
     bits: u32,
 ) -> Result<(), RunError> {
     let mut entry = [Entry::new(Variant { name, recipe: recipe.to_owned(), bits })];
-    runner.expect(1);
+    runner.expect([&entry[0].variant]);
     runner.bring(&mut entry)?;
     entries.extend(entry);
     Ok(())

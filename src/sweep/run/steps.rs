@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::keys::{self, Evaluation};
+use super::pace::{Pace, Step};
 use super::{Entry, Failure, RunError, Status, fatal};
 use crate::base::cancel;
 use crate::base::clock::Clock;
@@ -36,7 +37,7 @@ pub(super) struct Runner<'a> {
     /// The fp16 package that all others are compressed from.
     baseline: Variant,
     /// Steps done and to be done: two for each variant.
-    steps: Mutex<(u64, u64)>,
+    pace: Mutex<Pace>,
 }
 
 impl<'a> Runner<'a> {
@@ -61,24 +62,30 @@ impl<'a> Runner<'a> {
             cache: cache.map(|cache| Cache::open(cache, spec.output.fresh)).transpose()?,
             evaluation: Evaluation::of(spec)?,
             baseline: spec.variants[0].clone(),
-            steps: Mutex::new((0, 0)),
+            pace: Mutex::default(),
         })
     }
 
-    /// So many variants more are to come.
-    pub(super) fn expect(&self, variants: usize) {
-        self.count(0, 2 * variants as u64);
+    /// These variants are to come.
+    pub(super) fn expect<'v>(&self, variants: impl IntoIterator<Item = &'v Variant>) {
+        self.pace(|pace| {
+            for variant in variants {
+                pace.expect(Step::build(variant), 1);
+                pace.expect(Step::measure(variant), 1);
+            }
+        });
     }
 
-    /// A step is done, or need not be.
-    pub(super) fn step(&self) {
-        self.count(1, 0);
+    /// A step is done, or need not be; what it took, where that is known.
+    pub(super) fn step(&self, step: Step, seconds: Option<f64>) {
+        self.pace(|pace| pace.done(step, seconds));
     }
 
-    pub(super) fn count(&self, done: u64, more: u64) {
-        let mut steps = self.steps.lock().expect("counting does not panic");
-        *steps = (steps.0 + done, steps.1 + more);
-        self.progress.whole(steps.0.min(steps.1), steps.1);
+    /// Counts steps and tells how far all of them have come.
+    pub(super) fn pace(&self, count: impl FnOnce(&mut Pace)) {
+        let mut pace = self.pace.lock().expect("counting does not panic");
+        count(&mut pace);
+        self.progress.whole(pace.whole());
     }
 
     /// Builds, measures and judges what earlier runs did not finish. A variant that fails says so; the others go on.
@@ -97,7 +104,12 @@ impl<'a> Runner<'a> {
     pub(super) fn build_missing(&self, entries: &mut [Entry]) -> Result<(), RunError> {
         let mut missing = Vec::new();
         // What failed on another machine is not made here.
-        for entry in entries.iter_mut().filter(|entry| entry.failure.is_none()) {
+        for entry in entries.iter_mut() {
+            let step = Step::build(&entry.variant);
+            if entry.failure.is_some() {
+                self.step(step, None);
+                continue;
+            }
             let ready = match self.ready(&entry.variant)? {
                 Some(built) => {
                     self.share(&entry.variant, &built);
@@ -108,6 +120,7 @@ impl<'a> Runner<'a> {
             match ready {
                 Some(built) => entry.built = Some(built),
                 None if entry.variant.is_baseline() => {
+                    self.pace(|pace| pace.begin(step, 1));
                     entry.built = Some(self.build_baseline()?);
                 }
                 None => {
@@ -115,7 +128,7 @@ impl<'a> Runner<'a> {
                     continue;
                 }
             }
-            self.step();
+            self.step(step, entry.built.as_ref().map(|built| built.seconds));
         }
         if missing.is_empty() {
             return Ok(());
@@ -123,13 +136,14 @@ impl<'a> Runner<'a> {
         let baseline = self.ensure_baseline()?;
         cancel::check()?;
         let variants: Vec<Variant> = missing.iter().map(|entry| entry.variant.clone()).collect();
+        self.pace(|pace| pace.begin(Step::Compress, variants.len() as u64));
         let outcomes = self.compress(&variants, &baseline)?;
         for (entry, outcome) in missing.into_iter().zip(outcomes) {
             match outcome {
                 Ok(built) => entry.built = Some(built),
                 Err(error) => self.fail(entry, "compress", &error)?,
             }
-            self.step();
+            self.step(Step::Compress, entry.built.as_ref().map(|built| built.seconds));
         }
         Ok(())
     }

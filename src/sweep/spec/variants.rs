@@ -22,6 +22,9 @@ pub(in crate::sweep) const LADDER: [(&str, u32); 5] =
 /// How many of them are always made.
 pub(in crate::sweep) const RUNGS: usize = 3;
 
+/// The most variants of a sweep: lists in a mix multiply, and one list more is a mistake sooner than a wish.
+const MOST: usize = 4096;
+
 /// What is asked for: where it stands, its name if it has one, its recipe.
 type Asked = (Range<usize>, Option<String>, String);
 
@@ -48,6 +51,9 @@ pub(super) fn variants(
         let (span, mix) = (mix.span(), mix.into_inner());
         let recipes = mixed(&mix).map_err(|what| wrong(span.clone(), what))?;
         asked.extend(recipes.into_iter().map(|recipe| (span.clone(), None, recipe)));
+    }
+    if asked.len() > MOST {
+        return Err(wrong(span, format!("{} variants are more than {MOST}", asked.len())));
     }
     if asked.is_empty() && has_budget {
         let rung = |(recipe, _): &(&str, u32)| (span.clone(), None, (*recipe).to_owned());
@@ -172,6 +178,10 @@ fn mixed(mix: &Mix) -> Result<Vec<String>, String> {
     ];
     let mut recipes = vec![String::new()];
     for (part, schemes) in parts.iter().filter(|(_, schemes)| !schemes.is_empty()) {
+        let n = recipes.len().saturating_mul(schemes.len());
+        if n > MOST {
+            return Err(format!("a mix of {n} variants, which is more than {MOST}"));
+        }
         let with = |recipe: &String| {
             let comma = if recipe.is_empty() { "" } else { "," };
             let with = |scheme: &String| format!("{recipe}{comma}{part}{scheme}");

@@ -43,8 +43,8 @@ impl Engine for Nodes {
             let ran = run(&spec, &self.stages, &FixedClock(0), &Silent);
             let failed = |e: RunError| StageError::Failed { message: e.to_string(), hint: None };
             let entries = ran.map_err(failed)?.entries;
-            let failure = entries.into_iter().filter(|e| e.variant.name == **name);
-            match failure.filter_map(|e| e.failure).next() {
+            let mut own = entries.into_iter().filter(|e| e.variant.name == **name);
+            match own.find_map(|e| e.failure) {
                 Some(failure) => {
                     Err(StageError::Failed { message: failure.message, hint: failure.hint })
                 }

@@ -3,6 +3,7 @@
 mod cache;
 mod dispatch;
 mod fake;
+mod hostile;
 mod run;
 mod search;
 mod spec;

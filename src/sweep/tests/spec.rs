@@ -239,6 +239,11 @@ fn mistakes_are_shown_in_their_line_with_what_was_meant() {
             "recipes = [\"pal4-g16\"]",
             "mixes = [{ atention = [\"pal4-g16\"] }]",
         ),
+        (
+            "a mix of too many",
+            "recipes = [\"pal4-g16\"]",
+            "mixes = [{ mlp = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\"], head = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\"], rest = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\"], attention = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\"], other = [\"a\", \"b\"] }]",
+        ),
         ("a mix of nothing", "recipes = [\"pal4-g16\"]", "mixes = [{}]"),
         ("an unknown key of an evaluation", "[output]", "[evaluate]\nwindw = 3\n[output]"),
         (

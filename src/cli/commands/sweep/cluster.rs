@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::Hint as _;
 use crate::base::fmt;
-use crate::base::progress::{Progress, Silent, Unit};
+use crate::base::progress::{Progress, Unit};
 use crate::cli::commands::context::Context;
 use crate::cli::failure::Failure;
 use crate::python::{self, Cluster, ClusterError, End, Event, Extra, Job};
@@ -107,10 +107,38 @@ struct Watch<'a> {
 
 #[derive(Default)]
 struct State<'a> {
-    /// The tasks at work: their listeners, and stage and units of the stage done.
-    at_work: BTreeMap<String, (Box<dyn Progress + 'a>, Option<(String, u64)>)>,
+    at_work: BTreeMap<String, AtWork<'a>>,
     outcomes: BTreeMap<String, Result<(), StageError>>,
     processors: BTreeSet<String>,
+}
+
+/// A task that a node is at.
+struct AtWork<'a> {
+    listener: Box<dyn Progress + 'a>,
+    /// The stage that it is in, and the units of that which are done.
+    stage: Option<(String, u64)>,
+}
+
+impl AtWork<'_> {
+    fn see(&mut self, stage: String, done: u64, total: Option<u64>) {
+        if let Some((current, before)) = &mut self.stage
+            && *current == stage
+        {
+            self.listener.advance(done.saturating_sub(*before));
+            *before = done.max(*before);
+            return;
+        }
+        self.end();
+        self.listener.begin(&stage, total, Unit::Items);
+        self.listener.advance(done);
+        self.stage = Some((stage, done));
+    }
+
+    fn end(&mut self) {
+        if self.stage.take().is_some() {
+            self.listener.end();
+        }
+    }
 }
 
 impl Watch<'_> {
@@ -122,32 +150,20 @@ impl Watch<'_> {
             Event::Note { text } => note(format!("cluster: {text}")),
             Event::Started { name, host, attempt: 1 } => {
                 note(format!("{name}: started on {host}"));
-                state.at_work.insert(name.clone(), (self.progress.part(&name), None));
+                let listener = self.progress.part(&name);
+                state.at_work.insert(name, AtWork { listener, stage: None });
             }
             Event::Started { name, host, .. } => {
                 note(format!("{name}: its worker was lost, started again on {host}"));
             }
             Event::Progress { name, stage, done, total } => {
-                let fresh = || (Box::new(Silent) as Box<dyn Progress>, None);
-                let (part, at) = state.at_work.entry(name).or_insert_with(fresh);
-                match at {
-                    Some((current, before)) if *current == stage => {
-                        part.advance(done.saturating_sub(*before));
-                        *before = done.max(*before);
-                    }
-                    _ => {
-                        if at.is_some() {
-                            part.end();
-                        }
-                        part.begin(&stage, total, Unit::Items);
-                        part.advance(done);
-                        *at = Some((stage, done));
-                    }
+                if let Some(task) = state.at_work.get_mut(&name) {
+                    task.see(stage, done, total);
                 }
             }
             Event::Ended { name, outcome, message, hint, host, processor, seconds } => {
-                if let Some((part, Some(_))) = state.at_work.remove(&name) {
-                    part.end();
+                if let Some(mut task) = state.at_work.remove(&name) {
+                    task.end();
                 }
                 state.processors.extend(processor);
                 let message = message.unwrap_or_else(|| "it does not say why".to_owned());
