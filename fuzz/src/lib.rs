@@ -7,5 +7,6 @@ pub mod chance;
 pub mod drive;
 pub mod mutate;
 pub mod program;
+pub mod records;
 pub mod seeds;
 pub mod wire;

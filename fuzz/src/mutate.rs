@@ -5,7 +5,7 @@ use coremill::package::Model;
 
 use crate::chance::Dice;
 use crate::drive::Wrapped;
-use crate::{program, wire};
+use crate::{program, records, wire};
 
 /// libFuzzer's own change: of the first `size` bytes of `data`, to at most `most`.
 pub type Bytes<'a> = &'a mut dyn FnMut(&mut [u8], usize, usize) -> usize;
@@ -78,6 +78,11 @@ pub fn package(bytes: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
         }
     }
     Some(new.to_bytes())
+}
+
+/// A changed report, manifest or spec.
+pub fn record(bytes: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
+    Some(records::edit(bytes, dice.below(1 << 30) as u64))
 }
 
 /// What a target's custom mutator does: `edit` mostly, libFuzzer's own change otherwise and where there is nothing to

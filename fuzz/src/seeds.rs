@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use coremill::eval::Tokens;
+use coremill::eval::reference::Distributions;
 use coremill::mil::{Op, Program, text};
 use coremill::package::Model;
 use coremill::proto::model::ModelDescription;
@@ -103,4 +105,44 @@ pub fn mil_text() -> Vec<Vec<u8>> {
     let program = |(model, _): (Vec<u8>, _)| Model::from_bytes(&model).expect("a model").program;
     let fixtures = fixtures().map(|f| text::write(&program(f)));
     fixtures.chain(texts()).map(String::into_bytes).collect()
+}
+
+/// What a snapshot of the package above pins.
+fn pinned(snapshot: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src").join(snapshot);
+    let text = fs_err::read_to_string(path).unwrap_or_default();
+    text.split_once("\n---\n").map_or_else(Vec::new, |(_, text)| text.as_bytes().to_vec())
+}
+
+/// A report.
+pub fn report() -> Vec<Vec<u8>> {
+    let name = "coremill__report__tests__json_is_read_back_and_written_the_same.snap";
+    vec![pinned(&format!("report/snapshots/{name}"))]
+}
+
+/// A manifest.
+pub fn manifest() -> Vec<Vec<u8>> {
+    let name = "coremill__manifest__tests__two_runs_write_the_same_bytes.snap";
+    vec![pinned(&format!("manifest/snapshots/{name}"))]
+}
+
+/// The specs that come with the package.
+pub fn spec() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sweeps");
+    let read = |name: &str| fs_err::read(folder.join(name)).unwrap_or_default();
+    ["golden.toml", "quickstart.toml"].map(read).into()
+}
+
+/// Tokens and distributions, a few each.
+pub fn kept() -> Vec<Vec<u8>> {
+    let tokens = Tokens { rows: Vec::new(), non_finite: 1 };
+    let one = Distributions {
+        window: 3,
+        top_k: 2,
+        next: vec![-0.5; 4],
+        ids: (0..12).collect(),
+        log_probs: vec![-1.5; 12],
+        tail: vec![-2.0; 6],
+    };
+    vec![tokens.to_bytes(), one.to_bytes()]
 }

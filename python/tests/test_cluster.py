@@ -75,6 +75,16 @@ def test_a_storage_that_nobody_knows_is_refused(cluster, tmp_path):
         cluster.push("nosuch://bucket", tmp_path, cluster.kept)
 
 
+def test_a_storage_that_cannot_be_written_is_told(cluster, tmp_path):
+    write(tmp_path / "driver", FILES)
+    (tmp_path / "stored").write_text("a file")
+    request = {"storage": f"file://{tmp_path / 'stored'}", "folder": tmp_path / "driver"}
+    with pytest.raises(cluster.Refused, match="storage `file://.*stored`: .*stored") as refused:
+        cluster.exchange(cluster.push, request, cluster.kept)
+    assert "credentials" in refused.value.hint
+    cluster.exchange(cluster.push, {**request, "storage": None}, cluster.kept)
+
+
 @pytest.mark.parametrize(
     ("cores", "tasks", "alone", "share"),
     [

@@ -309,7 +309,9 @@ def run_all(request, tell):
             try:
                 tell({"event": "ended", **ray.get(reference)})
             except Exception as error:  # noqa: BLE001 - of Ray, of the node's Python, of the storage
-                tell({"event": "ended", "name": name, "outcome": "lost", "message": last_line(error)})
+                raised = isinstance(error, ray.exceptions.RayTaskError) and not isinstance(error, ChildProcessError)
+                outcome = "failed" if raised else "lost"
+                tell({"event": "ended", "name": name, "outcome": outcome, "message": last_line(error)})
     ray.shutdown()
 
 
@@ -349,6 +351,19 @@ def heard(board):
         return []
 
 
+def exchange(copy, request, wanted):
+    """Pushes or pulls the output folder, where there is a storage."""
+    storage = request["storage"]
+    if not storage:
+        return
+    try:
+        copy(storage, request["folder"], wanted)
+    except Refused:
+        raise
+    except Exception as error:  # noqa: BLE001 - each file system of fsspec has errors of its own
+        raise Refused(f"storage `{storage}`: {last_line(error)}", "are address and credentials right?") from error
+
+
 def main():
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     # Whatever libraries print is for the log.
@@ -367,19 +382,14 @@ def main():
         answers.write(json.dumps(event) + "\n")
 
     try:
-        storage, folder = request["storage"], request["folder"]
-        if storage:
-            push(storage, folder, kept)
+        exchange(push, request, kept)
         if request["tasks"]:
             run_all(request, tell)
-        if storage:
-            pull(storage, folder, lambda path: True)
+        exchange(pull, request, lambda path: True)
     except Refused as error:
         tell({"event": "error", "message": str(error), "hint": error.hint})
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:
-        tell({"event": "error", "message": f"storage `{request['storage']}`: {error}", "hint": None})
     else:
         tell({"event": "over"})
 

@@ -54,18 +54,44 @@ pub fn markdown(report: &Report) -> String {
     out
 }
 
-/// `text` in one line, with nothing that Markdown would take for its own; what stands between backticks stays.
+/// `text` in one line, with nothing that Markdown would take for its own. What stands between backticks stays, where they
+/// are single ones in pairs and hold no markup: of others nobody can tell which of them close.
 fn escape(text: &str) -> String {
-    let balanced = text.matches('`').count().is_multiple_of(2);
+    let pairs = text.matches('`').count().is_multiple_of(2);
+    let told = pairs && !text.contains("``") && !text.contains('<');
     let mut out = String::with_capacity(text.len());
     let mut code = false;
     for c in text.chars() {
-        code ^= balanced && c == '`';
+        code ^= told && c == '`';
         match c {
             '\n' | '\r' => out.push(' '),
-            '|' | '*' | '_' | '<' | '>' | '[' | ']' | '\\' if !code => out.extend(['\\', c]),
+            // A cell ends at it in code too.
+            '|' => out.push_str("\\|"),
+            '`' if !told => out.push_str("\\`"),
+            '*' | '_' | '<' | '>' | '[' | ']' | '\\' if !code => out.extend(['\\', c]),
             c => out.push(c),
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backticks_hide_no_markup() {
+        for (text, want) in [
+            ("smallest cosine at `a_b*`", "smallest cosine at `a_b*`"),
+            ("a_b | c", "a\\_b \\| c"),
+            ("`a|b`", "`a\\|b`"),
+            // Three open nothing that one closes.
+            ("```<img>`", "\\`\\`\\`\\<img\\>\\`"),
+            ("`<b>`", "\\`\\<b\\>\\`"),
+            ("`", "\\`"),
+            ("a\r\n# b", "a  # b"),
+        ] {
+            assert_eq!(escape(text), want, "{text}");
+        }
+    }
 }

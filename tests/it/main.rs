@@ -22,6 +22,7 @@ mod package;
 mod pipeline;
 #[cfg(all(feature = "python", target_os = "linux"))]
 mod ray;
+mod records;
 mod support;
 mod swept;
 mod text;

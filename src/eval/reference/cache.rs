@@ -135,7 +135,7 @@ impl Distributions {
             parts.iter().map(|&part| f32::from_le_bytes(part)).collect()
         };
         let (shape, ids) = get("topk_ids", Dtype::I32)?;
-        let [w, window, top_k] = shape[..] else {
+        let [w, window @ 1..=usize::MAX, top_k] = shape[..] else {
             return Err(wrong(format!("table `topk_ids` has shape {shape:?}")));
         };
         let table = |name: &str, want: &[usize]| {

@@ -1,0 +1,12 @@
+//! A `report.json`.
+
+#![no_main]
+
+use coremill_fuzz::{mutate, records, seeds};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+
+fuzz_target!(init: seeds::sow(seeds::report), |data: &[u8]| records::report(data));
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    mutate::apply(mutate::record, data, size, max_size, seed, &mut fuzzer_mutate)
+});
