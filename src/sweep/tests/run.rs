@@ -144,6 +144,33 @@ fn only_what_a_change_touches_is_done_again() {
             &["evaluate fp16", "evaluate pal8-g16", "evaluate pal4-g16", "evaluate int4-b32"],
         ),
         (
+            "as many known tokens as without a word",
+            |root, _| {
+                let mut spec = spec(root, "all", "");
+                spec.evaluate.top_k = Some(64);
+                spec
+            },
+            &[],
+        ),
+        (
+            "more known tokens",
+            |root, _| {
+                let mut spec = spec(root, "all", "");
+                spec.evaluate.top_k = Some(65);
+                spec
+            },
+            &["evaluate fp16", "evaluate pal8-g16", "evaluate pal4-g16", "evaluate int4-b32"],
+        ),
+        (
+            "no noise floor",
+            |root, _| {
+                let mut spec = spec(root, "all", "");
+                spec.evaluate.noise_floor = false;
+                spec
+            },
+            &["evaluate fp16", "evaluate pal8-g16", "evaluate pal4-g16", "evaluate int4-b32"],
+        ),
+        (
             "a package gone",
             |root, _| {
                 fs_err::remove_dir_all(root.join("out/pal4-g16.mlpackage")).unwrap();
