@@ -142,6 +142,12 @@ fn shelf(settings: &Settings) -> PathBuf {
     settings.cache_dir.join("python")
 }
 
+/// Whether two paths lead to one folder; a cache may be reached through links.
+fn same_place(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    a == b || real(a).is_some_and(|a| Some(a) == real(b))
+}
+
 fn platform() -> String {
     format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH)
 }
@@ -304,7 +310,7 @@ impl Plan {
         let whole = environment.python.exists()
             && environment.home.is_dir()
             && environment.site.iter().all(|folder| folder.is_dir())
-            && environment.shelf == self.shelf;
+            && same_place(&environment.shelf, &self.shelf);
         whole.then_some(environment)
     }
 
@@ -510,6 +516,16 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
 
         let offline = Plan { offline: true, ..self::plan(shelf.path()) };
         assert_eq!(offline.ensure(&Silent).unwrap(), made, "found again without a network");
+
+        let elsewhere = tempfile::tempdir().unwrap();
+        let link = elsewhere.path().join("linked");
+        fs_err::os::unix::fs::symlink(shelf.path(), &link).unwrap();
+        let linked = Plan { offline: true, shelf: link, ..self::plan(shelf.path()) };
+        assert_eq!(
+            linked.ensure(&Silent).unwrap(),
+            made,
+            "found through a link, and not made anew"
+        );
 
         let leftover = plan.folder().join("leftover");
         fs_err::write(&leftover, "").unwrap();
