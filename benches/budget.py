@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 
 ROOT = pathlib.Path(__file__).parent.parent
-BUDGETS = [4.0, 3.6, 3.2, 3.0, 2.8, 2.6, 2.4, 2.2, 2.0]
+BUDGETS = [4.0, 3.6, 3.2, 3.0, 2.8, 2.6, 2.4, 2.2, 2.0, 1.7, 1.5]
 SPEC = """
 [model]
 path = "{root}/goldens/dictlm"
@@ -41,17 +41,17 @@ def row(report, size):
     fits = [v for v in variants.values() if v["size_bytes"] <= size * 1e6 and v["name"] != "mixed"]
     best = min(fits, key=loss, default=None)
     cells = [f"{size:.1f} MB", f"{best['name']} {best['size_bytes'] / 1e6:.2f}" if best else "none"]
-    cells.append(f"{loss(best):.5f}" if best else "")
+    cells.append(f"{loss(best):.3g}" if best else "")
     mixed = variants.get("mixed")
     if mixed is None:
         return [*cells, "", "", "", "", search["outcome"]]
-    cells += [f"{mixed['size_bytes'] / 1e6:.2f}", f"{mixed['predicted']['divergence']:.5f}", f"{loss(mixed):.5f}"]
+    cells += [f"{mixed['size_bytes'] / 1e6:.2f}", f"{mixed['predicted']['divergence']:.3g}", f"{loss(mixed):.3g}"]
     pair = next((p for p in report["paired"] if best and {p["a"], p["b"]} == {"mixed", best["name"]}), None)
     if pair is None:
         return [*cells, "", "kept"]
     sign = 1 if pair["b"] == "mixed" else -1
     ends = sorted([sign * pair["divergence"]["low"], sign * pair["divergence"]["high"]])
-    return [*cells, f"{ends[0]:+.5f} to {ends[1]:+.5f}", "no" if mixed.get("rejected") else "yes"]
+    return [*cells, f"{ends[0]:+.3g} to {ends[1]:+.3g}", "no" if mixed.get("rejected") else "yes"]
 
 
 def main():
@@ -74,7 +74,7 @@ def main():
                 uniform[variant["name"]] = (variant["predicted"]["divergence"], loss(variant))
     print("\n| alike | predicted | measured |\n|---|---|---|")
     for name, (predicted, measured) in uniform.items():
-        print(f"| {name} | {predicted:.5f} | {measured:.5f} |")
+        print(f"| {name} | {predicted:.3g} | {measured:.3g} |")
 
 
 main()
