@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::env::{self, Environment, Settings};
 use super::host::{Host, LINKED_VERSION};
-use super::{EnvError, machine};
+use super::{EnvError, machine, plan};
 use crate::base::error::Hint as _;
 use crate::base::fmt;
 
@@ -143,7 +143,7 @@ fn set_up(
 ) -> Ability {
     let what = "set up Python";
     let no = |why: String| Ability { what, yes: false, why };
-    let needed = env::needed();
+    let needed = plan::needed();
     match (environment, host) {
         (EnvState::Ready { .. }, _) => Ability { what, yes: true, why: "it is done".to_owned() },
         (EnvState::Unusable { reason, .. }, _) => no(reason.clone()),

@@ -23,6 +23,7 @@ mod machine;
 #[cfg(feature = "python")]
 mod package;
 mod pip;
+mod plan;
 
 pub use cluster::{Cluster, ClusterError, End, Event, Job};
 #[cfg(not(feature = "python"))]
