@@ -234,7 +234,8 @@ impl<'a> Runner<'a> {
     fn ensure_baseline(&self) -> Result<PathBuf, RunError> {
         let package = self.package(&self.baseline);
         let built: Option<Built> = self.store.get(Kind::Built, &self.key(&self.baseline))?;
-        let stands = built.is_some_and(|built| built.artifact.stands_at(&package));
+        // The baseline of another model of the same shape has the same lengths.
+        let stands = built.is_some_and(|built| is_whole(&built.artifact, &package));
         if !stands && self.recall(&self.baseline)?.is_none() {
             self.build_baseline()?;
         }
@@ -242,16 +243,19 @@ impl<'a> Runner<'a> {
     }
 
     /// What is on record of the package of `variant`, unless it has to be made again.
-    pub(super) fn ready(&self, variant: &Variant) -> Result<Option<Built>, StoreError> {
+    pub(super) fn ready(&self, variant: &Variant) -> Result<Option<Built>, RunError> {
         let package = self.package(variant);
         let Some(built) = self.store.get::<Built>(Kind::Built, &self.key(variant))? else {
             return Ok(None);
         };
-        let ready = match self.measured(&built.artifact)? {
-            Some(_) => self.spec.output.keep != Keep::All || built.artifact.stands_at(&package),
-            // What is about to be measured must be what the record speaks of, to the last byte.
-            None => is_whole(&built.artifact, &package),
-        };
+        // What stands there must be what the record speaks of, to the last byte: the sources may have changed to and fro, and
+        // packages of one shape have the same lengths.
+        let whole = is_whole(&built.artifact, &package);
+        if !whole {
+            self.drop(variant)?;
+        }
+        let figures = self.measured(&built.artifact)?;
+        let ready = whole || (figures.is_some() && self.spec.output.keep != Keep::All);
         Ok(Some(built).filter(|_| ready))
     }
 

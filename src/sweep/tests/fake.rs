@@ -75,6 +75,7 @@ impl Fake {
             return Err(stop);
         }
         let mut extra = recipe.to_owned().into_bytes();
+        extra.extend([0].iter().chain(self.version.as_bytes()));
         extra.resize(bits as usize * 100, 0);
         fs_err::write(staging.path().join("Data/extra"), extra).unwrap();
         staging.commit(true).unwrap();

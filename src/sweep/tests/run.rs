@@ -355,3 +355,24 @@ fn variants_are_compared_two_by_two_on_their_tokens() {
     assert_eq!(go(&spec, &stages).unwrap(), run);
     assert_eq!(stages.take().len(), 4);
 }
+
+#[test]
+fn sources_that_change_to_and_fro_leave_no_package_of_the_other() {
+    for keep in ["all", "best", "none"] {
+        let clean = tempfile::tempdir().unwrap();
+        let want = go(&spec(clean.path(), keep, ""), &Fake::default()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let spec = spec(root.path(), keep, "");
+        // Packages of both have the same lengths.
+        for version in ["", "2", ""] {
+            let run = go(&spec, &Fake { version, ..Fake::default() }).unwrap();
+            assert_eq!(run.entries == want.entries, version.is_empty(), "{keep} {version:?}");
+        }
+        let packages = |root: &Path| {
+            let mut all = files(&root.join("out"));
+            all.retain(|path, _| !path.starts_with("results/"));
+            all
+        };
+        assert_eq!(packages(root.path()), packages(clean.path()), "{keep}");
+    }
+}
