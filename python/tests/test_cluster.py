@@ -59,7 +59,7 @@ def test_files_go_to_the_storage_and_come_back(cluster, tmp_path, there):
     write(tmp_path / "stored", there)
     cluster.push(storage, tmp_path / "driver", cluster.kept)
     kept = {path: text for path, text in FILES.items() if path != "report.json" and ".coremill-partial" not in path}
-    assert read(tmp_path / "stored") == kept
+    assert stored(tmp_path / "stored") == kept
 
     (tmp_path / "node").mkdir()
     cluster.pull(storage, tmp_path / "node", cluster.shared)
@@ -68,6 +68,28 @@ def test_files_go_to_the_storage_and_come_back(cluster, tmp_path, there):
     cluster.pull(storage, tmp_path / "node", lambda path: True)
     assert read(tmp_path / "node") == kept
     assert os.stat(tmp_path / "node/fp16.manifest.json").st_mtime_ns == before, "what is there stays"
+
+
+def stored(folder):
+    return {path: text for path, text in read(folder).items() if not path.endswith(".sha256")}
+
+
+def test_what_has_another_content_of_the_same_length_is_copied(cluster, tmp_path):
+    storage = f"file://{tmp_path / 'stored'}"
+    package, failed = "fp16.mlpackage/Data/weight.bin", "results/failed/a.json"
+    for text in ("one", "two"):
+        write(tmp_path / "driver", {package: text, failed: text, "results/built/a.json": "{}"})
+        cluster.push(storage, tmp_path / "driver", cluster.kept)
+        (tmp_path / "node").mkdir(exist_ok=True)
+        cluster.pull(storage, tmp_path / "node", cluster.shared)
+        assert read(tmp_path / "node") == {package: text, failed: text, "results/built/a.json": "{}"}
+
+
+def test_failures_of_others_are_not_told(cluster, tmp_path):
+    write(tmp_path, {"results/failed/a.json": json.dumps({"result": {"variant": "a"}}), "results/built/b.json": ""})
+    assert not cluster.foreign(tmp_path, "results/failed/a.json", "a")
+    assert cluster.foreign(tmp_path, "results/failed/a.json", "b")
+    assert not cluster.foreign(tmp_path, "results/built/b.json", "a")
 
 
 def test_a_storage_that_nobody_knows_is_refused(cluster, tmp_path):

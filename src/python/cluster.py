@@ -22,6 +22,8 @@ import time
 RETRIES = 3
 # Seconds within which the address has to answer.
 PATIENCE = 10
+# Behind the name of a stored file: the file with its SHA-256.
+BESIDE = ".sha256"
 
 
 class Refused(Exception):
@@ -68,7 +70,33 @@ def opened(storage):
 def stored_files(files, root):
     """Path to size of every file in the storage."""
     found = files.find(root, detail=True) if files.exists(root) else {}
-    return {path[len(root) + 1 :]: about["size"] for path, about in found.items() if not unfinished(path)}
+    sizes = {path[len(root) + 1 :]: about["size"] for path, about in found.items() if not unfinished(path)}
+    return {path: size for path, size in sizes.items() if not path.endswith(BESIDE)}
+
+
+def by_content(path):
+    """Whether the name says what is in it: records under digests of all that they rest on, which are written once."""
+    return path.startswith(("results/built/", "results/measured/", "results/references/"))
+
+
+def digest(folder, path):
+    hasher = hashlib.sha256()
+    with open(os.path.join(folder, *path.split("/")), "rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def same(files, root, path, size, folder, have):
+    """Whether a stored file is the local one. Packages of one shape have the same lengths, which therefore say little."""
+    if have.get(path) != size:
+        return False
+    if by_content(path):
+        return True
+    try:
+        return files.cat_file(f"{root}/{path}{BESIDE}").decode() == digest(folder, path)
+    except FileNotFoundError:
+        return False
 
 
 def pull(storage, folder, wanted):
@@ -76,7 +104,7 @@ def pull(storage, folder, wanted):
     files, root = opened(storage)
     have = local_files(folder)
     for path, size in sorted(stored_files(files, root).items(), key=lambda item: order(item[0])):
-        if wanted(path) and have.get(path) != size:
+        if wanted(path) and not same(files, root, path, size, folder, have):
             target = os.path.join(folder, *path.split("/"))
             os.makedirs(os.path.dirname(target), exist_ok=True)
             partial = os.path.join(os.path.dirname(target), f".coremill-partial-{os.getpid()}-{threading.get_ident()}")
@@ -87,17 +115,27 @@ def pull(storage, folder, wanted):
 def push(storage, folder, wanted):
     """Copies what `wanted` takes and the storage lacks."""
     files, root = opened(storage)
-    have = stored_files(files, root)
-    for path, size in sorted(local_files(folder).items(), key=lambda item: order(item[0])):
-        if wanted(path) and have.get(path) != size:
+    have, local = stored_files(files, root), local_files(folder)
+    for path in sorted(local, key=order):
+        if wanted(path) and not (path in have and same(files, root, path, have[path], folder, local)):
             target = f"{root}/{path}"
             files.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
             files.put_file(os.path.join(folder, *path.split("/")), target)
+            if not by_content(path):
+                files.pipe_file(target + BESIDE, digest(folder, path).encode())
 
 
 def shared(path):
     """What all tasks need of the output folder: records, the baseline, the tokenizer."""
     return path.startswith(("results/", "tokenizer/", "fp16."))
+
+
+def foreign(folder, path, name):
+    """Whether it is the failure of another variant, which that one's node knows better."""
+    if not path.startswith("results/failed/"):
+        return False
+    with open(os.path.join(folder, *path.split("/")), encoding="utf-8") as file:
+        return json.load(file)["result"]["variant"] != name
 
 
 def kept(path):
@@ -177,7 +215,11 @@ def with_storage(task, program, node, board):
         pull(task["storage"], folder, shared)
     outcome = sweep(task, program, folder, board)
     own = task["name"] + "."
-    push(task["storage"], folder, lambda path: shared(path) or path.startswith(own))
+
+    def mine(path):
+        return path.startswith(own) or (shared(path) and not foreign(folder, path, task["name"]))
+
+    push(task["storage"], folder, mine)
     if own != "fp16.":
         shutil.rmtree(os.path.join(folder, own + "mlpackage"), ignore_errors=True)
     return outcome
