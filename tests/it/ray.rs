@@ -1,6 +1,6 @@
 //! A sweep on a Ray cluster of two nodes, one of which is killed at its work.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -95,6 +95,24 @@ fn kill(id: i32) {
     Command::new("kill").args(["-9", &id.to_string()]).stderr(silent).status().unwrap();
 }
 
+/// Whether a process whose command line has `words` descends from `ancestor`.
+fn at_work_below(ancestor: i32, words: &str) -> bool {
+    let parent = |id: i32| -> Option<i32> {
+        let stat = fs_err::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let descends =
+        |id: i32| std::iter::successors(Some(id), |&id| parent(id)).any(|id| id == ancestor);
+    let ids = fs_err::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    ids.filter(|id| {
+        let line = fs_err::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(words)
+    })
+    .any(descends)
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -134,16 +152,21 @@ fn python_nodes_make_what_one_machine_makes_and_take_over_from_one_that_is_kille
     let shared = [&shared[..], &[cluster.address.as_str()]].concat();
     let mut child =
         sandbox.command(&shared).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    let mut told = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    let told = std::thread::spawn(move || {
+        let mut told = String::new();
+        stderr.read_to_string(&mut told).unwrap();
+        told
+    });
     let raylets = cluster.processes("raylet/raylet");
     assert_eq!(raylets.len(), 2, "{raylets:?}");
-    // The baseline is alone; then each node has one.
-    while told.matches(": started on").count() < 3 {
-        assert!(lines.read_line(&mut told).unwrap() > 0, "{told}");
+    // Not before the second node is at a palette, which takes seconds.
+    while !at_work_below(raylets[1], "--only\0pal") {
+        assert!(child.try_wait().unwrap().is_none(), "{}", told.join().unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
     kill(raylets[1]);
-    lines.read_to_string(&mut told).unwrap();
+    let told = told.join().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{told}");
     assert!(told.contains("its worker was lost, started again"), "{told}");
     assert_eq!(made(&sandbox), want, "{told}");
