@@ -1,6 +1,5 @@
 """The architectures that coremill converts, in one table: what differs between them and nothing else."""
 
-import math
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,8 +35,8 @@ class Architecture:
     options: dict = field(default_factory=dict)
 
 
-def _rotary_site(layer):
-    """Llama and its relatives say both themselves."""
+def _own_site(layer):
+    """Scale and window as the layer itself holds them."""
     return layer.scaling, getattr(layer, "sliding_window", None)
 
 
@@ -46,20 +45,10 @@ def _mistral_site(layer):
     return layer.scaling, layer.config.sliding_window
 
 
-def _gpt2_site(layer):
-    """GPT-2 may scale by the layer's number too."""
-    scale = layer.head_dim**-0.5 if layer.scale_attn_weights else 1.0
-    return (scale / (layer.layer_idx + 1) if layer.scale_attn_by_inverse_layer_idx else scale), None
-
-
 def _gpt_neo_site(layer):
     """GPT-Neo does not scale; its local layers see a window."""
     local = layer.config.attention_layers[layer.layer_id] == "local"
     return 1.0, layer.config.window_size if local else None
-
-
-def _bert_site(layer):
-    return 1.0 / math.sqrt(layer.attention_head_size), None
 
 
 def _patch_gpt_neo(layer):
@@ -72,30 +61,15 @@ def _patch_gpt_neo(layer):
     layer._attn = types.MethodType(attn, layer)
 
 
-def _patch_bert(layer):
-    """BERT knows no attention interface: the layer's forward is replaced, [1, S, H] in and out."""
-
-    def forward(self, hidden_states, *_args, **_kwargs):
-        def heads(x):
-            return x.view(1, -1, self.num_attention_heads, self.attention_head_size).transpose(1, 2)
-
-        site = self.coremill_site
-        query, key, value = (heads(part(hidden_states)) for part in (self.query, self.key, self.value))
-        result = site.step.attend(query, key, value, site.scale, site.window)
-        return (result.transpose(1, 2).reshape(hidden_states.shape),)
-
-    layer.forward = types.MethodType(forward, layer)
-
-
 ARCHITECTURES = {
-    "llama": Architecture("decoder", INTERFACE, LlamaAttention, (LlamaRMSNorm,), _rotary_site),
+    "llama": Architecture("decoder", INTERFACE, LlamaAttention, (LlamaRMSNorm,), _own_site),
     "mistral": Architecture("decoder", INTERFACE, MistralAttention, (MistralRMSNorm,), _mistral_site),
-    "qwen2": Architecture("decoder", INTERFACE, Qwen2Attention, (Qwen2RMSNorm,), _rotary_site),
-    "qwen3": Architecture("decoder", INTERFACE, Qwen3Attention, (Qwen3RMSNorm,), _rotary_site),
-    "gpt2": Architecture("decoder", INTERFACE, GPT2Attention, (), _gpt2_site),
+    "qwen2": Architecture("decoder", INTERFACE, Qwen2Attention, (Qwen2RMSNorm,), _own_site),
+    "qwen3": Architecture("decoder", INTERFACE, Qwen3Attention, (Qwen3RMSNorm,), _own_site),
+    "gpt2": Architecture("decoder", INTERFACE, GPT2Attention, (), _own_site),
     "gpt_neo": Architecture("decoder", "eager", GPTNeoSelfAttention, (), _gpt_neo_site, _patch_gpt_neo),
     "bert": Architecture(
-        "encoder", "eager", BertSelfAttention, (), _bert_site, _patch_bert, {"add_pooling_layer": False}
+        "encoder", INTERFACE, BertSelfAttention, (), _own_site, options={"add_pooling_layer": False}
     ),
 }
 

@@ -96,7 +96,7 @@ class StateCache(FixedCache):
         self.values = values
         self.position = position
 
-    def update(self, key_states, value_states, layer_idx, cache_kwargs=None):
+    def update(self, key_states, value_states, layer_idx, *_args, **_kwargs):
         """Writes [1, KV, T, D] and returns all rows [1, KV, S, D] of the layer."""
         layer = slice(layer_idx, layer_idx + 1)
         self.keys = torch.ops.mill.write_cache(self.keys, key_states, self.position, layer_idx)
@@ -111,7 +111,7 @@ class CollectCache(FixedCache):
         super().__init__()
         self.collected = []
 
-    def update(self, key_states, value_states, layer_idx, cache_kwargs=None):
+    def update(self, key_states, value_states, layer_idx, *_args, **_kwargs):
         self.collected.append((key_states, value_states))
         return key_states, value_states
 
@@ -130,7 +130,7 @@ class SelectCache(CollectCache):
         self.values = values
         self.here = (torch.arange(keys.shape[2], dtype=torch.int32) == position)[None, None, :, None]
 
-    def update(self, key_states, value_states, layer_idx, cache_kwargs=None):
+    def update(self, key_states, value_states, layer_idx, *_args, **_kwargs):
         layer = slice(layer_idx, layer_idx + 1)
         keys = torch.where(self.here, key_states, self.keys[layer])
         values = torch.where(self.here, value_states, self.values[layer])

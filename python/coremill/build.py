@@ -114,7 +114,7 @@ def _operate(module, checkpoint: Checkpoint, length: int, blank: bool) -> Model:
         elif isinstance(part, row.norms):
             _assign(module, name, RmsNorm(part.weight, part.variance_epsilon))
         elif name.rpartition(".")[2] == "rotary_emb":
-            _assign(module, name, Rotary(type(part)(checkpoint.config, device="cpu"), length))
+            _assign(module, name, Rotary(type(part)(checkpoint.config), length))
     _settle_buffers(module)
     step = Step(blank)
     windows = attention_sites(module, row, step)

@@ -4,6 +4,8 @@ S is the sequence length, C the prompt chunk, T the tokens of one call, L layers
 H hidden width, V vocabulary.
 """
 
+import inspect
+
 import torch
 
 from . import placeholders
@@ -11,6 +13,11 @@ from .attention import CollectCache, SelectCache, StateCache, additive, causal_m
 from .build import Model
 from .encoder import masked_mean
 from .facts import Facts
+
+
+def cache_argument(module) -> str:
+    """The name under which the model's `forward` takes a cache: `past_key_values`, or `cache` since transformers 5.21."""
+    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
 
 
 class Decoder(torch.nn.Module):
@@ -21,6 +28,7 @@ class Decoder(torch.nn.Module):
         for name, child in model.module.named_children():
             self.add_module(name, child)
         self._base_name = model.module.base_model_prefix
+        self._cache_argument = cache_argument(model.module)
         self._step = model.step
         self._windows = model.windows
         self.length = length
@@ -36,9 +44,8 @@ class Decoder(torch.nn.Module):
             input_ids=input_ids,
             attention_mask=next(iter(self._step.masks.values())),
             position_ids=positions[None],
-            cache_position=positions,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{self._cache_argument: cache},
         )
         return result.last_hidden_state
 
