@@ -1,15 +1,18 @@
-"""References in f32: what transformers and peft say, without anything of the conversion."""
+"""References in f32: transformers and peft as they are, with nothing of the conversion path.
+
+Models are loaded by transformers' own classes with its own attention and cache; adapters stay unmerged.
+`test_references.py` checks that this module loads without the conversion's modules.
+"""
 
 import contextlib
+import inspect
 import json
 import os
 import struct
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from .adapters import Adapter, merge
-from .checkpoint import Checkpoint
 from .errors import Known
 
 
@@ -67,6 +70,9 @@ def reference_generate(fields: dict) -> dict:
 
 def merge_reference(fields: dict) -> dict:
     """The checkpoint with `adapters` merged by peft in f32, written to `out` under the checkpoint's names."""
+    from .adapters import merge
+    from .checkpoint import Checkpoint
+
     checkpoint = Checkpoint(fields["model"])
     model = merge(checkpoint.real_model("eager"), fields["adapters"])
     names = checkpoint.resolve(model.named_parameters())
@@ -77,6 +83,8 @@ def merge_reference(fields: dict) -> dict:
 
 def reference_embed(fields: dict) -> dict:
     """Embeddings of inputs, each with `input_ids` and, for a decoder, `pool`: one 0 or 1 for each token."""
+    from .checkpoint import Checkpoint
+
     checkpoint = Checkpoint(fields["model"])
     with torch.no_grad():
         if checkpoint.is_decoder:
@@ -87,8 +95,77 @@ def reference_embed(fields: dict) -> dict:
 
 
 def _load(fields: dict):
-    model = Checkpoint(fields["model"]).real_model("eager")
-    return merge(model, fields.get("adapters") or [])
+    from transformers import AutoModelForCausalLM
+
+    model = _from_pretrained(AutoModelForCausalLM, fields["model"])
+    return _adapted(model, fields.get("adapters") or []).eval()
+
+
+def _from_pretrained(kind, folder: str):
+    """A model in f32 with every weight from the checkpoint; transformers would make up the missing ones."""
+    try:
+        model, info = kind.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise Known("bad_checkpoint", f"transformers cannot load {folder}: {error}") from None
+    absent = sorted(info["missing_keys"]) or sorted(str(entry) for entry in info.get("mismatched_keys") or [])
+    if absent:
+        raise Known("bad_checkpoint", f"transformers finds {len(absent)} weights missing in {folder}: {absent[0]}")
+    return model
+
+
+def _adapted(model, paths: list[str]):
+    """`model` with adapters: the last one unmerged, those before it merged by peft, as peft applies them in turn."""
+    from peft import PeftModel
+
+    for place, path in enumerate(paths, 1):
+        tensors = _adapter_shapes(path)
+        inner = _is_inner(tensors, model)
+        base = getattr(model, model.base_model_prefix) if inner else model
+        _resize(base, tensors)
+        adapted = PeftModel.from_pretrained(base, path)
+        if place < len(paths):
+            adapted = adapted.merge_and_unload()
+        if inner:
+            setattr(model, model.base_model_prefix, adapted)
+        elif place < len(paths):
+            model = adapted
+        else:
+            return adapted
+    return model
+
+
+def _adapter_shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an adapter's tensors, without peft's prefix."""
+    weights = os.path.join(path, "adapter_model.safetensors")
+    if os.path.exists(weights):
+        tensors = load_file(weights)
+    else:
+        tensors = torch.load(os.path.join(path, "adapter_model.bin"), map_location="cpu", weights_only=True)
+    return {name.removeprefix("base_model.model."): tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _is_placed(tensors, model) -> bool:
+    """Whether an adapter names its modules as `model` does."""
+    first = next((name for name in tensors if ".lora_" in name), next(iter(tensors)))
+    module = first.partition(".lora_")[0].replace(".base_layer", "")
+    return module in {name for name, _ in model.named_modules()}
+
+
+def _is_inner(tensors, model) -> bool:
+    """Whether an adapter was trained on the model without its head: then its names lack the prefix."""
+    inner = getattr(model, model.base_model_prefix, None)
+    return not _is_placed(tensors, model) and inner is not None and _is_placed(tensors, inner)
+
+
+def _resize(model, tensors) -> None:
+    """Gives `model` the vocabulary of an adapter that brings embeddings of another size."""
+    embedding = next(name for name, part in model.named_modules() if part is model.get_input_embeddings())
+    for name, shape in tensors.items():
+        saved = name.replace(".modules_to_save.", ".").replace(".base_layer.", ".")
+        if saved == f"{embedding}.weight" and shape[0] != model.get_input_embeddings().weight.shape[0]:
+            model.resize_token_embeddings(shape[0], mean_resizing=False)
 
 
 def _forward(model, ids: list[int]) -> torch.Tensor:
@@ -147,13 +224,20 @@ def _stream(path: str, name: str, shape: tuple[int, ...], parts) -> None:
     os.replace(unfinished, path)
 
 
+def _cache_name(model) -> str:
+    """What `forward` calls its cache: `past_key_values`, or `cache` since transformers 5.21."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "cache" if "cache" in inspect.signature(inner.forward).parameters else "past_key_values"
+
+
 def _greedy(model, prompt: list[int], limit: int, eos: set[int]) -> dict:
     ids, margins, stopped = [], [], False
     past, step = None, torch.tensor([prompt])
+    name = _cache_name(model)
     with torch.no_grad():
         while len(ids) < limit and not stopped:
-            result = model(input_ids=step, past_key_values=past, use_cache=True)
-            past = result.past_key_values
+            result = model(input_ids=step, use_cache=True, **({} if past is None else {name: past}))
+            past = result[name]
             first, second = result.logits[0, -1].float().topk(2).values.tolist()
             chosen = int(result.logits[0, -1].argmax())
             ids.append(chosen)
@@ -163,26 +247,32 @@ def _greedy(model, prompt: list[int], limit: int, eos: set[int]) -> dict:
     return {"ids": ids, "margins": margins, "stopped": stopped}
 
 
-def _embed_decoder(checkpoint: Checkpoint, fields: dict):
+def _embed_decoder(checkpoint, fields: dict):
     """LLM2Vec: every token sees every token, the mean over the pooled ones."""
-    whole = merge(checkpoint.real_model("eager"), fields.get("adapters") or [])
-    whole = merge(whole, fields.get("encode_adapters") or [])
-    model = getattr(whole, whole.base_model_prefix)
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    adapters = fields.get("encode_adapters") or []
+    model = _from_pretrained(AutoModel, checkpoint.transformer)
+    if all(_is_placed(_adapter_shapes(path), model) for path in adapters):
+        model = _adapted(model, adapters).eval()
+    else:
+        # Adapters trained on the model with its head name their modules below it.
+        whole = _adapted(_from_pretrained(AutoModelForCausalLM, checkpoint.transformer), adapters).eval()
+        whole = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+        model = getattr(whole, whole.base_model_prefix)
     for name, buffer in model.named_buffers():
-        # GPT-2 and GPT-Neo keep their causal masks in buffers of this name; ones let every token see every token.
+        # GPT-Neo keeps its causal masks in buffers of this name; ones let every token see every token.
         if name.endswith(("attn.bias", "attention.bias")):
             buffer.fill_(True)
     for item in fields["inputs"]:
         ids = torch.tensor([item["input_ids"]])
-        open_mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1])
-        mask = {"full_attention": open_mask, "sliding_attention": open_mask}
-        if checkpoint.config.model_type not in ("qwen2", "qwen3"):
-            mask = open_mask
-        hidden = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[0]
+        # transformers takes a mask of four axes as it is.
+        visible = torch.zeros(1, 1, ids.shape[1], ids.shape[1])
+        hidden = model(input_ids=ids, attention_mask=visible, use_cache=False).last_hidden_state[0]
         yield hidden[torch.tensor(item["pool"]) > 0].mean(0)
 
 
-def _embed_encoder(checkpoint: Checkpoint, fields: dict):
+def _embed_encoder(checkpoint, fields: dict):
     """sentence-transformers' modules, each as its documentation says, one input at a time without padding."""
     from . import sentence
 

@@ -1,5 +1,9 @@
 """The references agree with plain transformers and peft, called in another way."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
@@ -11,6 +15,14 @@ from transformers import AutoModelForCausalLM
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("references")
+
+
+def test_nothing_of_the_conversion_is_loaded():
+    """The reference would misread a checkpoint as the conversion does if the two shared code."""
+    code = "import sys, coremill.reference; print(*(m for m in sys.modules if m.startswith('coremill')))"
+    package = Path(__file__).resolve().parents[1]
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=package, capture_output=True, text=True, check=True)
+    assert set(loaded.stdout.split()) == {"coremill", "coremill.reference", "coremill.errors"}
 
 
 WINDOWS = [[3, 5, 8, 13, 21, 34], [1, 2, 3, 4, 5, 6]]
