@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use coremill::source::config::Allow;
 use coremill::base::progress::Silent;
 use coremill::compress::{self, Options, Recipe};
 use coremill::convert::{self, AdapterMode, KvForm, Request, Target};
@@ -111,6 +112,7 @@ fn request(model: &Path, output: &Path) -> Request {
         prompt_chunk: 16,
         kv_cache: KvForm::State,
         target: Target::IOS18,
+        allow: Allow::default(),
         output: output.to_owned(),
         replace: false,
         tmp: output.parent().unwrap().to_owned(),

@@ -45,7 +45,7 @@ impl Adapter {
             return Err(Tensors::open(dir).err().map_or_else(
                 || Error::NoWeights { dir: dir.to_owned() },
                 |e| match e {
-                    crate::source::safetensors::Error::NoWeights { dir } => {
+                    crate::source::safetensors::Error::NoWeights { dir, .. } => {
                         Error::NoWeights { dir }
                     }
                     other => other.into(),
