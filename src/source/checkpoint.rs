@@ -223,7 +223,7 @@ impl Checkpoint {
         match self.config.max_positions {
             Some(max_positions) if seq_len > max_positions => {
                 let dir = self.root.clone();
-                let dynamic = self.config.rope.as_ref().is_some_and(|rope| rope.kind == "dynamic");
+                let dynamic = self.config.rope.as_ref().is_some_and(config::Rope::is_dynamic);
                 Err(config::Error::TooLong { dir, seq_len, max_positions, dynamic }.into())
             }
             _ => Ok(()),

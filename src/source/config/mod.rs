@@ -204,6 +204,7 @@ fn facts(
         .number("max_position_embeddings", &["max_position_embeddings", "n_positions"])?
         .or(defaults.max_positions);
     let reach = rope.as_ref().and_then(|rope| rope.reach);
+    let is_dynamic = rope.as_ref().is_some_and(Rope::is_dynamic);
     let n_kv_heads = fields.number("num_key_value_heads", &["num_key_value_heads"])?;
     // As the configuration class: a key that is absent has a default, a key that is null has none.
     let absent = |key: &str| !fields.map.contains_key(key);
@@ -227,7 +228,11 @@ fn facts(
     let pad = first_known(generation, fields, |f| f.ids("pad_token_id", &mut Vec::new()))?;
     Ok(ModelConfig {
         architectures: fields.texts("architectures")?,
-        max_positions: stated.map(|stated| reach.map_or(stated, |reach| reach.max(stated))),
+        max_positions: stated.map(|stated| match (reach, is_dynamic) {
+            (None, _) => stated,
+            (Some(reach), true) => reach.min(stated),
+            (Some(reach), false) => reach.max(stated),
+        }),
         vocab_size,
         hidden_size,
         n_layers: fields.required(

@@ -13,23 +13,31 @@ use super::check::{Refusal, shown};
 /// Rotary positions as they are computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
-    /// `default`, `linear`, `dynamic`, `yarn` or `llama3`.
+    /// `default`, `linear`, `dynamic`, `yarn`, `longrope` or `llama3`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The base.
     pub theta: f64,
     /// Everything else that the type reads.
     pub parameters: BTreeMap<String, Value>,
-    /// Positions that it reaches beyond `max_position_embeddings`.
+    /// Positions that it reaches, where these are not `max_position_embeddings`: more with `yarn`; fewer with `longrope`,
+    /// whose frequencies are others beyond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<usize>,
 }
 
+impl Rope {
+    /// Whether the frequencies depend on the length of the prompt beyond the last position.
+    pub fn is_dynamic(&self) -> bool {
+        ["dynamic", "longrope"].contains(&self.kind.as_str())
+    }
+}
+
 /// The types that are computed.
-pub(super) const KINDS: [&str; 5] = ["default", "linear", "dynamic", "yarn", "llama3"];
+pub(super) const KINDS: [&str; 6] = ["default", "linear", "dynamic", "yarn", "longrope", "llama3"];
 
 /// For each type the keys it needs and those it may have.
-const READ: [(&str, &[&str], &[&str]); 5] = [
+const READ: [(&str, &[&str], &[&str]); 6] = [
     ("default", &[], &[]),
     ("linear", &["factor"], &[]),
     ("dynamic", &["factor"], &[]),
@@ -45,6 +53,11 @@ const READ: [(&str, &[&str], &[&str]); 5] = [
             "mscale_all_dim",
             "truncate",
         ],
+    ),
+    (
+        "longrope",
+        &["short_factor", "long_factor"],
+        &["original_max_position_embeddings", "factor", "attention_factor"],
     ),
     (
         "llama3",
@@ -104,8 +117,11 @@ pub(super) fn resolve(file: &Path, map: &Map<String, Value>) -> Result<Rope, Ref
             "type" | "rope_type" | "rope_theta" => {}
             "partial_rotary_factor" if value.as_f64() == Some(1.0) => {}
             name if needed.contains(&name) || allowed.contains(&name) => {
-                if !value.is_number() && !value.is_boolean() {
-                    return Err(wrong(format!("has {} as `{name}`, not a number", shown(value))));
+                let is_list = ["short_factor", "long_factor"].contains(&name);
+                let fits = if is_list { value.is_array() } else { value.is_number() || value.is_boolean() };
+                if !fits {
+                    let wanted = if is_list { "a list" } else { "a number" };
+                    return Err(wrong(format!("has {} as `{name}`, not {wanted}", shown(value))));
                 }
                 parameters.insert(name.to_owned(), value.clone());
             }
@@ -120,7 +136,11 @@ pub(super) fn resolve(file: &Path, map: &Map<String, Value>) -> Result<Rope, Ref
     if let Some(name) = needed.iter().find(|name| !parameters.contains_key(**name)) {
         return Err(wrong(format!("lacks `{name}`")));
     }
-    let reach = if kind == "yarn" { reach(map, &parameters) } else { None };
+    let reach = match kind.as_str() {
+        "yarn" => reach(map, &parameters),
+        "longrope" => parameters.get("original_max_position_embeddings").and_then(as_usize),
+        _ => None,
+    };
     Ok(Rope { kind, theta, parameters, reach })
 }
 

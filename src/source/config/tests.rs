@@ -132,7 +132,7 @@ fn keys_that_change_the_computation_are_refused_by_name() {
         ("qwen2", r#""layer_types": ["full_attention", "sliding_attention"]"#, "kinds of attention by layer"),
         ("gpt_neo", r#""attention_types": [[["global", "local"], 1]], "attention_layers": ["global", "global"]"#,
             "contradict each other"),
-        ("llama", r#""rope_scaling": {"type": "longrope"}"#, "rotary embeddings of type `longrope`"),
+        ("llama", r#""rope_scaling": {"type": "spiral"}"#, "rotary embeddings of type `spiral`"),
         ("llama", r#""rope_scaling": {"type": "linear"}"#, "of type `linear`, lacks `factor`"),
         ("llama", r#""rope_scaling": {"factor": 2.0}"#, "of type `default`, has `factor`: 2.0, which it does not use"),
         ("llama", r#""rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2}"#, "`type` and `rope_type`"),
@@ -183,6 +183,10 @@ fn what_published_configurations_carry_passes() {
 fn yarn_reaches_beyond_the_original_length() {
     let yarn = r#""rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}"#;
     assert_eq!(open(&small("qwen2", yarn), None).unwrap().max_positions, Some(256));
+    let long = r#""rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0],
+        "original_max_position_embeddings": 32}"#;
+    let got = open(&small("llama", long), None).unwrap();
+    assert_eq!((got.max_positions, got.rope.unwrap().is_dynamic()), (Some(32), true));
     let linear = r#""rope_scaling": {"type": "linear", "factor": 4.0}"#;
     assert_eq!(open(&small("llama", linear), None).unwrap().max_positions, Some(64));
 }
