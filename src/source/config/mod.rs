@@ -169,7 +169,7 @@ pub fn read(dir: &Path, makes_sentences: bool) -> Result<Read, Error> {
         Ok(config) => Ok(Read { config, review, warnings }),
         // Of an unknown family it does not matter what its file lacks.
         Err(error) => match review.refusals.into_iter().next() {
-            Some(refusal @ Refusal::Family { .. }) if fields.get("model_type").is_some() => {
+            Some(refusal @ Refusal::Family { .. }) if fields.get("model_type").is_some_and(Value::is_string) => {
                 Err(refusal.into())
             }
             _ => Err(error),
