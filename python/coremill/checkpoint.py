@@ -6,6 +6,7 @@ import os
 import struct
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import MODEL_MAPPING, AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from . import architectures, reading, stored
@@ -153,7 +154,7 @@ def _config(folder: str) -> PretrainedConfig:
     architectures.find(model_type, list(raw.get("architectures") or []))
     try:
         return reading.configuration(folder, raw)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError, StrictDataclassError) as error:
         raise Known("bad_checkpoint", f"{folder}/config.json is not a configuration: {error}") from None
 
 

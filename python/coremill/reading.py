@@ -33,7 +33,8 @@ _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 def configuration(folder: str, raw: dict):
     """The configuration of `folder`, whose config.json holds `raw`."""
     settings = normalized(raw)
-    if settings == raw and not _has_mark(os.path.join(folder, "config.json")):
+    # As text: 256.0 equals 256.
+    if repr(settings) == repr(raw) and not _has_mark(os.path.join(folder, "config.json")):
         return AutoConfig.from_pretrained(folder)
     return CONFIG_MAPPING[raw["model_type"]].from_dict(settings)
 

@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::config::{self, Allow, ModelConfig, Review};
-use super::{json, names};
 use super::safetensors::{self, Tensors};
 use super::tokenizer::{self, TokenizerFacts};
+use super::{json, names};
 use crate::base::digest;
 use crate::base::error::{Blame, Hint};
 
@@ -92,7 +92,9 @@ impl Hint for Error {
                 let folder = dir.parent().filter(|parent| parent.join("config.json").is_file());
                 Some(match folder {
                     Some(folder) => format!("pass the folder `{}`", folder.display()),
-                    None => "pass the folder that `save_pretrained` of transformers wrote".to_owned(),
+                    None => {
+                        "pass the folder that `save_pretrained` of transformers wrote".to_owned()
+                    }
                 })
             }
             Self::Config(e) => e.hint(),

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use coremill::source::config::Allow;
 use coremill::base::progress::Silent;
 use coremill::compress::{self, Options, Recipe};
 use coremill::convert::{self, AdapterMode, KvForm, Request, Target};
@@ -16,6 +15,7 @@ use coremill::mil::{self, constant_bytes, edit};
 use coremill::package::Package;
 use coremill::python::{self, Interpreter};
 use coremill::quant::{self, Search};
+use coremill::source::config::Allow;
 use half::f16;
 use serde_json::{Value, json};
 

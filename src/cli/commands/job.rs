@@ -95,7 +95,9 @@ fn no_folder(model: &str) -> Failure {
     let failure = Failure::input(format!("there is no folder `{model}`"));
     match near.filter(|near| parent.join(near).is_dir()) {
         Some(near) => failure.hint(format!("did you mean `{}`", parent.join(near).display())),
-        None if model.starts_with('~') => failure.hint("`~` is expanded by the shell, without quotes"),
+        None if model.starts_with('~') => {
+            failure.hint("`~` is expanded by the shell, without quotes")
+        }
         None => failure.hint("pass a folder, or a repository as OWNER/NAME"),
     }
 }
@@ -218,13 +220,18 @@ impl Job {
         let decoder = about.facts.is_none_or(|facts| facts.kind == "decoder");
         let adapters = self.adapters()?;
         let checkpoint = Checkpoint::open(&self.model.dir)?;
-        let record = CheckpointRecord { refusals: Vec::new(), ..CheckpointRecord::of(&checkpoint, &self.allow) };
+        let record = CheckpointRecord {
+            refusals: Vec::new(),
+            ..CheckpointRecord::of(&checkpoint, &self.allow)
+        };
         let facts = manifest::Facts {
             name: about.name.to_owned(),
             version: about.version.clone(),
             created_by: tool(context)?,
             source: source(&self.model, checkpoint.digests()?),
-            checkpoint: Some(serde_json::to_value(&record).map_err(|e| Failure::input(e.to_string()))?),
+            checkpoint: Some(
+                serde_json::to_value(&record).map_err(|e| Failure::input(e.to_string()))?,
+            ),
             adapters,
             recipe: about.recipe.to_owned(),
             deployment_target: self.target.to_string(),

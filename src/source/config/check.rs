@@ -33,7 +33,9 @@ pub enum Refusal {
     Class { file: PathBuf, class: String, known: Vec<String> },
     #[error("`auto_map` in `{file}` asks for custom code: `{auto}` is `{class}`")]
     CustomCode { file: PathBuf, auto: String, class: String },
-    #[error("`{first}` and `{second}` in `{file}` contradict each other: {first_value} and {second_value}")]
+    #[error(
+        "`{first}` and `{second}` in `{file}` contradict each other: {first_value} and {second_value}"
+    )]
     Conflict {
         file: PathBuf,
         first: String,
@@ -65,7 +67,8 @@ impl Refusal {
         let is_allowed = |key: &str| allowed.iter().any(|name| name == key);
         match self {
             Self::UnknownKeys { file, model_type, keys } => {
-                let keys: Vec<_> = keys.iter().filter(|(key, _)| !is_allowed(key)).cloned().collect();
+                let keys: Vec<_> =
+                    keys.iter().filter(|(key, _)| !is_allowed(key)).cloned().collect();
                 let (file, model_type) = (file.clone(), model_type.clone());
                 (!keys.is_empty()).then_some(Self::UnknownKeys { file, model_type, keys })
             }
@@ -93,7 +96,8 @@ impl Hint for Refusal {
                     [(key, _)] => nearest(key, known.map(|row| row.name)),
                     _ => None,
                 };
-                let meant = near.map_or_else(String::new, |near| format!("did you mean `{near}`; "));
+                let meant =
+                    near.map_or_else(String::new, |near| format!("did you mean `{near}`; "));
                 format!("{meant}if nothing that the model computes depends on it, pass {}", flags())
             }
             Self::Value { wanted, .. } if wanted.is_empty() => return None,
@@ -334,7 +338,9 @@ fn check_attention_layers(file: &Path, map: &Map<String, Value>, review: &mut Re
     for entry in types {
         let kinds = entry.get(0).and_then(Value::as_array);
         let n = entry.get(1).and_then(Value::as_u64);
-        let (Some(kinds), Some(n)) = (kinds, n.and_then(|n| usize::try_from(n).ok())) else { return };
+        let (Some(kinds), Some(n)) = (kinds, n.and_then(|n| usize::try_from(n).ok())) else {
+            return;
+        };
         if n > 10_000 {
             return;
         }

@@ -171,7 +171,10 @@ const SHARED: &[Key] = &[
     inert("output_router_logits", OUTPUTS),
     inert("problem_type", LABELS),
     inert("return_dict", OUTPUTS),
-    inert("sentence_transformers", "version and activation of a cross encoder, which its class tells"),
+    inert(
+        "sentence_transformers",
+        "version and activation of a cross encoder, which its class tells",
+    ),
     inert("sep_token_id", "id that only tokenizers use"),
     inert("task_specific_params", GENERATING),
     inert("tf_legacy_loss", TRAINING),
@@ -284,7 +287,11 @@ const WINDOWED: &[Key] = &[
 ];
 
 const QWEN2: &[Key] = &[
-    equals("attention_bias", &["true"], "biases of the attention: queries, keys and values have them"),
+    equals(
+        "attention_bias",
+        &["true"],
+        "biases of the attention: queries, keys and values have them",
+    ),
     equals("qkv_bias", &["true"], "biases of the attention: queries, keys and values have them"),
     inert("seq_length", "length of the training texts"),
 ];

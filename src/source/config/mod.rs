@@ -88,7 +88,11 @@ pub enum Error {
 }
 
 fn depends(dynamic: bool) -> &'static str {
-    if dynamic { ", beyond which its rotary embeddings depend on the length of the prompt" } else { "" }
+    if dynamic {
+        ", beyond which its rotary embeddings depend on the length of the prompt"
+    } else {
+        ""
+    }
 }
 
 fn other_kind(other: &Option<&'static str>) -> String {
@@ -169,7 +173,9 @@ pub fn read(dir: &Path, makes_sentences: bool) -> Result<Read, Error> {
         Ok(config) => Ok(Read { config, review, warnings }),
         // Of an unknown family it does not matter what its file lacks.
         Err(error) => match review.refusals.into_iter().next() {
-            Some(refusal @ Refusal::Family { .. }) if fields.get("model_type").is_some_and(Value::is_string) => {
+            Some(refusal @ Refusal::Family { .. })
+                if fields.get("model_type").is_some_and(Value::is_string) =>
+            {
                 Err(refusal.into())
             }
             _ => Err(error),
@@ -269,9 +275,7 @@ impl Defaults {
     fn of(model_type: &str) -> Self {
         let untied = Self { untied: true, ..Self::default() };
         match model_type {
-            "llama" => {
-                Self { max_positions: Some(2048), bos: Some(1), eos: Some(2), ..untied }
-            }
+            "llama" => Self { max_positions: Some(2048), bos: Some(1), eos: Some(2), ..untied },
             "mistral" => Self {
                 n_kv_heads: Some(8),
                 max_positions: Some(131_072),
@@ -279,9 +283,7 @@ impl Defaults {
                 eos: Some(2),
                 ..untied
             },
-            "qwen2" => {
-                Self { n_kv_heads: Some(32), max_positions: Some(32_768), ..untied }
-            }
+            "qwen2" => Self { n_kv_heads: Some(32), max_positions: Some(32_768), ..untied },
             "qwen3" => Self {
                 head_dim: Some(128),
                 n_kv_heads: Some(32),

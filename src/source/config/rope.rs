@@ -118,7 +118,11 @@ pub(super) fn resolve(file: &Path, map: &Map<String, Value>) -> Result<Rope, Ref
             "partial_rotary_factor" if value.as_f64() == Some(1.0) => {}
             name if needed.contains(&name) || allowed.contains(&name) => {
                 let is_list = ["short_factor", "long_factor"].contains(&name);
-                let fits = if is_list { value.is_array() } else { value.is_number() || value.is_boolean() };
+                let fits = if is_list {
+                    value.is_array()
+                } else {
+                    value.is_number() || value.is_boolean()
+                };
                 if !fits {
                     let wanted = if is_list { "a list" } else { "a number" };
                     return Err(wrong(format!("has {} as `{name}`, not {wanted}", shown(value))));
@@ -127,9 +131,13 @@ pub(super) fn resolve(file: &Path, map: &Map<String, Value>) -> Result<Rope, Ref
             }
             // Written by tools of the time; it says what the default says.
             "original_max_position_embeddings"
-                if value.as_f64() == map.get("max_position_embeddings").and_then(Value::as_f64) => {}
+                if value.as_f64() == map.get("max_position_embeddings").and_then(Value::as_f64) => {
+            }
             name => {
-                return Err(wrong(format!("has `{name}`: {}, which it does not use", shown(value))));
+                return Err(wrong(format!(
+                    "has `{name}`: {}, which it does not use",
+                    shown(value)
+                )));
             }
         }
     }

@@ -20,7 +20,9 @@ fn open(config: &str, generation: Option<&str>) -> Result<ModelConfig, Error> {
 fn small(family: &str, extra: &str) -> String {
     let sizes = match family {
         "gpt2" => r#""n_positions": 64, "n_embd": 8, "n_layer": 2, "n_head": 4"#,
-        "gpt_neo" => r#""max_position_embeddings": 64, "hidden_size": 8, "num_layers": 2, "num_heads": 4"#,
+        "gpt_neo" => {
+            r#""max_position_embeddings": 64, "hidden_size": 8, "num_layers": 2, "num_heads": 4"#
+        }
         _ => {
             r#""max_position_embeddings": 64, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 4"#
         }
@@ -97,14 +99,23 @@ fn broken_configurations_are_named() {
         ("[]".to_owned(), "is not valid JSON: invalid type: sequence, expected a map"),
         (with(""), "lacks `model_type`"),
         (with(r#", "model_type": 3"#), "`model_type` in `"),
-        (with(r#", "model_type": "bert", "eos_token_id": 10"#), "is 10, outside the vocabulary of 10"),
+        (
+            with(r#", "model_type": "bert", "eos_token_id": 10"#),
+            "is 10, outside the vocabulary of 10",
+        ),
         (
             with(r#", "model_type": "bert", "eos_token_id": ["a"]"#),
             "is [\"a\"], not a token id or a list of them",
         ),
-        (with(r#", "model_type": "bert", "head_dim": "big""#), "is \"big\", not a number of things"),
+        (
+            with(r#", "model_type": "bert", "head_dim": "big""#),
+            "is \"big\", not a number of things",
+        ),
         (with(r#", "model_type": "bert""#).replace('9', "10"), "size 10 of"),
-        (with(r#", "model_type": "brandnew", "num_attention_heads": "x""#), "architecture `brandnew` of"),
+        (
+            with(r#", "model_type": "brandnew", "num_attention_heads": "x""#),
+            "architecture `brandnew` of",
+        ),
     ];
     for (config, want) in cases {
         let got = open(&config, None).unwrap_err().to_string();
@@ -123,23 +134,73 @@ fn keys_that_change_the_computation_are_refused_by_name() {
         ("gpt2", r#""add_cross_attention": true"#, "attention to an encoder's output"),
         ("gpt2", r#""pruned_heads": {"0": [1]}"#, "attention heads that were removed"),
         ("gpt2", r#""hidden_size": 16"#, "`n_embd` and `hidden_size` in `"),
-        ("llama", r#""architectures": ["LlamaForSequenceClassification"]"#, "`LlamaForSequenceClassification`"),
-        ("bert", r#""architectures": ["BertForTokenClassification"]"#, "`BertForTokenClassification`"),
-        ("llama", r#""auto_map": {"AutoModel": "m.Bi"}"#, "asks for custom code: `AutoModel` is `m.Bi`"),
-        ("llama", r#""quantization_config": {"quant_method": "gptq"}"#, "are quantized already, by `gptq`"),
-        ("llama", r#""quantization": {"group_size": 64, "bits": 4}"#, "are quantized already, by `MLX`"),
-        ("llama", r#""layer_types": ["full_attention", "sliding_attention"]"#, "kinds of attention by layer"),
-        ("qwen2", r#""layer_types": ["full_attention", "sliding_attention"]"#, "kinds of attention by layer"),
-        ("gpt_neo", r#""attention_types": [[["global", "local"], 1]], "attention_layers": ["global", "global"]"#,
-            "contradict each other"),
+        (
+            "llama",
+            r#""architectures": ["LlamaForSequenceClassification"]"#,
+            "`LlamaForSequenceClassification`",
+        ),
+        (
+            "bert",
+            r#""architectures": ["BertForTokenClassification"]"#,
+            "`BertForTokenClassification`",
+        ),
+        (
+            "llama",
+            r#""auto_map": {"AutoModel": "m.Bi"}"#,
+            "asks for custom code: `AutoModel` is `m.Bi`",
+        ),
+        (
+            "llama",
+            r#""quantization_config": {"quant_method": "gptq"}"#,
+            "are quantized already, by `gptq`",
+        ),
+        (
+            "llama",
+            r#""quantization": {"group_size": 64, "bits": 4}"#,
+            "are quantized already, by `MLX`",
+        ),
+        (
+            "llama",
+            r#""layer_types": ["full_attention", "sliding_attention"]"#,
+            "kinds of attention by layer",
+        ),
+        (
+            "qwen2",
+            r#""layer_types": ["full_attention", "sliding_attention"]"#,
+            "kinds of attention by layer",
+        ),
+        (
+            "gpt_neo",
+            r#""attention_types": [[["global", "local"], 1]], "attention_layers": ["global", "global"]"#,
+            "contradict each other",
+        ),
         ("llama", r#""rope_scaling": {"type": "spiral"}"#, "rotary embeddings of type `spiral`"),
         ("llama", r#""rope_scaling": {"type": "linear"}"#, "of type `linear`, lacks `factor`"),
-        ("llama", r#""rope_scaling": {"factor": 2.0}"#, "of type `default`, has `factor`: 2.0, which it does not use"),
-        ("llama", r#""rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2}"#, "`type` and `rope_type`"),
-        ("llama", r#""rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}"#, "contradict each other"),
-        ("llama", r#""rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters": {"rope_type": "default"}"#,
-            "`rope_scaling` and `rope_parameters` in `"),
-        ("qwen3", r#""rope_parameters": {"full_attention": {"rope_type": "default"}}"#, "settings of its own"),
+        (
+            "llama",
+            r#""rope_scaling": {"factor": 2.0}"#,
+            "of type `default`, has `factor`: 2.0, which it does not use",
+        ),
+        (
+            "llama",
+            r#""rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2}"#,
+            "`type` and `rope_type`",
+        ),
+        (
+            "llama",
+            r#""rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}"#,
+            "contradict each other",
+        ),
+        (
+            "llama",
+            r#""rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters": {"rope_type": "default"}"#,
+            "`rope_scaling` and `rope_parameters` in `",
+        ),
+        (
+            "qwen3",
+            r#""rope_parameters": {"full_attention": {"rope_type": "default"}}"#,
+            "settings of its own",
+        ),
         ("llama", r#""partial_rotary_factor": 0.5"#, "rotary positions on a part of each head"),
         ("brandnew", "", "architecture `brandnew` of `"),
     ];
@@ -161,17 +222,44 @@ fn keys_that_change_the_computation_are_refused_by_name() {
 #[test]
 fn what_published_configurations_carry_passes() {
     let cases = [
-        ("llama", r#""pretraining_tp": 2, "unsloth_version": "x", "_name_or_path": "a", "torch_dtype": "bfloat16""#),
-        ("llama", r#""rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_theta": 1e4, "mlp_bias": true"#),
-        ("llama", r#""layer_types": ["full_attention", "full_attention"], "quantization_config": null"#),
-        ("llama", r#""rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "rope_theta": 10000"#),
-        ("llama", r#""rope_scaling": {"type": "linear", "factor": 2}, "rope_theta": 5e5,
-            "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}"#),
+        (
+            "llama",
+            r#""pretraining_tp": 2, "unsloth_version": "x", "_name_or_path": "a", "torch_dtype": "bfloat16""#,
+        ),
+        (
+            "llama",
+            r#""rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_theta": 1e4, "mlp_bias": true"#,
+        ),
+        (
+            "llama",
+            r#""layer_types": ["full_attention", "full_attention"], "quantization_config": null"#,
+        ),
+        (
+            "llama",
+            r#""rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "rope_theta": 10000"#,
+        ),
+        (
+            "llama",
+            r#""rope_scaling": {"type": "linear", "factor": 2}, "rope_theta": 5e5,
+            "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}"#,
+        ),
         ("mistral", r#""sliding_window": null, "layer_types": ["full_attention"]"#),
-        ("qwen2", r#""use_sliding_window": false, "sliding_window": 4096, "max_window_layers": 28, "use_mrope": false"#),
-        ("gpt2", r#""n_ctx": 64, "summary_type": "cls_index", "task_specific_params": {"a": 1}, "n_embd": 8"#),
-        ("gpt_neo", r#""attention_types": [[["global", "local"], 1]], "attention_layers": ["global", "local"]"#),
-        ("bert", r#""architectures": ["BertForMaskedLM"], "is_causal": false, "pooler_type": "first_token_transform""#),
+        (
+            "qwen2",
+            r#""use_sliding_window": false, "sliding_window": 4096, "max_window_layers": 28, "use_mrope": false"#,
+        ),
+        (
+            "gpt2",
+            r#""n_ctx": 64, "summary_type": "cls_index", "task_specific_params": {"a": 1}, "n_embd": 8"#,
+        ),
+        (
+            "gpt_neo",
+            r#""attention_types": [[["global", "local"], 1]], "attention_layers": ["global", "local"]"#,
+        ),
+        (
+            "bert",
+            r#""architectures": ["BertForMaskedLM"], "is_causal": false, "pooler_type": "first_token_transform""#,
+        ),
     ];
     for (family, extra) in cases {
         let read = review(&small(family, extra));

@@ -92,8 +92,7 @@ impl CheckpointRecord {
     pub fn of(checkpoint: &Checkpoint, allow: &Allow) -> Self {
         let config = checkpoint.config();
         let review = checkpoint.review();
-        let allowed: Vec<String> =
-            review.lifted(allow).into_iter().map(str::to_owned).collect();
+        let allowed: Vec<String> = review.lifted(allow).into_iter().map(str::to_owned).collect();
         let mut warnings = checkpoint.warnings().to_vec();
         warnings.extend(allowed.iter().map(|key| {
             format!("`{key}` in `config.json` is not understood and was let pass by `--allow-config-key`")

@@ -13,7 +13,18 @@ use crate::source::{json, names};
 
 /// Endings of weight files that are not read, or not without an index.
 const OTHERS: [&str; 12] = [
-    "safetensors", "bin", "pt", "pth", "gguf", "ggml", "h5", "msgpack", "npz", "onnx", "ckpt", "tflite",
+    "safetensors",
+    "bin",
+    "pt",
+    "pth",
+    "gguf",
+    "ggml",
+    "h5",
+    "msgpack",
+    "npz",
+    "onnx",
+    "ckpt",
+    "tflite",
 ];
 
 /// All tensors of a checkpoint by name, wherever they lie.
@@ -177,7 +188,8 @@ impl Tensors {
         }
         let n = a.n_elements();
         let (mut left, mut right) = (vec![0.0; n.min(STEP)], vec![0.0; n.min(STEP)]);
-        let (files, stems) = ((self.file_of(first)?, self.file_of(second)?), (stem(first), stem(second)));
+        let (files, stems) =
+            ((self.file_of(first)?, self.file_of(second)?), (stem(first), stem(second)));
         let mut at = 0;
         while at < n {
             let length = STEP.min(n - at);
@@ -264,7 +276,9 @@ fn other_weights(dir: &Path) -> Option<String> {
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.rsplit_once('.').is_some_and(|(_, ending)| OTHERS.contains(&ending)))
-        .filter(|name| !["training_args.bin", "optimizer.pt", "scheduler.pt"].contains(&name.as_str()))
+        .filter(|name| {
+            !["training_args.bin", "optimizer.pt", "scheduler.pt"].contains(&name.as_str())
+        })
         .collect();
     // A safetensors file under another name says most.
     names.sort_by_key(|name| (!name.ends_with(".safetensors"), name.clone()));

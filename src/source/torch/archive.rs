@@ -22,8 +22,7 @@ struct Member {
 pub(super) fn layout(file: &File) -> Result<Layout, Error> {
     let path = file.path();
     let members = directory(file)?;
-    let not_torch =
-        |reason: String| Error::NotTorch { file: path.to_owned(), reason };
+    let not_torch = |reason: String| Error::NotTorch { file: path.to_owned(), reason };
     let Some(root) = members.keys().find_map(|name| name.strip_suffix("data.pkl")) else {
         return Err(not_torch("the archive has no `data.pkl`".to_owned()));
     };
@@ -44,7 +43,8 @@ pub(super) fn layout(file: &File) -> Result<Layout, Error> {
     let (pickle, _) = load(path, &bytes)?;
     let mut find = |tensor: &Tensor| -> Result<Storage, String> {
         let name = format!("{root}data/{}", tensor.key);
-        let (begin, end) = range(file, &members, &name).map_err(|e| format!("cannot be found: {e}"))?;
+        let (begin, end) =
+            range(file, &members, &name).map_err(|e| format!("cannot be found: {e}"))?;
         Ok(Storage { begin, end })
     };
     state::layout(path, &pickle.value, &mut find)
@@ -87,7 +87,10 @@ fn directory(file: &File) -> Result<BTreeMap<String, Member>, Error> {
     let mut length = u32_at(end, 12).ok_or_else(cut)?;
     let mut offset = u32_at(end, 16).ok_or_else(cut)?;
     let mut count = u16_at(end, 10).ok_or_else(cut)?;
-    if length == u64::from(u32::MAX) || offset == u64::from(u32::MAX) || count == u64::from(u16::MAX) {
+    if length == u64::from(u32::MAX)
+        || offset == u64::from(u32::MAX)
+        || count == u64::from(u16::MAX)
+    {
         // The 64-bit record, which a locator before the end points to.
         let locator = at.checked_sub(20).and_then(|at| tail.get(at..)).ok_or_else(cut)?;
         if !locator.starts_with(b"PK\x06\x07") {
@@ -146,11 +149,7 @@ fn member(bytes: &[u8]) -> Option<(String, Member, usize)> {
 }
 
 /// Where the bytes of the entry `name` begin and end.
-fn range(
-    file: &File,
-    members: &BTreeMap<String, Member>,
-    name: &str,
-) -> Result<(u64, u64), Error> {
+fn range(file: &File, members: &BTreeMap<String, Member>, name: &str) -> Result<(u64, u64), Error> {
     let wrong = |reason: String| Error::NotTorch { file: file.path().to_owned(), reason };
     let member = members.get(name).ok_or_else(|| wrong(format!("the archive has no `{name}`")))?;
     if !member.plain {

@@ -90,9 +90,8 @@ pub(super) fn layout(file: &File) -> Result<Layout, Error> {
     let path = file.path();
     let start = beginning(file, 512)?;
     lfs::check(path, &start)?;
-    let not_torch = |reason: &str| {
-        Err(Error::NotTorch { file: path.to_owned(), reason: reason.to_owned() })
-    };
+    let not_torch =
+        |reason: &str| Err(Error::NotTorch { file: path.to_owned(), reason: reason.to_owned() });
     match start.as_slice() {
         [] => not_torch("it is empty"),
         [b'P', b'K', ..] => archive::layout(file),
@@ -137,9 +136,7 @@ fn dtype(name: &str) -> Option<Dtype> {
 fn load(path: &Path, bytes: &[u8]) -> Result<(pickle::Pickle, usize), Error> {
     let file = path.to_owned();
     pickle::load(bytes).map_err(|error| match error {
-        pickle::Error::End => {
-            Error::Truncated { file, reason: "its pickle has no end".to_owned() }
-        }
+        pickle::Error::End => Error::Truncated { file, reason: "its pickle has no end".to_owned() },
         pickle::Error::Class(class) => Error::Class { file, class },
         pickle::Error::Other(reason) => Error::Pickle { file, reason },
     })

@@ -357,7 +357,8 @@ fn storage(id: &Value) -> Result<Value, Error> {
         [Value::Text(kind), Value::Class(class), Value::Text(key), _, Value::Int(n), ..]
             if kind == "storage" =>
         {
-            let n = u64::try_from(*n).map_err(|_| Error::Other(format!("a storage has {n} elements")))?;
+            let n = u64::try_from(*n)
+                .map_err(|_| Error::Other(format!("a storage has {n} elements")))?;
             Ok(Value::Storage(Rc::new((class.to_string(), key.clone(), n))))
         }
         _ => other("a persistent id is not a storage"),
@@ -376,7 +377,9 @@ fn call(class: &Value, arguments: &Value) -> Result<Value, Error> {
             tensor(parts, None)
         }
         ("torch._utils._rebuild_tensor_v3", parts) => {
-            let Some(Value::Class(dtype)) = parts.get(6) else { return other("a tensor has no type") };
+            let Some(Value::Class(dtype)) = parts.get(6) else {
+                return other("a tensor has no type");
+            };
             tensor(parts, Some(dtype.to_string()))
         }
         (
@@ -389,8 +392,13 @@ fn call(class: &Value, arguments: &Value) -> Result<Value, Error> {
 }
 
 fn tensor(parts: &[Value], dtype: Option<String>) -> Result<Value, Error> {
-    let [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..] =
-        parts
+    let [
+        Value::Storage(storage),
+        Value::Int(offset),
+        Value::Tuple(shape),
+        Value::Tuple(strides),
+        ..,
+    ] = parts
     else {
         return other("a tensor is not described by storage, offset, shape and strides");
     };
@@ -403,7 +411,8 @@ fn tensor(parts: &[Value], dtype: Option<String>) -> Result<Value, Error> {
         values.iter().map(size).collect::<Option<_>>().ok_or_else(bad)
     };
     let (class, key, n_stored) = &**storage;
-    let offset = u64::try_from(*offset).map_err(|_| Error::Other("an offset is negative".to_owned()))?;
+    let offset =
+        u64::try_from(*offset).map_err(|_| Error::Other("an offset is negative".to_owned()))?;
     Ok(Value::Tensor(Rc::new(Tensor {
         class: class.clone(),
         key: key.clone(),

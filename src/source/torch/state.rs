@@ -35,7 +35,8 @@ pub(super) fn layout(
     }
     if layout.entries.is_empty() {
         others.truncate(5);
-        let keys = if others.is_empty() { "an empty dictionary".to_owned() } else { others.join(", ") };
+        let keys =
+            if others.is_empty() { "an empty dictionary".to_owned() } else { others.join(", ") };
         return Err(Error::NoTensors { file: file.to_owned(), keys });
     }
     Ok(layout)
@@ -49,7 +50,8 @@ fn place(
     let named = tensor.dtype.as_deref().unwrap_or(&tensor.class);
     let dtype = dtype(named).ok_or_else(|| format!("has type `{named}`, which is not known"))?;
     let storage = find(tensor)?;
-    let stored = u64::try_from(dtype.size()).ok().and_then(|size| size.checked_mul(tensor.n_stored));
+    let stored =
+        u64::try_from(dtype.size()).ok().and_then(|size| size.checked_mul(tensor.n_stored));
     if tensor.dtype.is_none() && stored.is_none_or(|n| n > storage.end - storage.begin) {
         let found = storage.end - storage.begin;
         return Err(format!("has a storage of {} elements in {found} bytes", tensor.n_stored));
@@ -59,7 +61,8 @@ fn place(
     }
     let too_large = || format!("has shape {:?}, which is too large", tensor.shape);
     let size = dtype.size();
-    let n = tensor.shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d)).ok_or_else(too_large)?;
+    let n =
+        tensor.shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d)).ok_or_else(too_large)?;
     let wide = |n: usize| u64::try_from(n).map_err(|_| too_large());
     let begin = tensor
         .offset

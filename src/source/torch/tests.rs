@@ -70,7 +70,10 @@ fn broken_files_are_named() {
         (b"", "is not a PyTorch file: it is empty"),
         (b"<html>", "it is an HTML page"),
         (b"GGUF0000", "it is a GGUF file"),
-        (b"version https://git-lfs.github.com/spec/v1\nsize 5\n", "is a Git LFS pointer to 5 bytes"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\nsize 5\n",
+            "is a Git LFS pointer to 5 bytes",
+        ),
         (b"\x80\x02cos\nsystem\nU\x02ls\x85R.", "asks for `os.system`, which is not a tensor"),
     ];
     for (bytes, want) in cases {

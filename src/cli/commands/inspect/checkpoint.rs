@@ -41,7 +41,10 @@ fn describe(record: &CheckpointRecord, width: usize) -> String {
         ("layers", format!("{}, width {}", facts.n_layers, facts.hidden_size)),
         (
             "attention heads",
-            format!("{} of width {}, {} for keys and values", facts.n_heads, facts.head_dim, facts.n_kv_heads),
+            format!(
+                "{} of width {}, {} for keys and values",
+                facts.n_heads, facts.head_dim, facts.n_kv_heads
+            ),
         ),
         ("vocabulary", facts.vocab_size.to_string()),
         ("positions", number(facts.max_positions)),
@@ -88,7 +91,8 @@ fn describe(record: &CheckpointRecord, width: usize) -> String {
         ),
     ));
     rows.push(("head", if tensors.tied_head { "the embedding" } else { "its own" }.to_owned()));
-    let followed = record.config.honoured.iter().map(|(key, value)| format!("{key} {}", short(value)));
+    let followed =
+        record.config.honoured.iter().map(|(key, value)| format!("{key} {}", short(value)));
     rows.push(("keys followed", followed.collect::<Vec<_>>().join(", ")));
     rows.push(("keys without influence", record.config.inert.join(", ")));
     for refusal in &record.refusals {
@@ -105,5 +109,9 @@ fn describe(record: &CheckpointRecord, width: usize) -> String {
 fn short(value: &Value) -> String {
     const LONGEST: usize = 40;
     let text = value.to_string();
-    if text.chars().count() <= LONGEST { text } else { format!("{}...", text.chars().take(LONGEST).collect::<String>()) }
+    if text.chars().count() <= LONGEST {
+        text
+    } else {
+        format!("{}...", text.chars().take(LONGEST).collect::<String>())
+    }
 }
