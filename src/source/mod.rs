@@ -8,12 +8,14 @@ pub mod adapter;
 pub mod checkpoint;
 pub mod config;
 pub mod dtype;
+pub mod embedding;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod llm2vec;
 mod names;
 mod positional;
 pub mod safetensors;
+pub mod sentence;
 pub mod tokenizer;
 pub mod weights;
 
