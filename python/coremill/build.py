@@ -10,7 +10,7 @@ from .adapters import Adapter, branch_placeholders, branch_weights
 from .adapters import merge as merge_adapters
 from .architectures import attention_sites
 from .attention import Step
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, check_rotary_length
 from .errors import Known
 from .layers import Linear, RmsNorm, Rotary
 
@@ -114,6 +114,7 @@ def _operate(module, checkpoint: Checkpoint, length: int, blank: bool) -> Model:
         elif isinstance(part, row.norms):
             _assign(module, name, RmsNorm(part.weight, part.variance_epsilon))
         elif name.rpartition(".")[2] == "rotary_emb":
+            check_rotary_length(checkpoint.config, length)
             _assign(module, name, Rotary(type(part)(checkpoint.config), length))
     _settle_buffers(module)
     step = Step(blank)

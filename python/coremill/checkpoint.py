@@ -174,15 +174,38 @@ def _sentence_modules(path: str) -> list[dict] | None:
     return modules
 
 
-def _refuse_unknown_settings(config) -> None:
-    """Settings that would need another graph than the one drawn here."""
-    scaling = getattr(config, "rope_scaling", None) or {}
-    rope = scaling.get("rope_type", scaling.get("type", "default"))
-    if rope not in ("default", "linear", "llama3", "yarn"):
+# Rotary types whose frequencies do not depend on the length of a text, and those that change beyond the original length.
+_FIXED_ROPE = ("default", "linear", "llama3", "yarn")
+_GROWING_ROPE = ("dynamic", "longrope")
+
+
+def rope_parameters(config) -> dict:
+    """The rotary settings as transformers 5 keeps them, also for a config.json of transformers 4."""
+    return getattr(config, "rope_parameters", None) or {"rope_type": "default"}
+
+
+def check_rotary_length(config, length: int) -> None:
+    """Fails if `length` positions reach beyond where a rotary type starts to depend on the length of the text."""
+    rope = rope_parameters(config)
+    if rope["rope_type"] not in _GROWING_ROPE:
+        return
+    limit = min(rope.get("original_max_position_embeddings") or length, config.max_position_embeddings)
+    if length > limit:
         raise Known(
             "unsupported_architecture",
-            f"rotary embedding `{rope}` depends on the length of the prompt and is not supported",
-            "supported are default, linear, llama3 and yarn",
+            f"rotary embedding `{rope['rope_type']}` changes with the length of the text beyond {limit} positions",
+            f"pass --seq-len {limit} or less: up to there its frequencies are fixed",
+        )
+
+
+def _refuse_unknown_settings(config) -> None:
+    """Settings that need another graph than the one exported here."""
+    rope = rope_parameters(config)["rope_type"]
+    if rope not in (*_FIXED_ROPE, *_GROWING_ROPE):
+        raise Known(
+            "unsupported_architecture",
+            f"rotary embedding `{rope}` is not supported",
+            f"supported are {', '.join((*_FIXED_ROPE, *_GROWING_ROPE))}",
         )
     if getattr(config, "add_cross_attention", False):
         raise Known("unsupported_architecture", "cross attention is not supported")

@@ -29,7 +29,7 @@ def call(request: str) -> str:
 
 def versions(_: dict) -> dict:
     """The versions of Python and of the libraries that take part."""
-    names = ("torch", "transformers", "peft", "coremltools", "numpy", "safetensors")
+    names = ("torch", "transformers", "peft", "sentence-transformers", "tokenizers", "coremltools", "numpy", "safetensors")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

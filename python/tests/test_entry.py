@@ -140,7 +140,8 @@ def test_internal_errors_carry_their_traceback(folder):
 
 
 def test_versions():
-    assert set(ask("versions")) == {"python", "torch", "transformers", "peft", "coremltools", "numpy", "safetensors"}
+    libraries = {"torch", "transformers", "peft", "sentence-transformers", "tokenizers", "coremltools", "numpy", "safetensors"}
+    assert set(ask("versions")) == {"python", *libraries}
 
 
 def test_facts(folder, tmp_path):

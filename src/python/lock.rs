@@ -95,6 +95,7 @@ mod tests {
         let wanted = wanted();
         assert_eq!(wanted["coremltools"], ["9.0"]);
         assert_eq!(wanted["scikit-learn"], ["1.5.1", "1.5.2"]);
+        assert_eq!(wanted["transformers"], ["5.20.2", "5.24.0"]);
         let names: Vec<&str> = wanted.keys().map(String::as_str).collect();
         assert_eq!(
             names,
@@ -104,6 +105,8 @@ mod tests {
                 "peft",
                 "safetensors",
                 "scikit-learn",
+                "sentence-transformers",
+                "sentencepiece",
                 "tokenizers",
                 "torch",
                 "transformers"
