@@ -13,7 +13,7 @@ use super::layout::DecoderLayout;
 use super::memory;
 use super::overlap;
 use super::perplexity::Scores;
-use super::reference::{Continue, Reference};
+use super::reference::{Continue, EmbedRequest, Reference};
 use super::results::{KvCache, Measurements, Perplexity, Similarity, Transcripts};
 use super::runtime::Runtime;
 use super::sampling::Sampling;
@@ -27,6 +27,7 @@ use super::transcripts::{self, Pair};
 use crate::base::cancel;
 use crate::base::clock::Clock;
 use crate::base::progress::{Progress, Unit};
+use crate::source::embedding::EmbeddingRecipe;
 
 /// Tokens of the reference that are kept for each position where nothing else is said and the vocabulary has as many.
 pub const TOP_K: usize = 64;
@@ -231,11 +232,18 @@ fn compare(
     let prepare = |(i, s): (usize, &Sentence)| s.prepare(i, bench.tokenizer, layout);
     let prepared = sentences.iter().enumerate().map(prepare).collect::<Result<Vec<_>, _>>()?;
     bench.progress.begin("reference embeddings", None, Unit::Items);
-    let expected = bench.reference.embed(&prepared)?;
+    let recipe = bench.tokenizer.recipe();
+    let request = EmbedRequest {
+        sentences: sentences.to_vec(),
+        prepared,
+        seq_len: layout.seq_len,
+        strip: matches!(recipe, Some(EmbeddingRecipe::Sentence(recipe)) if recipe.strip),
+    };
+    let expected = bench.reference.embed(&request)?;
     bench.progress.end();
-    bench.progress.begin("embeddings", Some(prepared.len() as u64), Unit::Items);
+    bench.progress.begin("embeddings", Some(request.prepared.len() as u64), Unit::Items);
     let mut found = Vec::new();
-    for sentence in &prepared {
+    for sentence in &request.prepared {
         found.push(embed(engine, sentence)?);
         bench.progress.advance(1);
     }

@@ -87,7 +87,9 @@ pub enum Error {
     Tokenizer(#[from] tokenizer::Error),
     #[error("`truncation_side` in `{file}` is {value}, which is not supported for embeddings")]
     Truncation { file: PathBuf, value: String },
-    #[error("pooling_mode `bos_token` needs a `bos_token`, and the tokenizer in `{folder}` has none")]
+    #[error(
+        "pooling_mode `bos_token` needs a `bos_token`, and the tokenizer in `{folder}` has none"
+    )]
     NoBos { folder: PathBuf },
 }
 
@@ -104,8 +106,7 @@ impl Hint for Error {
 }
 
 impl EmbeddingRecipe {
-    /// The recipe in the tokenizer's folder `folder`; nothing where there is none, as beside packages of versions
-    /// before 0.2.
+    /// The recipe in the tokenizer's folder `folder`; nothing where there is none, as beside older packages.
     pub fn open(folder: &Path) -> Result<Option<Self>, Error> {
         let file = folder.join(FILE);
         if !file.is_file() {
@@ -128,7 +129,8 @@ impl EmbeddingRecipe {
         let tokenizer = TokenizerSettings::open(&[folder, model_dir])?;
         if adapters.is_empty() {
             let settings = SentenceConfig::open(root)?;
-            let limit = [tokenizer.model_max_length, config.max_positions].into_iter().flatten().min();
+            let limit =
+                [tokenizer.model_max_length, config.max_positions].into_iter().flatten().min();
             return Ok(Self::Sentence(SentenceRecipe {
                 max_length: settings.transformer.max_seq_length.or(limit),
                 lower_case: settings.transformer.do_lower_case,
@@ -209,7 +211,10 @@ mod tests {
         dir
     }
 
-    fn recipe(files: &[(&str, &str)], adapter: Option<&[(&str, &str)]>) -> Result<EmbeddingRecipe, Error> {
+    fn recipe(
+        files: &[(&str, &str)],
+        adapter: Option<&[(&str, &str)]>,
+    ) -> Result<EmbeddingRecipe, Error> {
         let dir = folder(files);
         fs_err::write(dir.path().join("config.json"), fixture::LLAMA).unwrap();
         let adapter = adapter.map(folder);
@@ -231,7 +236,14 @@ mod tests {
             (&[], 16),
             (&[(tokenizer, r#"{"model_max_length": 9}"#)], 9),
             (&[(tokenizer, r#"{"model_max_length": 1000000000000000019884624838656}"#)], 16),
-            (&[modules, (tokenizer, r#"{"model_max_length": 9}"#), (bert, r#"{"max_seq_length": 12}"#)], 12),
+            (
+                &[
+                    modules,
+                    (tokenizer, r#"{"model_max_length": 9}"#),
+                    (bert, r#"{"max_seq_length": 12}"#),
+                ],
+                12,
+            ),
             // Settings of sentence-transformers count only with its modules.
             (&[(tokenizer, r#"{"model_max_length": 9}"#), (bert, r#"{"max_seq_length": 12}"#)], 9),
             (&[modules, (bert, r#"{"tokenizer_args": {"model_max_length": 7}}"#)], 7),
@@ -250,13 +262,18 @@ mod tests {
         assert_eq!(EmbeddingRecipe::open(dir.path()).unwrap(), None);
         let adapter = [
             ("llm2vec_config.json", r#"{"pooling_mode": "eos_token", "max_length": 64}"#),
-            ("adapter_config.json", r#"{"base_model_name_or_path": "mistralai/Mistral-7B-Instruct-v0.2"}"#),
+            (
+                "adapter_config.json",
+                r#"{"base_model_name_or_path": "mistralai/Mistral-7B-Instruct-v0.2"}"#,
+            ),
         ];
         for recipe in [recipe(&[], None).unwrap(), recipe(&[], Some(&adapter)).unwrap()] {
             fs_err::write(dir.path().join(FILE), recipe.to_json()).unwrap();
             assert_eq!(EmbeddingRecipe::open(dir.path()).unwrap(), Some(recipe));
         }
-        let EmbeddingRecipe::Llm2Vec(found) = recipe(&[], Some(&adapter)).unwrap() else { panic!() };
+        let EmbeddingRecipe::Llm2Vec(found) = recipe(&[], Some(&adapter)).unwrap() else {
+            panic!()
+        };
         assert_eq!(found.template.unwrap().before, "[INST] ");
         assert_eq!(found.end.as_deref(), Some(" </s>"));
         assert_eq!((found.max_length, found.doc_max_length), (64, 400));
@@ -265,10 +282,13 @@ mod tests {
     #[test]
     fn the_first_token_can_be_pooled_only_where_there_is_one() {
         let adapter = [("llm2vec_config.json", r#"{"pooling_mode": "bos_token"}"#)];
-        let tokens = r#"{"added_tokens": [{"id": 1, "content": "<s>"}], "model": {"vocab": {"a": 0}}}"#;
+        let tokens =
+            r#"{"added_tokens": [{"id": 1, "content": "<s>"}], "model": {"vocab": {"a": 0}}}"#;
         let named = r#"{"bos_token": "<s>"}"#;
         let files = [("tokenizer.json", tokens), ("tokenizer_config.json", named)];
-        let EmbeddingRecipe::Llm2Vec(found) = recipe(&files, Some(&adapter)).unwrap() else { panic!() };
+        let EmbeddingRecipe::Llm2Vec(found) = recipe(&files, Some(&adapter)).unwrap() else {
+            panic!()
+        };
         assert_eq!(found.bos_token_id, Some(1));
         let error = recipe(&files[..1], Some(&adapter)).unwrap_err().to_string();
         assert!(error.contains("needs a `bos_token`"), "{error}");

@@ -115,7 +115,9 @@ impl Llm2Vec {
         }
         let found: Self = serde_json::from_slice(&fs_err::read(&file)?)
             .map_err(|e| Error::Bad { file: file.clone(), reason: e.to_string() })?;
-        for (key, value) in [("max_length", found.max_length), ("doc_max_length", found.doc_max_length)] {
+        for (key, value) in
+            [("max_length", found.max_length), ("doc_max_length", found.doc_max_length)]
+        {
             if value == 0 {
                 return Err(Error::Nothing { file, key });
             }
@@ -149,7 +151,8 @@ impl Llm2Vec {
 pub fn trained_as(model_dir: &Path, adapters: &[PathBuf]) -> Result<Option<String>, Error> {
     let configs = adapters.iter().map(PathBuf::as_path).chain([model_dir]);
     let configs = configs.map(|dir| (dir.join("config.json"), "_name_or_path"));
-    let bases = adapters.iter().map(|dir| (dir.join("adapter_config.json"), "base_model_name_or_path"));
+    let bases =
+        adapters.iter().map(|dir| (dir.join("adapter_config.json"), "base_model_name_or_path"));
     let mut found: Option<(String, PathBuf)> = None;
     let mut first = None;
     for (file, key) in configs.chain(bases) {
@@ -235,7 +238,11 @@ mod tests {
             write(model.path(), "config.json", text("_name_or_path", base));
             write(adapter.path(), "adapter_config.json", text("base_model_name_or_path", named));
             let found = trained_as(model.path(), &[adapter.path().to_owned()]);
-            assert_eq!(found.map_err(drop), want.map(|w| w.map(str::to_owned)), "{own} {base} {named}");
+            assert_eq!(
+                found.map_err(drop),
+                want.map(|w| w.map(str::to_owned)),
+                "{own} {base} {named}"
+            );
         }
     }
 

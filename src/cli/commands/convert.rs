@@ -186,11 +186,7 @@ fn validate(
             prompts: PROBES.map(str::to_owned).to_vec(),
             max_tokens: 16,
         }),
-        sentences: Some(
-            PROBES
-                .map(|text| crate::eval::Sentence { instruction: None, text: text.to_owned() })
-                .to_vec(),
-        ),
+        sentences: Some(PROBES.map(crate::eval::Sentence::plain).to_vec()),
         latency: Some(Repeat { warm_up: 3, n: 20 }),
     };
     let progress = &*context.progress;

@@ -64,8 +64,11 @@ impl SentenceConfig {
     /// plain encoder: the mean of its tokens.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let list = modules::list(root)?;
-        let model_dir = list.as_ref().map_or_else(|| root.to_owned(), |(first, _)| root.join(first));
-        if let Some(file) = ["adapter_config.json"].map(|name| model_dir.join(name)).iter().find(|f| f.is_file()) {
+        let model_dir =
+            list.as_ref().map_or_else(|| root.to_owned(), |(first, _)| root.join(first));
+        if let Some(file) =
+            ["adapter_config.json"].map(|name| model_dir.join(name)).iter().find(|f| f.is_file())
+        {
             return Err(Error::Unsupported {
                 file: file.clone(),
                 key: "peft_type".to_owned(),
@@ -91,7 +94,8 @@ impl SentenceConfig {
 
     /// Whether the tokens of a prompt are pooled with those of the text.
     pub fn include_prompt(&self) -> bool {
-        let left_out = |module: &Module| matches!(module, Module::Pooling { include_prompt: false, .. });
+        let left_out =
+            |module: &Module| matches!(module, Module::Pooling { include_prompt: false, .. });
         !self.modules.iter().any(left_out)
     }
 }

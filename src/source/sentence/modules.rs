@@ -81,7 +81,16 @@ const FLAGS: [(&str, PoolingMode); 6] = [
 
 /// Activations that can be drawn, by the name of their class in `torch.nn`.
 const ACTIVATIONS: [&str; 10] = [
-    "Identity", "Tanh", "GELU", "ReLU", "Sigmoid", "SiLU", "LeakyReLU", "ELU", "ReLU6", "Softplus",
+    "Identity",
+    "Tanh",
+    "GELU",
+    "ReLU",
+    "Sigmoid",
+    "SiLU",
+    "LeakyReLU",
+    "ELU",
+    "ReLU6",
+    "Softplus",
 ];
 
 const TOKENS: &str = "token_embeddings";
@@ -104,7 +113,8 @@ pub(super) fn list(root: &Path) -> Result<Option<(String, Vec<Module>)>, Error> 
         drop(entry.take("idx"));
         let name = entry.text("name")?.unwrap_or_else(|| place.to_string());
         let folder = entry.text("path")?.unwrap_or_default();
-        let class = entry.text("type")?.ok_or_else(|| bad(format!("module {place} has no `type`")))?;
+        let class =
+            entry.text("type")?.ok_or_else(|| bad(format!("module {place} has no `type`")))?;
         let kwargs = entry.take("kwargs").filter(|kwargs| *kwargs != json!([]));
         if let Some(kwargs) = kwargs {
             return Err(entry.unsupported("kwargs", &kwargs, None));
@@ -120,7 +130,8 @@ pub(super) fn list(root: &Path) -> Result<Option<(String, Vec<Module>)>, Error> 
         let kind = class_name(&class);
         if first.is_none() {
             if kind != Some("Transformer") {
-                let advice = "the first module must be sentence-transformers' Transformer".to_owned();
+                let advice =
+                    "the first module must be sentence-transformers' Transformer".to_owned();
                 return Err(entry.unsupported("type", &json!(class), Some(advice)));
             }
             first = Some(folder);

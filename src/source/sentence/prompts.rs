@@ -31,16 +31,23 @@ impl Prompts {
     /// Reads the file in `root`.
     pub(super) fn open(root: &Path) -> Result<Self, Error> {
         let file = root.join("config_sentence_transformers.json");
-        let Some(mut settings) = Settings::open(&file)? else { return Ok(Self::named(BTreeMap::new())) };
+        let Some(mut settings) = Settings::open(&file)? else {
+            return Ok(Self::named(BTreeMap::new()));
+        };
         let mut prompts = BTreeMap::new();
         if let Some(value) = settings.take("prompts") {
             let given: BTreeMap<String, Option<String>> = serde_json::from_value(value.clone())
-                .map_err(|_| Error::Bad { file, reason: format!("`prompts` is {value}, not texts by name") })?;
+                .map_err(|_| Error::Bad {
+                    file,
+                    reason: format!("`prompts` is {value}, not texts by name"),
+                })?;
             prompts.extend(given.into_iter().map(|(name, text)| (name, text.unwrap_or_default())));
         }
         let mut found = Self::named(prompts);
         found.default_prompt_name = settings.text("default_prompt_name")?;
-        if let Some(name) = found.default_prompt_name.as_ref().filter(|name| !found.prompts.contains_key(*name)) {
+        if let Some(name) =
+            found.default_prompt_name.as_ref().filter(|name| !found.prompts.contains_key(*name))
+        {
             let known: Vec<_> = found.prompts.keys().map(|name| format!("`{name}`")).collect();
             let advice = format!("`prompts` has {}", known.join(", "));
             return Err(settings.unsupported("default_prompt_name", &json!(name), Some(advice)));

@@ -1,6 +1,7 @@
 use super::*;
 
-const TRANSFORMER: &str = r#"{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}"#;
+const TRANSFORMER: &str =
+    r#"{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}"#;
 
 /// Opens a checkpoint of the given modules after the Transformer, each a class and its settings, and other files.
 fn open(modules: &[(&str, &str)], files: &[(&str, &str)]) -> Result<SentenceConfig, Error> {
@@ -12,7 +13,9 @@ fn open(modules: &[(&str, &str)], files: &[(&str, &str)]) -> Result<SentenceConf
         if !settings.is_empty() {
             fs_err::write(dir.path().join(&folder).join("config.json"), settings).unwrap();
         }
-        rows.push(format!(r#"{{"idx": {i}, "name": "m{i}", "path": "{folder}", "type": "{class}"}}"#));
+        rows.push(format!(
+            r#"{{"idx": {i}, "name": "m{i}", "path": "{folder}", "type": "{class}"}}"#
+        ));
     }
     fs_err::write(dir.path().join("modules.json"), format!("[{}]", rows.join(", "))).unwrap();
     for (name, text) in files {
@@ -99,7 +102,11 @@ fn settings_that_are_not_known_are_refused_by_name() {
         (bert, r#"{"model_args": {"rope_scaling": 2}}"#, "`rope_scaling`"),
         (bert, r#"{"config_args": {"num_hidden_layers": 2}}"#, "`num_hidden_layers`"),
         (bert, r#"{"tokenizer_args": {"do_lower_case": true}}"#, "`do_lower_case`"),
-        (bert, r#"{"max_seq_length": 3, "tokenizer_args": {"model_max_length": 4}}"#, "model_max_length"),
+        (
+            bert,
+            r#"{"max_seq_length": 3, "tokenizer_args": {"model_max_length": 4}}"#,
+            "model_max_length",
+        ),
         (bert, r#"{"transformer_task": "fill-mask"}"#, "`transformer_task`"),
         (bert, r#"{"module_output_name": "sentence_embedding"}"#, "`module_output_name`"),
         (bert, r#"{"modality_config": {"message": {}}}"#, "`modality_config`"),
@@ -128,9 +135,15 @@ fn settings_that_change_nothing_are_passed_over() {
     let all = r#"{"__version__": {"sentence_transformers": "5.1.0", "pytorch": "2"}, "prompts": {"query": null, "p": "x "},
         "default_prompt_name": "query", "similarity_fn_name": "cosine", "truncate_dim": 3, "model_type": "SentenceTransformer"}"#;
     let files = [("sentence_bert_config.json", bert), ("config_sentence_transformers.json", all)];
-    let found = open(&[POOLING, ("sentence_transformers.models.Dropout", r#"{"dropout": 0.1}"#)], &files).unwrap();
-    assert_eq!(found.transformer, TransformerSettings { max_seq_length: Some(9), do_lower_case: true });
-    let prompts: Vec<_> = found.prompts.prompts.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let found =
+        open(&[POOLING, ("sentence_transformers.models.Dropout", r#"{"dropout": 0.1}"#)], &files)
+            .unwrap();
+    assert_eq!(
+        found.transformer,
+        TransformerSettings { max_seq_length: Some(9), do_lower_case: true }
+    );
+    let prompts: Vec<_> =
+        found.prompts.prompts.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(prompts, [("document", ""), ("p", "x "), ("query", "")]);
     assert_eq!((found.prompts.truncate_dim, found.strip), (Some(3), true));
     assert_eq!(found.modules[1], Module::Dropout);

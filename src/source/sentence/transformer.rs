@@ -97,14 +97,19 @@ impl TransformerSettings {
         }
         expect(&mut settings, "transformer_task", &json!("feature-extraction"))?;
         expect(&mut settings, "module_output_name", &json!("token_embeddings"))?;
-        let text = json!({"text": {"method": "forward", "method_output_name": "last_hidden_state"}});
+        let text =
+            json!({"text": {"method": "forward", "method_output_name": "last_hidden_state"}});
         expect(&mut settings, "modality_config", &text)?;
         // Packing a batch without padding gives each text the same values.
         drop(settings.take("unpad_inputs"));
         let advice = "it changes how text becomes tokens";
-        for key in
-            ["processing_kwargs", "query_expansion", "query_length", "document_length", "tokenizer_name_or_path"]
-        {
+        for key in [
+            "processing_kwargs",
+            "query_expansion",
+            "query_length",
+            "document_length",
+            "tokenizer_name_or_path",
+        ] {
             settings.refuse(key, advice)?;
         }
         settings.end()?;
