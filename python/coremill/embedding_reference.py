@@ -83,8 +83,8 @@ class _Llm2Vec:
         self.skips = settings.get("skip_instruction", True)
         self.longest = min(settings.get("max_length", 512), fields.get("seq_len") or 1 << 40)
         self.longest_text = settings.get("doc_max_length", 400)
-        own = next((path for path in adapters if os.path.exists(os.path.join(path, "tokenizer_config.json"))), base)
-        self.tokenizer = AutoTokenizer.from_pretrained(own)
+        own = [folder for folder in adapters if reference._has_tokenizer(folder)]
+        self.tokenizer = AutoTokenizer.from_pretrained(own[-1] if own else base)
         self.family = _json(base, "config.json").get("model_type")
         names = [_json(path, "config.json").get("_name_or_path") for path in [*adapters, base]]
         names += [_json(path, "adapter_config.json").get("base_model_name_or_path") for path in adapters]
