@@ -42,6 +42,12 @@ pub struct SourceArgs {
     /// LLM2Vec adapter that makes the function `encode`; may be given again, applied in order.
     #[arg(long, value_name = "DIR|REPO")]
     pub llm2vec_checkpoint: Vec<String>,
+    /// Accept a key of config.json that is not understood because nothing depends on it; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub allow_config_key: Vec<String>,
+    /// Accept stored tensors that nothing uses, by regular expression; may be repeated.
+    #[arg(long, value_name = "REGEX")]
+    pub allow_unused_tensor: Vec<Regex>,
 }
 
 /// The shape of a package.

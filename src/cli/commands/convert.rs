@@ -25,6 +25,8 @@ use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, Tokenizer
 use crate::gate::{self, Gates, Subject, Verdict};
 use crate::manifest::{Artifact, manifest_path};
 use crate::package::{FileRecord, Package};
+use crate::python::{self, EnvState};
+use crate::source::config::Allow;
 
 pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let recipe = recipe(args)?;
@@ -42,8 +44,12 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     if let Some(path) = standing.filter(|_| !args.force) {
         return Err(convert::ConvertError::Exists { path }.into());
     }
-    let expected = convert::preflight(&request)?;
+    let mut expected = convert::preflight(&request)?;
     if args.dry_run {
+        rehearse(&request, &mut expected, context)?;
+        for warning in &expected.warnings {
+            context.printer.warn(warning);
+        }
         context.printer.answer(&expected, &told(&expected))?;
         return Ok(HOLDS);
     }
@@ -120,6 +126,25 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     Ok(if args.profile_validate { gate::exit_code(&verdicts) } else { HOLDS })
 }
 
+/// Goes through the conversion without writing anything, where Python is there already.
+fn rehearse(
+    request: &convert::Request,
+    expected: &mut Preflight,
+    context: &Context,
+) -> Result<(), Failure> {
+    let state = python::doctor(&context.python_settings()).environment;
+    if !matches!(state, EnvState::Ready { .. }) {
+        let what = "the model and its weights were not checked: Python is not set up yet (`coremill setup`)";
+        expected.warnings.push(what.to_owned());
+        return Ok(());
+    }
+    let plan = convert::dry_run(request, context.python()?, &*context.progress)?;
+    if let Some(record) = &mut expected.checkpoint {
+        record.tensors.unused = plan.unused;
+    }
+    Ok(())
+}
+
 /// The job that the arguments describe, its sources found.
 pub(super) fn job_of(
     source: &SourceArgs,
@@ -142,6 +167,10 @@ pub(super) fn job_of(
         prompt_chunk: shape.prompt_chunk,
         kv_cache: shape.kv_cache,
         target: shape.minimum_deployment_target,
+        allow: Allow {
+            config_keys: source.allow_config_key.clone(),
+            unused_tensors: source.allow_unused_tensor.iter().map(ToString::to_string).collect(),
+        },
     })
 }
 
