@@ -260,7 +260,11 @@ impl Checkpoint {
                 let dir = self.root.clone();
                 let dynamic = self.config.rope.as_ref().is_some_and(config::Rope::is_dynamic);
                 // A chunk is never longer than the sequence.
-                let fits = if max_positions > step { max_positions - max_positions % step } else { max_positions };
+                let fits = if max_positions > step {
+                    max_positions - max_positions % step
+                } else {
+                    max_positions
+                };
                 Err(config::Error::TooLong { dir, seq_len, max_positions, fits, dynamic }.into())
             }
             _ => Ok(()),

@@ -108,7 +108,8 @@ impl Listing {
         let adapter = ["adapter_model.safetensors", "adapter_model.bin"];
         out.extend(adapter.into_iter().find(|file| has(file)).map(str::to_owned));
         for name in self.files.keys() {
-            let Some((folder, file)) = name.rsplit_once('/').filter(|(f, _)| self.is_step(f)) else {
+            let Some((folder, file)) = name.rsplit_once('/').filter(|(f, _)| self.is_step(f))
+            else {
                 continue;
             };
             let first = !has(&format!("{folder}/model.safetensors"));

@@ -1,30 +1,43 @@
 //! `CheckpointRecord`: what a checkpoint is, resolved from all the files that say so.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::adapter::Adapter;
 use super::checkpoint::{Checkpoint, Module};
 use super::config::{Allow, ModelConfig};
+use super::llm2vec::Llm2Vec;
+use super::sentence::SentenceConfig;
 
 /// What a checkpoint is: shown by `inspect`, written to the manifest, and what later stages go by.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CheckpointRecord {
     /// `config.json`.
     pub config: ConfigRecord,
     /// How texts begin and end.
     pub generation: GenerationRecord,
     /// The tokenizer, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerRecord>,
-    /// The steps of a sentence-transformers model, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sentence: Vec<Module>,
+    /// The steps of `modules.json`, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<Module>,
+    /// What sentence-transformers does with the checkpoint, if it is an embedder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentence: Option<SentenceConfig>,
+    /// `llm2vec_config.json`, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm2vec: Option<Llm2Vec>,
+    /// The adapters that a conversion is asked to apply.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<AdapterRecord>,
     /// The stored weights.
     pub tensors: TensorsRecord,
     /// What speaks against a conversion; empty in a manifest.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<String>,
     /// What was read otherwise than one might think.
     pub warnings: Vec<String>,
@@ -59,8 +72,8 @@ pub struct GenerationRecord {
 /// `tokenizer.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenizerRecord {
-    /// One above the largest id.
-    pub n_ids: usize,
+    /// One above the largest id, where it is known.
+    pub n_ids: Option<usize>,
     /// Tokens added on top of the vocabulary.
     pub n_added: usize,
     /// Added tokens by their role.
@@ -85,6 +98,38 @@ pub struct TensorsRecord {
     /// Stored tensors that nothing uses, where they were looked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unused: Vec<String>,
+}
+
+/// An adapter of a conversion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdapterRecord {
+    /// The name of its folder.
+    pub name: String,
+    /// Modules with a low-rank pair.
+    pub low_rank: usize,
+    /// Parameters that it brings whole.
+    pub replaces: Vec<String>,
+    /// Its `llm2vec_config.json`, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm2vec: Option<Llm2Vec>,
+}
+
+impl AdapterRecord {
+    /// The record of `adapter`.
+    pub fn of(adapter: &Adapter) -> Self {
+        let dir = adapter.dir();
+        Self {
+            name: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            low_rank: adapter.low_rank().count(),
+            replaces: adapter.replacements().map(str::to_owned).collect(),
+            llm2vec: llm2vec(dir),
+        }
+    }
+}
+
+/// The settings of LLM2Vec in `dir`, if it has a file of them that reads.
+fn llm2vec(dir: &Path) -> Option<Llm2Vec> {
+    dir.join("llm2vec_config.json").is_file().then(|| Llm2Vec::open(dir).ok()).flatten()
 }
 
 impl CheckpointRecord {
@@ -118,11 +163,14 @@ impl CheckpointRecord {
                 pad: config.pad_token_id,
             },
             tokenizer: checkpoint.tokenizer().ok().map(|facts| TokenizerRecord {
-                n_ids: facts.n_ids,
+                n_ids: facts.n_ids.into(),
                 n_added: facts.added.len(),
                 roles: facts.roles.clone(),
             }),
-            sentence: checkpoint.modules().to_vec(),
+            modules: checkpoint.modules().to_vec(),
+            sentence: checkpoint.sentence().cloned(),
+            llm2vec: llm2vec(checkpoint.dir()),
+            adapters: Vec::new(),
             tensors: TensorsRecord {
                 files: files.collect(),
                 count: tensors.iter().count(),

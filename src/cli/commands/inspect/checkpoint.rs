@@ -65,14 +65,15 @@ fn describe(record: &CheckpointRecord, width: usize) -> String {
         ),
     ));
     rows.push(match &record.tokenizer {
-        Some(tokenizer) => {
-            ("tokenizer", format!("{} ids, {} added tokens", tokenizer.n_ids, tokenizer.n_added))
-        }
+        Some(tokenizer) => (
+            "tokenizer",
+            format!("{} ids, {} added tokens", number(tokenizer.n_ids), tokenizer.n_added),
+        ),
         None => ("tokenizer", "none".to_owned()),
     });
-    if !record.sentence.is_empty() {
+    if !record.modules.is_empty() {
         let steps: Vec<_> = record
-            .sentence
+            .modules
             .iter()
             .map(|module| module.class.rsplit('.').next().unwrap_or_default())
             .collect();
