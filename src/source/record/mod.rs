@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::adapter::Adapter;
-use super::checkpoint::{Checkpoint, Module};
+use super::checkpoint::Checkpoint;
 use super::config::{Allow, ModelConfig};
 use super::llm2vec::Llm2Vec;
 use super::sentence::SentenceConfig;
@@ -22,13 +22,10 @@ pub struct CheckpointRecord {
     /// The tokenizer, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerRecord>,
-    /// The steps of `modules.json`, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub modules: Vec<Module>,
-    /// What sentence-transformers does with the checkpoint, if it is an embedder.
+    /// What sentence-transformers does with the model, where the checkpoint is an embedder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentence: Option<SentenceConfig>,
-    /// `llm2vec_config.json`, if there is one.
+    /// What LLM2Vec does with the model, where its adapters are given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub llm2vec: Option<Llm2Vec>,
     /// The adapters that a conversion is asked to apply.
@@ -167,9 +164,8 @@ impl CheckpointRecord {
                 n_added: facts.added.len(),
                 roles: facts.roles.clone(),
             }),
-            modules: checkpoint.modules().to_vec(),
             sentence: checkpoint.sentence().cloned(),
-            llm2vec: llm2vec(checkpoint.dir()),
+            llm2vec: None,
             adapters: Vec::new(),
             tensors: TensorsRecord {
                 files: files.collect(),
