@@ -45,6 +45,7 @@ OPERATIONS = {
     "merge_reference": "reference",
     "quantize_reference": "compressed",
     "dequantize": "compressed",
+    "tokenizer": "tokenizer",
 }
 
 

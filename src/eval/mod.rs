@@ -69,6 +69,6 @@ pub use scorer::{EachRows, Scorer};
 pub use sentences::{Prepared, Sentence};
 pub use speak::{EachPiece, Piece, Spoken, speak};
 pub use text::{Cut, Windows};
-pub use tokenizer::{Tokenizer, TokenizerError};
+pub use tokenizer::{RECORD, SpecialToken, Tokenizer, TokenizerError, TokenizerRecord};
 pub use tokens::{Token, Tokens, TokensError};
 pub use weights::{WeightErrors, WeightsError, weight_errors};

@@ -26,6 +26,7 @@ mod recorded;
 mod report;
 mod sentences;
 mod setup;
+mod sidecar;
 mod sweep;
 mod texts;
 mod verify;

@@ -1,5 +1,6 @@
 //! The tokenizer of an artifact: text to token ids and back, as transformers does it.
 
+mod record;
 mod special;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use thiserror::Error;
 use tokenizers::{PostProcessor as _, Tokenizer as Inner, TruncationDirection};
 
 use crate::base::error::Hint;
+pub use record::{RECORD, SpecialToken, TokenizerRecord};
 use special::TokenizerConfig;
 
 /// Why text cannot become tokens.
@@ -32,6 +34,18 @@ pub enum TokenizerError {
     /// A file that cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A token that the model has no embedding for.
+    #[error(
+        "text has the token `{token}` with id {id}, outside the model's vocabulary of {vocab_size}"
+    )]
+    OutsideVocabulary {
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// The model's vocabulary.
+        vocab_size: u64,
+    },
     /// The tokenizer refused a text or ids.
     #[error("tokenizer failed: {what}")]
     Failed {
@@ -48,6 +62,10 @@ impl Hint for TokenizerError {
                     .to_owned(),
             ),
             Self::Io(e) => e.hint(),
+            Self::OutsideVocabulary { .. } => Some(
+                "the tokenizer knows the token, the model does not: leave it out of the text"
+                    .to_owned(),
+            ),
             Self::Broken { .. } | Self::Failed { .. } => None,
         }
     }
@@ -63,6 +81,7 @@ pub struct Tokenizer {
     trained_as: Option<String>,
     max_seq_length: Option<usize>,
     lower_case: bool,
+    record: Option<TokenizerRecord>,
 }
 
 /// What is read of `config.json` and `generation_config.json`.
@@ -83,8 +102,19 @@ struct SentenceConfig {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Ids {
-    One(u32),
-    Several(Vec<u32>),
+    One(i64),
+    Several(Vec<i64>),
+}
+
+impl Ids {
+    /// The ids that are some; transformers writes -1 for none.
+    fn valid(self) -> Vec<u32> {
+        let ids = match self {
+            Self::One(id) => vec![id],
+            Self::Several(ids) => ids,
+        };
+        ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect()
+    }
 }
 
 impl Tokenizer {
@@ -102,26 +132,42 @@ impl Tokenizer {
         // Whoever made the file may have left these on; transformers sets them anew for each call.
         inner.with_truncation(None).map_err(broken)?;
         inner.with_padding(None);
+        let record = TokenizerRecord::read(folder)?;
         let settings: TokenizerConfig = json(folder, "tokenizer_config.json")?;
-        if let Some(processor) = settings.post_processor(&inner) {
-            inner.with_post_processor(Some(processor));
+        match &record {
+            Some(record) => inner.set_encode_special_tokens(record.split_special_tokens),
+            None => {
+                if let Some(processor) = settings.post_processor(&inner) {
+                    inner.with_post_processor(Some(processor));
+                }
+            }
         }
         let config: ModelConfig = json(folder, "config.json")?;
         let generation: ModelConfig = json(folder, "generation_config.json")?;
-        let eos = match generation.eos_token_id.or(config.eos_token_id) {
-            Some(Ids::One(id)) => vec![id],
-            Some(Ids::Several(ids)) => ids,
-            None => settings.eos(&inner).into_iter().collect(),
+        let own = match &record {
+            Some(record) => record.id("eos_token"),
+            None => settings.eos(&inner),
         };
+        let stated = generation.eos_token_id.or(config.eos_token_id).map(Ids::valid);
+        let mut eos =
+            stated.filter(|ids| !ids.is_empty()).unwrap_or_else(|| own.into_iter().collect());
+        // An adapter that was trained with another end token ends its texts with it.
+        if record.as_ref().is_some_and(|record| record.adapter.is_some()) {
+            eos.extend(own.filter(|id| !eos.contains(id)));
+        }
         let sentence: SentenceConfig = json(folder, "sentence_bert_config.json")?;
         let mut tokenizer = Self {
             inner,
-            clean_up: settings.clean_up_tokenization_spaces.unwrap_or(false),
+            clean_up: match &record {
+                Some(record) => record.clean_up_tokenization_spaces,
+                None => settings.clean_up_tokenization_spaces.unwrap_or(false),
+            },
             eos,
             first: None,
             trained_as: config.name,
             max_seq_length: sentence.max_seq_length,
             lower_case: sentence.do_lower_case.unwrap_or(false),
+            record,
         };
         let (with, plain) = (tokenizer.encode("a")?, tokenizer.encode_plain("a")?);
         tokenizer.first = with.first().filter(|first| plain.first() != Some(first)).copied();
@@ -130,12 +176,12 @@ impl Tokenizer {
 
     /// The tokens of `text`, with those that the tokenizer puts around it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        ids(&self.inner, text, true)
+        self.known(ids(&self.inner, text, true)?)
     }
 
     /// The tokens of `text` alone.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        ids(&self.inner, text, false)
+        self.known(ids(&self.inner, text, false)?)
     }
 
     /// At most `length` tokens of `text` and around it: the text is cut, what is around it stays.
@@ -149,7 +195,21 @@ impl Tokenizer {
         let mut encoding = self.inner.encode_fast(text, false).map_err(failed)?;
         encoding.truncate(length.saturating_sub(around), 0, TruncationDirection::Right);
         let encoding = self.inner.post_process(encoding, None, true).map_err(failed)?;
-        Ok(encoding.get_ids().to_vec())
+        self.known(encoding.get_ids().to_vec())
+    }
+
+    /// Ids that the model has embeddings for.
+    fn known(&self, ids: Vec<u32>) -> Result<Vec<u32>, TokenizerError> {
+        let Some(vocab_size) = self.record.as_ref().and_then(|record| record.vocab_size) else {
+            return Ok(ids);
+        };
+        match ids.iter().find(|&&id| u64::from(id) >= vocab_size) {
+            Some(&id) => {
+                let token = self.token(id).unwrap_or_default();
+                Err(TokenizerError::OutsideVocabulary { token, id, vocab_size })
+            }
+            None => Ok(ids),
+        }
     }
 
     /// The text of `tokens`, special ones left out.
@@ -167,6 +227,22 @@ impl Tokenizer {
     /// Whether text is [`cleaned`].
     pub(super) fn cleans_up(&self) -> bool {
         self.clean_up
+    }
+
+    /// The text of `tokens` with special ones, not cleaned up.
+    pub fn decode_with_special(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
+        let failed = |e: tokenizers::Error| TokenizerError::Failed { what: e.to_string() };
+        self.inner.decode(tokens, false).map_err(failed)
+    }
+
+    /// The token with an id, as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// What the conversion recorded; none for a folder as transformers saves it.
+    pub fn record(&self) -> Option<&TokenizerRecord> {
+        self.record.as_ref()
     }
 
     /// Tokens that end a text.
