@@ -5,6 +5,7 @@
 
 mod artifact;
 mod bundle;
+pub mod chat;
 mod chunks;
 pub mod compare;
 mod decoder;

@@ -3,6 +3,7 @@
 mod record;
 mod special;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -82,6 +83,8 @@ pub struct Tokenizer {
     max_seq_length: Option<usize>,
     lower_case: bool,
     record: Option<TokenizerRecord>,
+    chat_templates: BTreeMap<String, String>,
+    template_tokens: BTreeMap<String, String>,
 }
 
 /// What is read of `config.json` and `generation_config.json`.
@@ -156,6 +159,10 @@ impl Tokenizer {
             eos.extend(own.filter(|id| !eos.contains(id)));
         }
         let sentence: SentenceConfig = json(folder, "sentence_bert_config.json")?;
+        let (chat_templates, template_tokens) = match &record {
+            Some(record) => (record.chat_templates.clone(), record.template_tokens.clone()),
+            None => (special::chat_templates(folder, &settings)?, settings.tokens()),
+        };
         let mut tokenizer = Self {
             inner,
             clean_up: match &record {
@@ -168,6 +175,8 @@ impl Tokenizer {
             max_seq_length: sentence.max_seq_length,
             lower_case: sentence.do_lower_case.unwrap_or(false),
             record,
+            chat_templates,
+            template_tokens,
         };
         let (with, plain) = (tokenizer.encode("a")?, tokenizer.encode_plain("a")?);
         tokenizer.first = with.first().filter(|first| plain.first() != Some(first)).copied();
@@ -238,6 +247,16 @@ impl Tokenizer {
     /// The token with an id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// Chat templates by name; `default` is the usual one.
+    pub fn chat_templates(&self) -> &BTreeMap<String, String> {
+        &self.chat_templates
+    }
+
+    /// Texts that a chat template finds under the names of their roles.
+    pub fn template_tokens(&self) -> &BTreeMap<String, String> {
+        &self.template_tokens
     }
 
     /// What the conversion recorded; none for a folder as transformers saves it.
