@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::artifact::Artifact;
+use super::chat;
 use super::decoder::{CacheUsage, Decoder};
 use super::embed::embed;
 use super::engine::Engine;
@@ -73,6 +74,8 @@ pub struct PromptPlan {
     pub prompts: Vec<String>,
     /// Tokens to generate at most for each.
     pub max_tokens: usize,
+    /// Whether each is a user's message in the model's chat template, where it has one.
+    pub chat_template: bool,
 }
 
 /// What measuring needs besides the artifact.
@@ -190,7 +193,8 @@ fn transcribe(
     bench: &Bench<'_>,
 ) -> Result<(Transcripts, CacheUsage), EvalError> {
     let tokenizer = bench.tokenizer;
-    let encode = |prompt: &String| tokenizer.encode(prompt);
+    let chat_template = plan.chat_template && tokenizer.has_chat_template();
+    let encode = |prompt: &String| chat::encode(tokenizer, prompt, chat_template);
     let prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
     bench.progress.begin("reference transcripts", None, Unit::Items);
     let max_tokens = plan.max_tokens;
@@ -219,7 +223,7 @@ fn transcribe(
         bench.progress.advance(1);
     }
     bench.progress.end();
-    Ok((transcripts::compare(pairs)?, usage))
+    Ok((transcripts::compare(pairs, chat_template)?, usage))
 }
 
 fn compare(

@@ -191,6 +191,7 @@ fn validate(
         prompts: Some(crate::eval::PromptPlan {
             prompts: PROBES.map(str::to_owned).to_vec(),
             max_tokens: 16,
+            chat_template: true,
         }),
         sentences: Some(
             PROBES

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::error::EvalError;
 use super::tokenizer::Tokenizer;
 use crate::base::error::Hint;
 pub use conversation::Conversation;
@@ -91,6 +92,19 @@ pub fn render(
     }
 }
 
+/// The tokens of a prompt: as it is, or as a user's message in the chat template, with a date that does not move.
+pub(super) fn encode(
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    chat_template: bool,
+) -> Result<Vec<u32>, EvalError> {
+    if !chat_template {
+        return Ok(tokenizer.encode(prompt)?);
+    }
+    let text = render(tokenizer, &Conversation::user(prompt), None, fixed_now())?;
+    Ok(tokenizer.encode_plain(&text)?)
+}
+
 /// A date that does not move, for prompts that are compared between runs: 1 January 2025, 00:00.
 pub fn fixed_now() -> Now {
     Arc::new(|format| {
@@ -114,4 +128,78 @@ pub fn fixed_now() -> Now {
         ];
         Some(parts.iter().fold(format.to_owned(), |text, (from, to)| text.replace(from, to)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Goldens {
+        tokens: BTreeMap<String, String>,
+        // As text: the order of keys is part of what templates print.
+        conversations: BTreeMap<String, String>,
+        goldens: BTreeMap<String, BTreeMap<String, Golden>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Golden {
+        Text(String),
+        Raised(String),
+    }
+
+    #[test]
+    fn templates_render_as_in_transformers() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat_templates");
+        let goldens = fs_err::read_to_string(folder.join("goldens.json")).unwrap();
+        let Goldens { tokens, conversations, goldens } = serde_json::from_str(&goldens).unwrap();
+        let mut wrong = Vec::new();
+        for (name, cases) in &goldens {
+            let template = fs_err::read_to_string(folder.join(format!("{name}.jinja"))).unwrap();
+            for (case, want) in cases {
+                let conversation = Conversation::parse(&conversations[case]).unwrap();
+                let got = environment::render(&template, &tokens, &conversation, fixed_now());
+                let same = match (&got, want) {
+                    (Ok(got), Golden::Text(want)) => got == want,
+                    (Err(ChatError::Raised { message }), Golden::Raised(want)) => message == want,
+                    // Python and Rust say differently that a value does not fit.
+                    (Err(ChatError::Template { .. }), Golden::Raised(_)) => true,
+                    _ => false,
+                };
+                if !same {
+                    let want = match want {
+                        Golden::Text(text) | Golden::Raised(text) => text,
+                    };
+                    wrong.push(format!("{name} {case}:\n{got:?}\nwant {want:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+        assert!(goldens.len() >= 12);
+    }
+
+    #[test]
+    fn messages_are_checked() {
+        let cases = [
+            ("[", "messages are not JSON"),
+            ("{\"a\": 1}", "the object has no `messages`"),
+            ("[1]", "message 0 is a number, not an object"),
+            ("[]", "there is no message"),
+        ];
+        for (text, want) in cases {
+            let error = Conversation::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(want), "{error}");
+        }
+        let system = r#"[{"role": "system", "content": "x"}]"#;
+        assert!(Conversation::parse(system).unwrap().with_system("y").is_err());
+        assert!(Conversation::looks_like_messages(system));
+        assert!(!Conversation::looks_like_messages("[1, 2]"));
+        assert!(!Conversation::looks_like_messages("{\"a\": 1}"));
+    }
 }

@@ -254,6 +254,11 @@ impl Tokenizer {
         &self.chat_templates
     }
 
+    /// Whether there is a usual chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.chat_templates.contains_key("default")
+    }
+
     /// Texts that a chat template finds under the names of their roles.
     pub fn template_tokens(&self) -> &BTreeMap<String, String> {
         &self.template_tokens
