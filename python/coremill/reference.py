@@ -60,7 +60,8 @@ def reference_noise(fields: dict) -> dict:
 
 
 def reference_generate(fields: dict) -> dict:
-    """Greedy continuations: per prompt `ids`, `margins` (first logit less second, one per step) and `stopped`.
+    """Greedy continuations: per prompt `ids`, `margins` (first logit less second, one per step), `likeliest` (five tokens with
+    their logits, for each step) and `stopped`.
 
     A token of `eos` ends a prompt's continuation and is the last of its ids; `stopped` says whether one came.
     """
@@ -72,12 +73,13 @@ def reference_tokens(fields: dict) -> dict:
     """The first of `texts` to which `AutoTokenizer` gives other ids than ours: `mismatch` with `text`, `at`, `expected`.
 
     Each text has `text`, our `ids` and `add_special_tokens`. The tokenizer is that of the last folder of `adapters` that
-    has one, else the checkpoint's. `mismatch` is null where all agree.
+    has one, else the checkpoint's, as the generation of transformers that saved it reads it. `mismatch` is null where all
+    agree.
     """
-    from transformers import AutoTokenizer
+    from .tokenizer import load
 
     folders = [folder for folder in fields.get("adapters") or [] if _has_tokenizer(folder)]
-    tokenizer = AutoTokenizer.from_pretrained(folders[-1] if folders else fields["model"])
+    tokenizer, _ = load(folders[-1] if folders else fields["model"])
     for place, entry in enumerate(fields["texts"]):
         ids, ours = tokenizer.encode(entry["text"], add_special_tokens=entry["add_special_tokens"]), entry["ids"]
         if ids != ours:
@@ -255,20 +257,22 @@ def _cache_name(model) -> str:
 
 
 def _greedy(model, prompt: list[int], limit: int, eos: set[int]) -> dict:
-    ids, margins, stopped = [], [], False
+    ids, margins, likeliest, stopped = [], [], [], False
     past, step = None, torch.tensor([prompt])
     name = _cache_name(model)
     with torch.no_grad():
         while len(ids) < limit and not stopped:
             result = model(input_ids=step, use_cache=True, **({} if past is None else {name: past}))
             past = result[name]
-            first, second = result.logits[0, -1].float().topk(2).values.tolist()
-            chosen = int(result.logits[0, -1].argmax())
+            logits = result.logits[0, -1].float()
+            best = logits.topk(min(5, len(logits)))
+            chosen = int(logits.argmax())
             ids.append(chosen)
-            margins.append(first - second)
+            margins.append(float(best.values[0] - best.values[1]))
+            likeliest.append(list(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
             stopped = chosen in eos
             step = torch.tensor([[chosen]])
-    return {"ids": ids, "margins": margins, "stopped": stopped}
+    return {"ids": ids, "margins": margins, "likeliest": likeliest, "stopped": stopped}
 
 
 def _embed_decoder(checkpoint, fields: dict):

@@ -44,7 +44,7 @@ pub fn run(
     let weights = open(request)?;
     let scratch = Scratch::new(request)?;
     progress.begin("draw graph", None, Unit::Items);
-    let table = draw(request, undone(request, &weights), python, scratch.path())?;
+    let table = draw(request, &weights, python, scratch.path())?;
     progress.end();
     cancel::check()?;
 
@@ -79,8 +79,8 @@ pub fn run(
 /// The checkpoint with its adapters, everything checked that can be before Python starts.
 pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
     let checkpoint = Checkpoint::open(&request.model)?;
-    let seq_len = usize::try_from(request.seq_len).unwrap_or(usize::MAX);
-    checkpoint.check_seq_len(seq_len)?;
+    checkpoint.check(&request.allow)?;
+    check_lengths(request, &checkpoint)?;
     let mut adapters = Vec::new();
     for path in request.lora.iter().chain(&request.llm2vec) {
         let adapter = Adapter::open(path)?;
@@ -100,13 +100,21 @@ pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
     if request.kv_cache == KvForm::State && !request.target.has_functions() {
         return Err(ConvertError::NoStates { target: request.target.to_string() });
     }
-    if !request.seq_len.is_multiple_of(request.prompt_chunk.max(1)) {
-        return Err(ConvertError::Chunk { seq_len: request.seq_len, chunk: request.prompt_chunk });
-    }
     match standing(&request.output, request.target) {
         Some(path) if !request.replace => Err(ConvertError::Exists { path }),
         _ => Ok(()),
     }
+}
+
+/// Lengths within the model's positions, and for a decoder a multiple of the prompt chunk.
+fn check_lengths(request: &Request, checkpoint: &Checkpoint) -> Result<(), ConvertError> {
+    let (seq_len, chunk) = (request.seq_len, request.prompt_chunk.max(1));
+    checkpoint.check_seq_len(usize::try_from(seq_len).unwrap_or(usize::MAX))?;
+    if seq_len.is_multiple_of(chunk) || !checkpoint.is_decoder() {
+        return Ok(());
+    }
+    let positions = checkpoint.config().max_positions.map_or(u64::MAX, |n| n as u64);
+    Err(ConvertError::Chunk { seq_len, chunk, positions })
 }
 
 /// What stands where a conversion to `output` would write a package.
@@ -135,14 +143,25 @@ pub fn encodes_over_base(request: &Request) -> Result<bool, ConvertError> {
 
 fn draw(
     request: &Request,
-    undone: &[PathBuf],
+    weights: &Weights,
     python: &Interpreter,
     out: &Path,
 ) -> Result<Table, ConvertError> {
+    let answer = python.call(&skeleton_fields(request, weights, "skeleton", Some(out)))?;
+    Ok(serde_json::from_value(answer)?)
+}
+
+/// The fields of the operation `op`, which makes skeletons in the folder `out` or only plans them.
+pub(super) fn skeleton_fields(
+    request: &Request,
+    weights: &Weights,
+    op: &str,
+    out: Option<&Path>,
+) -> serde_json::Value {
     // Without a list Python draws what the checkpoint has: `init` and `decode`, or `encode`.
     let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
-    let answer = python.call(&json!({
-        "op": "skeleton",
+    json!({
+        "op": op,
         "model": request.model,
         "out": out,
         "seq_len": request.seq_len,
@@ -151,10 +170,10 @@ fn draw(
         "target": request.target,
         "functions": functions,
         "encode_adapters": request.llm2vec,
-        "undo_adapters": undone,
+        "undo_adapters": undone(request, weights),
         "encode_mode": request.encode_adapters,
-    }))?;
-    Ok(serde_json::from_value(answer)?)
+        "allow_unused": request.allow.unused_tensors,
+    })
 }
 
 /// Converts the plain way: real weights through torch and coremltools, adapters merged by peft. Slow and large; it is
@@ -183,6 +202,7 @@ pub fn run_full(
         "encode_adapters": request.llm2vec,
         "undo_adapters": undone(request, &weights),
         "encode_mode": request.encode_adapters,
+        "allow_unused": request.allow.unused_tensors,
     }))?;
     progress.end();
     let facts: Facts = serde_json::from_value(answer["facts"].clone())?;

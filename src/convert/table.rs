@@ -11,6 +11,9 @@ pub struct Table {
     pub functions: Vec<Drawn>,
     /// Where the placeholders' values come from.
     pub placeholders: Vec<Placeholder>,
+    /// Stored tensors that nothing uses and that were let pass.
+    #[serde(default)]
+    pub unused: Vec<String>,
 }
 
 /// Facts of the model that later stages need.

@@ -37,6 +37,8 @@ pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failur
         Some(path) => Some(PromptPlan {
             prompts: list(path)?,
             max_tokens: count(args.max_tokens),
+            probe: false,
+            explain: true,
             chat_template: !args.no_chat_template,
         }),
     };
@@ -126,6 +128,14 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
             t.prompts.len(),
             percent(&t.agreement)
         ));
+        if let Some(logits) = &t.logits {
+            out.push(format!(
+                "logits along the reference's: relative error {}, same top token {}, on {} tokens",
+                percent(&logits.error),
+                percent(&logits.same_top),
+                logits.error.n
+            ));
+        }
         for p in &t.prompts {
             if let Some(at) = p.first_divergence {
                 let margin =
@@ -133,6 +143,9 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
                 out.push(format!("  {:?} differs from token {at}{margin}", shorten(&p.prompt)));
             }
         }
+    }
+    if let Some(first) = &found.overflow {
+        out.push(format!("first value beyond its type: {first}"));
     }
     if let Some(s) = &found.similarity {
         out.push(format!(

@@ -22,7 +22,7 @@ use super::safetensors::Tensors;
 use crate::base::digest;
 
 const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+const STEM: &str = "adapter_model";
 
 /// An open adapter. No weight has been read.
 #[derive(Debug)]
@@ -37,21 +37,10 @@ impl Adapter {
     /// Opens the folder `dir`; what cannot be merged exactly is refused by name.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let config = LoraConfig::open(&dir.join(CONFIG))?;
-        let weights = dir.join(WEIGHTS);
-        // Without that file the folder's own error tells what stands there instead.
-        let tensors = if weights.is_file() {
-            Tensors::open_file(&weights)?
-        } else {
-            return Err(Tensors::open(dir).err().map_or_else(
-                || Error::NoWeights { dir: dir.to_owned() },
-                |e| match e {
-                    crate::source::safetensors::Error::NoWeights { dir } => {
-                        Error::NoWeights { dir }
-                    }
-                    other => other.into(),
-                },
-            ));
-        };
+        let tensors = Tensors::open_any(dir, STEM, STEM).map_err(|error| match error {
+            crate::source::safetensors::Error::NoWeights { dir, .. } => Error::NoWeights { dir },
+            other => other.into(),
+        })?;
         let keys = Keys::parse(dir, &tensors)?;
         Ok(Self { dir: dir.to_owned(), config, tensors, keys })
     }
@@ -110,12 +99,12 @@ impl Adapter {
     /// Name, size and SHA-256 of its files.
     pub fn digests(&self) -> std::io::Result<std::collections::BTreeMap<String, FileDigest>> {
         let mut out = std::collections::BTreeMap::new();
-        for name in [CONFIG, WEIGHTS, "llm2vec_config.json"] {
-            let path = self.dir.join(name);
-            if path.is_file() {
-                let (sha256, size) = digest::of_file(&path)?;
-                out.insert(name.to_owned(), FileDigest { size, sha256 });
-            }
+        let weights = self.tensors.files().iter().map(|file| file.path().to_owned());
+        let beside = [CONFIG, "llm2vec_config.json"].map(|name| self.dir.join(name));
+        for path in weights.chain(beside.into_iter().filter(|path| path.is_file())) {
+            let (sha256, size) = digest::of_file(&path)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            out.insert(name, FileDigest { size, sha256 });
         }
         Ok(out)
     }

@@ -144,11 +144,8 @@ impl Weights {
                 } else {
                     (rows.start + at / n_columns, at % n_columns)
                 };
-                Error::Overflow {
-                    tensor: pour.tensor.to_owned(),
-                    index: unravel(row * n_columns + column, &recipe.shape),
-                    value: ordered[at],
-                }
+                let index = unravel(row * n_columns + column, &recipe.shape);
+                Error::bad_value(pour.tensor, index, ordered[at])
             })?;
             sink(&bytes).map_err(|error| Error::Sink { tensor: pour.tensor.to_owned(), error })?;
         }
@@ -178,10 +175,8 @@ impl Weights {
         }
         let [_, n_columns] = self.adapter_part_shape(pour)?;
         let mut bytes = vec![0; values.len() * pour.out.size()];
-        encode(pour.out, &values, &mut bytes).map_err(|at| Error::Overflow {
-            tensor: tensor.clone(),
-            index: vec![at / n_columns, at % n_columns],
-            value: values[at],
+        encode(pour.out, &values, &mut bytes).map_err(|at| {
+            Error::bad_value(tensor, vec![at / n_columns, at % n_columns], values[at])
         })?;
         sink(&bytes).map_err(|error| Error::Sink { tensor: tensor.clone(), error })
     }
