@@ -102,21 +102,22 @@ struct SentenceConfig {
     do_lower_case: Option<bool>,
 }
 
+/// One id or a list of them.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Ids {
-    One(i64),
-    Several(Vec<i64>),
-}
+#[serde(transparent)]
+struct Ids(serde_json::Value);
 
 impl Ids {
-    /// The ids that are some; transformers writes -1 for none.
-    fn valid(self) -> Vec<u32> {
-        let ids = match self {
-            Self::One(id) => vec![id],
-            Self::Several(ids) => ids,
+    /// The ids that are some: transformers writes -1 for none, and other writers `2.0` for 2.
+    fn valid(&self) -> Vec<u32> {
+        let id = |value: &serde_json::Value| {
+            let number = value.as_f64().filter(|id| id.fract() == 0.0 && *id >= 0.0)?;
+            (number <= f64::from(u32::MAX)).then_some(number as u32)
         };
-        ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect()
+        match &self.0 {
+            serde_json::Value::Array(ids) => ids.iter().filter_map(id).collect(),
+            one => id(one).into_iter().collect(),
+        }
     }
 }
 
@@ -151,7 +152,7 @@ impl Tokenizer {
             Some(record) => record.id("eos_token"),
             None => settings.eos(&inner),
         };
-        let stated = generation.eos_token_id.or(config.eos_token_id).map(Ids::valid);
+        let stated = generation.eos_token_id.or(config.eos_token_id).map(|ids| ids.valid());
         let mut eos =
             stated.filter(|ids| !ids.is_empty()).unwrap_or_else(|| own.into_iter().collect());
         // An adapter that was trained with another end token ends its texts with it.
@@ -312,7 +313,9 @@ fn json<T: DeserializeOwned + Default>(folder: &Path, name: &str) -> Result<T, T
     if !path.is_file() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&fs_err::read(&path)?)
+    let bytes = fs_err::read(&path)?;
+    // A byte-order mark, which some editors write, is no part of the JSON.
+    serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes))
         .map_err(|e| TokenizerError::Broken { path, what: e.to_string() })
 }
 
