@@ -18,6 +18,7 @@ use crate::package::{FileRecord, Model, Package};
 use crate::python::Interpreter;
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::Checkpoint;
+use crate::source::llm2vec::{self, Llm2Vec};
 use crate::source::weights::Weights;
 
 /// One package that a conversion wrote.
@@ -81,6 +82,13 @@ pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
     let checkpoint = Checkpoint::open(&request.model)?;
     checkpoint.check(&request.allow)?;
     check_lengths(request, &checkpoint)?;
+    if !request.llm2vec.is_empty() {
+        if let Some(module) = checkpoint.modules().first() {
+            return Err(ConvertError::TwoEncoders { class: module.class.clone() });
+        }
+        Llm2Vec::of(&request.llm2vec)?;
+        llm2vec::trained_as(checkpoint.model_dir(), &request.llm2vec)?;
+    }
     let mut adapters = Vec::new();
     for path in request.lora.iter().chain(&request.llm2vec) {
         let adapter = Adapter::open(path)?;

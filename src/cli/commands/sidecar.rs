@@ -52,7 +52,7 @@ impl Job {
             let adapters = adapters.filter(|_| name == "generation_config.json");
             copy(&adapters.chain(model.clone()).collect::<Vec<_>>(), name, folder)?;
         }
-        Ok(())
+        self.write_recipe(&checkpoint, folder)
     }
 
     /// Fails where the tokenizer cannot travel with the package, and gives what a user should know about it.

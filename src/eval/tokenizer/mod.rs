@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokenizers::normalizers::Sequence;
+use tokenizers::normalizers::utils::Lowercase;
 use tokenizers::{PostProcessor as _, Tokenizer as Inner, TruncationDirection};
 
 use crate::base::error::Hint;
+use crate::source::embedding::{self, EmbeddingRecipe};
 pub use record::{RECORD, SpecialToken, TokenizerRecord};
 use special::TokenizerConfig;
 
@@ -47,6 +50,9 @@ pub enum TokenizerError {
         /// The model's vocabulary.
         vocab_size: u64,
     },
+    /// The recipe for embeddings.
+    #[error(transparent)]
+    Recipe(#[from] embedding::Error),
     /// The tokenizer refused a text or ids.
     #[error("tokenizer failed: {what}")]
     Failed {
@@ -67,6 +73,7 @@ impl Hint for TokenizerError {
                 "the tokenizer knows the token, the model does not: leave it out of the text"
                     .to_owned(),
             ),
+            Self::Recipe(e) => e.hint(),
             Self::Broken { .. } | Self::Failed { .. } => None,
         }
     }
@@ -85,6 +92,7 @@ pub struct Tokenizer {
     record: Option<TokenizerRecord>,
     chat_templates: BTreeMap<String, String>,
     template_tokens: BTreeMap<String, String>,
+    recipe: Option<EmbeddingRecipe>,
 }
 
 /// What is read of `config.json` and `generation_config.json`.
@@ -124,6 +132,11 @@ impl Ids {
 impl Tokenizer {
     /// Opens the tokenizer in `folder`: tokenizer.json, and the settings beside it where there are any.
     pub fn open(folder: &Path) -> Result<Self, TokenizerError> {
+        Self::open_beside(folder, folder)
+    }
+
+    /// The same, with the recipe for embeddings from `own` where `folder` has none.
+    pub fn open_beside(folder: &Path, own: &Path) -> Result<Self, TokenizerError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
             return Err(TokenizerError::Missing { folder: folder.to_owned() });
@@ -137,7 +150,10 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(broken)?;
         inner.with_padding(None);
         let record = TokenizerRecord::read(folder)?;
-        let settings: TokenizerConfig = json(folder, "tokenizer_config.json")?;
+        let settings: TokenizerConfig = match &record {
+            Some(_) => TokenizerConfig::default(),
+            None => json(folder, "tokenizer_config.json")?,
+        };
         match &record {
             Some(record) => inner.set_encode_special_tokens(record.split_special_tokens),
             None => {
@@ -148,22 +164,37 @@ impl Tokenizer {
         }
         let config: ModelConfig = json(folder, "config.json")?;
         let generation: ModelConfig = json(folder, "generation_config.json")?;
-        let own = match &record {
+        let own_eos = match &record {
             Some(record) => record.id("eos_token"),
             None => settings.eos(&inner),
         };
         let stated = generation.eos_token_id.or(config.eos_token_id).map(|ids| ids.valid());
         let mut eos =
-            stated.filter(|ids| !ids.is_empty()).unwrap_or_else(|| own.into_iter().collect());
+            stated.filter(|ids| !ids.is_empty()).unwrap_or_else(|| own_eos.into_iter().collect());
         // An adapter that was trained with another end token ends its texts with it.
         if record.as_ref().is_some_and(|record| record.adapter.is_some()) {
-            eos.extend(own.filter(|id| !eos.contains(id)));
+            eos.extend(own_eos.filter(|id| !eos.contains(id)));
         }
         let sentence: SentenceConfig = json(folder, "sentence_bert_config.json")?;
         let (chat_templates, template_tokens) = match &record {
             Some(record) => (record.chat_templates.clone(), record.template_tokens.clone()),
             None => (special::chat_templates(folder, &settings)?, settings.tokens()),
         };
+        let recipe = match EmbeddingRecipe::open(folder)? {
+            None => EmbeddingRecipe::open(own)?,
+            found => found,
+        };
+        let lower_case = match &recipe {
+            Some(EmbeddingRecipe::Sentence(recipe)) => recipe.lower_case,
+            Some(EmbeddingRecipe::Llm2Vec(_)) => false,
+            None => sentence.do_lower_case.unwrap_or(false),
+        };
+        if lower_case {
+            // As sentence-transformers does: special tokens in a text are found before.
+            let rest = inner.get_normalizer().cloned();
+            let rules = std::iter::once(Lowercase.into()).chain(rest).collect();
+            inner.with_normalizer(Some(Sequence::new(rules))).map_err(broken)?;
+        }
         let mut tokenizer = Self {
             inner,
             clean_up: match &record {
@@ -174,10 +205,11 @@ impl Tokenizer {
             first: None,
             trained_as: config.name,
             max_seq_length: sentence.max_seq_length,
-            lower_case: sentence.do_lower_case.unwrap_or(false),
             record,
             chat_templates,
             template_tokens,
+            lower_case,
+            recipe,
         };
         let (with, plain) = (tokenizer.encode("a")?, tokenizer.encode_plain("a")?);
         tokenizer.first = with.first().filter(|first| plain.first() != Some(first)).copied();
@@ -283,6 +315,16 @@ impl Tokenizer {
     /// Tokens there are.
     pub fn n_tokens(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// The way from a text to the tokens of `encode`, where a conversion resolved it.
+    pub fn recipe(&self) -> Option<&EmbeddingRecipe> {
+        self.recipe.as_ref()
+    }
+
+    /// Whether `token` is one of those that stand for no text.
+    pub fn is_special(&self, token: u32) -> bool {
+        self.inner.get_added_tokens_decoder().get(&token).is_some_and(|added| added.special)
     }
 
     /// The name of the model in its configuration, where it has one.
