@@ -41,6 +41,13 @@ fn environment(raised: &Arc<Mutex<Option<String>>>, now: Now) -> Environment<'st
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_unknown_method_callback(methods::call);
+    environment.set_formatter(|out, state, value| {
+        if value.kind() == ValueKind::Number && !value.is_integer() {
+            let number = f64::try_from(value.clone()).unwrap_or(f64::NAN);
+            return Ok(out.write_str(&json::float(number))?);
+        }
+        minijinja::escape_formatter(out, state, value)
+    });
     environment.add_filter("tojson", tojson);
     environment.add_filter("trim", |text: &str| methods::strip(text).to_owned());
     environment.add_test("sequence", |value: &Value| {

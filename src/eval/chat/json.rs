@@ -121,7 +121,7 @@ fn number(value: &Value, out: &mut String) {
 }
 
 /// A float as Python prints it: the shortest digits, with an exponent below 1e-4 and from 1e16 on.
-fn float(number: f64) -> String {
+pub(super) fn float(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
     }
