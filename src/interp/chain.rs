@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::interp::testing::NoBlobs;
     use crate::interp::{Options, Precision};
-    use crate::mil::{Blobs, text};
+    use crate::mil::{Blobs, DType, text};
 
     fn part(program: &str) -> Model {
         let program = text::read(program).unwrap();
@@ -152,6 +152,28 @@ mod tests {
                 tensor<fp16, [2]> y = mul(x = product, y = x);
             } -> (y); }",
         )
+    }
+
+    #[test]
+    fn scalars_leave_and_enter_as_one_element() {
+        let scalars =
+            "program(1.3) { func main<ios18>(state<tensor<fp16, []>> s, tensor<fp16, []> x) {
+                tensor<fp16, []> old = read_state(input = s);
+                tensor<fp16, []> y = add(x = old, y = x);
+                write_state(input = s, data = y);
+            } -> (y); }";
+        let chain = Chain::new(vec![part(scalars), part(scalars)]).unwrap();
+        let mut state = chain.state();
+        state.set("s", Tensor::f32(&[1], vec![4.0]).tagged(DType::F16)).unwrap();
+        for shape in [&[1][..], &[]] {
+            let x = Tensor::f32(shape, vec![1.0]);
+            let outputs = chain.run(&["main", "main"], &[("x", x)], &mut state, &["old"]).unwrap();
+            assert_eq!(outputs.get("y").unwrap().shape(), [1]);
+            // What is tapped stays as the program has it.
+            assert_eq!(outputs.get("old").unwrap().rank(), 0);
+        }
+        assert_eq!(state.get("s").unwrap().to_f32().unwrap(), [8.0]);
+        assert_eq!(state.get("s").unwrap().rank(), 0);
     }
 
     #[test]

@@ -325,7 +325,7 @@ impl Function {
                 In::Slot(slot) => room.slots[*slot].clone(),
             };
             let value = value.expect("outputs live to the end");
-            outputs.values.insert(port.name.clone(), value);
+            outputs.values.insert(port.name.clone(), value.leaving());
         }
         for tap in taps {
             if outputs.value(tap).is_none() {
@@ -383,9 +383,12 @@ impl Function {
                     return Err(RunError::NoInput { name: port.name.clone(), expected });
                 }
             };
-            // Applications give a scalar as one element of rank 1.
-            let scalar = port.shape.is_empty() && tensor.len() == 1;
-            let tensor = &if scalar { tensor.reshaped(Vec::new()) } else { tensor };
+            // Applications give a scalar as one element of rank 1, and files one element as a scalar.
+            let tensor = &match (port.shape.len(), tensor.rank()) {
+                (0, 1..) if tensor.len() == 1 => tensor.reshaped(Vec::new()),
+                (1, 0) => tensor.reshaped(vec![1]),
+                _ => tensor,
+            };
             let wrong = || RunError::Input {
                 name: port.name.clone(),
                 expected: port.to_string(),

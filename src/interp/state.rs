@@ -40,6 +40,8 @@ impl State {
 
     /// Replaces a state; type and shape must be those it has.
     pub fn set(&mut self, name: &str, tensor: Tensor) -> Result<(), RunError> {
+        let scalar = self.get(name).is_some_and(|old| old.rank() == 0) && tensor.len() == 1;
+        let tensor = if scalar { tensor.reshaped(Vec::new()) } else { tensor };
         let wrong = |expected: String| RunError::State {
             name: name.to_owned(),
             expected,

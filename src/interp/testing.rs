@@ -153,6 +153,8 @@ impl Check {
         self.rank = Some(shape.len());
         let kind = self.kind.clone();
         let got = self.run().unwrap_or_else(|e| panic!("{kind}: {e}"));
+        // A scalar leaves a function as one element.
+        let shape = if shape.is_empty() { &[1] } else { shape };
         assert_eq!(got[0].shape(), shape, "{kind}");
         for (g, w) in got[0].to_f32().unwrap().iter().zip(want) {
             let close =

@@ -52,6 +52,15 @@ impl Value {
         if let Self::Tensor(tensor) = self { Some(tensor) } else { None }
     }
 
+    /// The value as it leaves a function: Core ML's arrays have a dimension at least, so a scalar becomes one of one element.
+    #[must_use]
+    pub fn leaving(self) -> Self {
+        match self {
+            Self::Tensor(tensor) if tensor.rank() == 0 => Self::Tensor(tensor.reshaped(vec![1])),
+            other => other,
+        }
+    }
+
     /// Type and shape in the program's words.
     pub fn describe(&self) -> String {
         match self {

@@ -257,5 +257,5 @@ fn what_coremltools_stores() {
             }
         }
     }
-    assert!((n_same, n_compared) > (100, 200), "{n_same} and {n_compared}");
+    assert!(n_same > 100 && n_compared > 200, "{n_same} and {n_compared}");
 }

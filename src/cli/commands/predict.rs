@@ -133,7 +133,8 @@ fn in_interp(args: &PredictArgs, context: &Context) -> Result<Ran, Failure> {
     let start = context.clock.elapsed();
     let outputs = chain.run(&names, &named, &mut state, &taps)?;
     let run = context.clock.elapsed().saturating_sub(start);
-    let kept = |name: &str| Some((name.to_owned(), state.get(name)?.clone().into()));
+    let kept =
+        |name: &str| Some((name.to_owned(), Value::from(state.get(name)?.clone()).leaving()));
     Ok(Ran {
         function: functions.join(", "),
         outputs: outputs.values().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
