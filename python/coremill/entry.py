@@ -47,6 +47,7 @@ OPERATIONS = {
     "merge_reference": "reference",
     "quantize_reference": "compressed",
     "dequantize": "compressed",
+    "tokenizer": "tokenizer",
 }
 
 

@@ -73,12 +73,13 @@ def reference_tokens(fields: dict) -> dict:
     """The first of `texts` to which `AutoTokenizer` gives other ids than ours: `mismatch` with `text`, `at`, `expected`.
 
     Each text has `text`, our `ids` and `add_special_tokens`. The tokenizer is that of the last folder of `adapters` that
-    has one, else the checkpoint's. `mismatch` is null where all agree.
+    has one, else the checkpoint's, as the generation of transformers that saved it reads it. `mismatch` is null where all
+    agree.
     """
-    from transformers import AutoTokenizer
+    from .tokenizer import load
 
     folders = [folder for folder in fields.get("adapters") or [] if _has_tokenizer(folder)]
-    tokenizer = AutoTokenizer.from_pretrained(folders[-1] if folders else fields["model"])
+    tokenizer, _ = load(folders[-1] if folders else fields["model"])
     for place, entry in enumerate(fields["texts"]):
         ids, ours = tokenizer.encode(entry["text"], add_special_tokens=entry["add_special_tokens"]), entry["ids"]
         if ids != ours:

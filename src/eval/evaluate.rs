@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::artifact::Artifact;
+use super::chat;
 use super::decoder::{CacheUsage, Decoder};
 use super::embed::embed;
 use super::engine::Engine;
@@ -78,6 +79,8 @@ pub struct PromptPlan {
     pub prompts: Vec<String>,
     /// Tokens to generate at most for each.
     pub max_tokens: usize,
+    /// Whether each is a user's message in the model's chat template, where it has one.
+    pub chat_template: bool,
     /// Whether they are a first look at any artifact: prompts and continuations are shortened to what its cache holds, and the
     /// logits along the reference's continuations are compared.
     pub probe: bool,
@@ -225,7 +228,8 @@ fn transcribe(
     bench: &Bench<'_>,
 ) -> Result<(Transcripts, Vec<Vec<u32>>, CacheUsage), EvalError> {
     let tokenizer = bench.tokenizer;
-    let encode = |prompt: &String| tokenizer.encode(prompt);
+    let chat_template = plan.chat_template && tokenizer.has_chat_template();
+    let encode = |prompt: &String| chat::encode(tokenizer, prompt, chat_template);
     let mut prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
     let mut max_tokens = plan.max_tokens;
     if plan.probe {
@@ -266,7 +270,7 @@ fn transcribe(
         bench.progress.advance(1);
     }
     bench.progress.end();
-    Ok((transcripts::compare(pairs)?, sequences, usage))
+    Ok((transcripts::compare(pairs, chat_template)?, sequences, usage))
 }
 
 /// The logits along `sequences`, all cut to the length of the shortest; nothing where that leaves nothing to compare.

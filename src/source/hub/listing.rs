@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::download::from_client;
 use super::{Error, Hub};
 use crate::source::checkpoint::COMPANIONS;
+use crate::source::tokenizer::TEMPLATES;
 
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -84,6 +85,7 @@ impl Listing {
             match depth {
                 0 => COMPANIONS.contains(&file) || file == "adapter_config.json",
                 // Steps of a sentence-transformers model: `1_Pooling`, `2_Dense`, rarely `0_Transformer`.
+                1 if folder == TEMPLATES => file.ends_with(".jinja"),
                 1 => self.is_step(folder) && COMPANIONS.contains(&file),
                 _ => false,
             }

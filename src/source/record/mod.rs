@@ -56,15 +56,28 @@ pub struct GenerationRecord {
     pub pad: Option<usize>,
 }
 
-/// `tokenizer.json`.
+/// The tokenizer's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenizerRecord {
-    /// One above the largest id.
-    pub n_ids: usize,
+    /// The files that decide what the tokenizer is.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Class in `transformers`, where the settings name one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// One above the largest id; none where only `transformers` reads the vocabulary (SentencePiece).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_ids: Option<usize>,
     /// Tokens added on top of the vocabulary.
     pub n_added: usize,
     /// Added tokens by their role.
     pub roles: BTreeMap<String, usize>,
+    /// Names of the chat templates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chat_templates: Vec<String>,
+    /// Most tokens of a text, where the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_max_length: Option<u64>,
 }
 
 /// The stored weights.
@@ -118,9 +131,13 @@ impl CheckpointRecord {
                 pad: config.pad_token_id,
             },
             tokenizer: checkpoint.tokenizer().ok().map(|facts| TokenizerRecord {
+                files: facts.files.clone(),
+                class: facts.class.clone(),
                 n_ids: facts.n_ids,
                 n_added: facts.added.len(),
                 roles: facts.roles.clone(),
+                chat_templates: facts.chat_templates.clone(),
+                model_max_length: facts.model_max_length,
             }),
             sentence: checkpoint.modules().to_vec(),
             tensors: TensorsRecord {
