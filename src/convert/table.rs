@@ -56,7 +56,11 @@ pub struct Drawn {
 pub struct Placeholder {
     /// The id that its blob offset carries.
     pub id: u64,
-    /// The tensor's name in the checkpoint, or in the adapter.
+    /// The parameter's name in the model; empty for a factor of an adapter.
+    #[serde(default)]
+    pub parameter: String,
+    /// The tensor's name in the checkpoint, or in the adapter; empty for a bias that only adapters have.
+    #[serde(default)]
     pub tensor: String,
     /// The folder of the checkpoint that it lies in; empty for the checkpoint itself.
     #[serde(default)]
@@ -68,9 +72,6 @@ pub struct Placeholder {
     pub transpose: bool,
     /// The low-rank factor of an adapter that stays a branch.
     pub adapter: Option<AdapterPart>,
-    /// Encode adapters folded into this copy of the weight.
-    #[serde(default, deserialize_with = "null_is_empty")]
-    pub merged_adapters: Vec<usize>,
 }
 
 /// The factors as peft names them.
@@ -93,8 +94,4 @@ pub struct AdapterPart {
     pub part: FactorName,
     /// The module that is adapted.
     pub module: String,
-}
-
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<usize>, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
