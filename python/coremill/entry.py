@@ -42,6 +42,7 @@ OPERATIONS = {
     "reference_noise": "reference",
     "reference_generate": "reference",
     "reference_embed": "reference",
+    "reference_tokens": "reference",
     "merge_reference": "reference",
     "quantize_reference": "compressed",
     "dequantize": "compressed",

@@ -68,6 +68,30 @@ def reference_generate(fields: dict) -> dict:
     return {"outputs": [_greedy(model, prompt, fields["max_new_tokens"], eos) for prompt in fields["prompts"]]}
 
 
+def reference_tokens(fields: dict) -> dict:
+    """The first of `texts` to which `AutoTokenizer` gives other ids than ours: `mismatch` with `text`, `at`, `expected`.
+
+    Each text has `text`, our `ids` and `add_special_tokens`. The tokenizer is that of the last folder of `adapters` that
+    has one, else the checkpoint's. `mismatch` is null where all agree.
+    """
+    from transformers import AutoTokenizer
+
+    folders = [folder for folder in fields.get("adapters") or [] if _has_tokenizer(folder)]
+    tokenizer = AutoTokenizer.from_pretrained(folders[-1] if folders else fields["model"])
+    for place, entry in enumerate(fields["texts"]):
+        ids, ours = tokenizer.encode(entry["text"], add_special_tokens=entry["add_special_tokens"]), entry["ids"]
+        if ids != ours:
+            pairs = enumerate(zip(ids, ours))
+            at = next((at for at, (one, other) in pairs if one != other), min(len(ids), len(ours)))
+            return {"mismatch": {"text": place, "at": at, "expected": ids[max(0, at - 2) : at + 6]}}
+    return {"mismatch": None}
+
+
+def _has_tokenizer(folder: str) -> bool:
+    names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+    return any(os.path.exists(os.path.join(folder, name)) for name in names)
+
+
 def merge_reference(fields: dict) -> dict:
     """The checkpoint with `adapters` merged by peft in f32, written to `out` under the checkpoint's names."""
     from .adapters import merge

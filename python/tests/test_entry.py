@@ -40,14 +40,16 @@ def truncated(folder) -> str:
     return str(path)
 
 
+GROWING = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+
 CASES = [
     ("unknown architecture", lambda f: changed(f, "t5", model_type="t5"), {}, "unsupported_architecture", "`t5`"),
     (
-        "rotary embedding that depends on the prompt",
-        lambda f: changed(f, "dynamic", rope_scaling={"rope_type": "dynamic", "factor": 2.0}),
+        "rotary embedding that grows within the sequence length",
+        lambda f: changed(f, "dynamic", rope_parameters={**GROWING, "original_max_position_embeddings": 16}),
         {},
         "unsupported_architecture",
-        "`dynamic`",
+        "`dynamic` changes with the length of the text beyond 16",
     ),
     ("no folder", lambda f: str(f / "nowhere"), {}, "bad_checkpoint", "nowhere"),
     ("no config", lambda f: without(f, "noconfig", "config.json"), {}, "bad_checkpoint", "config.json is missing"),

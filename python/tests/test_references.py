@@ -4,12 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cases
 import pytest
 import tiny
 import torch
 from poured import ask, refuse
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +123,23 @@ def test_merge(folder, tmp_path, family, options):
     with torch.no_grad():
         expected = plain(folder, family, [adapter])(input_ids=window).logits
         torch.testing.assert_close(model(input_ids=window).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_tokens_are_compared(tmp_path):
+    """`AutoTokenizer` decides; the tokenizer of an adapter's folder goes before the checkpoint's."""
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    cases.bpe(base, bos=True)
+    cases.bpe(adapter, extra=("<|user|>",))
+    text = "the king <|user|> of judah"
+    theirs = AutoTokenizer.from_pretrained(base).encode(text)
+    plain = AutoTokenizer.from_pretrained(base).encode(text, add_special_tokens=False)
+    mine = AutoTokenizer.from_pretrained(adapter).encode(text)
+
+    def found(ids, special=True, adapters=()):
+        texts = [{"text": text, "ids": ids, "add_special_tokens": special}]
+        return ask("reference_tokens", model=str(base), adapters=list(map(str, adapters)), texts=texts)["mismatch"]
+
+    assert found(theirs) is None and found(plain, special=False) is None
+    assert found(mine, adapters=[tmp_path, adapter]) is None
+    assert found(theirs[:-1]) == {"text": 0, "at": len(theirs) - 1, "expected": theirs[-3:]}
+    assert found(theirs, adapters=[adapter])["text"] == 0
