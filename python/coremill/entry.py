@@ -38,6 +38,7 @@ OPERATIONS = {
     "versions": "entry",
     "skeleton": "package",
     "convert_full": "package",
+    "taken_out": "adapters",
     "reference_logits": "reference",
     "reference_noise": "reference",
     "reference_generate": "reference",

@@ -41,11 +41,20 @@ pub(super) enum PlanStep {
 impl Weights {
     /// What the adapters of the list, in that order, make of the model.
     pub fn changes(&self, adapters: &[usize]) -> Result<ModelChanges, Error> {
-        let Some(last) = adapters.last() else { return Ok(ModelChanges::default()) };
-        let mut changes = self.fit(*last)?.changes().clone();
-        if let Some([embedding, head]) = adapter::tied_pair(&self.checkpoint) {
-            changes.untied = self.plan(&embedding, adapters)? != self.plan(&head, adapters)?;
-        }
+        let mut changes = match adapters.last() {
+            Some(last) => self.fit(*last)?.changes().clone(),
+            None => ModelChanges::default(),
+        };
+        changes.untied = match adapter::tied_pair(&self.checkpoint) {
+            Some([embedding, head]) => {
+                self.plan(&embedding, adapters)? != self.plan(&head, adapters)?
+            }
+            // A head that is stored beside the embedding it should be.
+            None => {
+                self.checkpoint.config().tie_word_embeddings
+                    && self.checkpoint.resolve("lm_head.weight").is_some()
+            }
+        };
         Ok(changes)
     }
 
