@@ -1,17 +1,16 @@
 """A checkpoint folder as far as Python needs it: configuration, tensor names and shapes, real weights on request."""
 
+import copy
 import json
 import os
 import struct
 
 import torch
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig
+from huggingface_hub.errors import StrictDataclassError
+from transformers import MODEL_MAPPING, AutoModel, AutoModelForCausalLM, PretrainedConfig
 
-from . import architectures
+from . import architectures, reading, stored
 from .errors import Known
-
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 
 
 class Checkpoint:
@@ -61,7 +60,11 @@ class Checkpoint:
         self.resolve(self.empty_model().named_parameters())
         chosen = implementation or self.row.implementation
         model = self._class().from_pretrained(
-            self.transformer, dtype=torch.float32, attn_implementation=chosen, **self.row.options
+            self.transformer,
+            config=copy.deepcopy(self.config),
+            dtype=torch.float32,
+            attn_implementation=chosen,
+            **self.row.options,
         )
         return model.eval()
 
@@ -111,7 +114,7 @@ class Checkpoint:
 def read_json(path: str, kind: str):
     """A JSON file, or a typed error that says where it is wrong."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except FileNotFoundError:
         raise Known(kind, f"file {path} is missing") from None
@@ -119,21 +122,19 @@ def read_json(path: str, kind: str):
         raise Known(kind, f"file {path} cannot be read: {error}") from None
 
 
-def tensor_shapes(folder: str) -> dict[str, list[int]]:
-    """The names and shapes of all tensors of a checkpoint, from the headers of its safetensors files."""
-    if os.path.exists(os.path.join(folder, _INDEX)):
-        index = read_json(os.path.join(folder, _INDEX), "bad_checkpoint")
-        files = sorted(set(index.get("weight_map", {}).values()))
-    elif os.path.exists(os.path.join(folder, _SINGLE)):
-        files = [_SINGLE]
-    else:
-        raise Known(
-            "bad_checkpoint",
-            f"no {_SINGLE} and no {_INDEX} in {folder}",
-            "save the checkpoint with safe_serialization=True",
-        )
+def tensor_shapes(folder: str, needed: bool = True) -> dict[str, list[int]]:
+    """The names and shapes of all tensors of a folder, in the files that transformers would read.
+
+    Without such files it fails, unless `needed` is false.
+    """
+    files = stored.files(folder, read_json)
+    if needed and not files:
+        raise Known("bad_checkpoint", f"no model.safetensors, no pytorch_model.bin and no index of either in {folder}")
     shapes = {}
     for file in files:
+        if file.endswith(".bin"):
+            shapes.update(stored.torch_shapes(os.path.join(folder, file)))
+            continue
         header = safetensors_header(os.path.join(folder, file), "bad_checkpoint")
         shapes.update({name: entry["shape"] for name, entry in header.items()})
     return shapes
@@ -160,8 +161,8 @@ def _config(folder: str) -> PretrainedConfig:
         raise Known("bad_checkpoint", f"{folder}/config.json names no model_type")
     architectures.find(model_type, list(raw.get("architectures") or []))
     try:
-        return AutoConfig.from_pretrained(folder)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        return reading.configuration(folder, raw)
+    except (ValueError, TypeError, KeyError, OSError, StrictDataclassError) as error:
         raise Known("bad_checkpoint", f"{folder}/config.json is not a configuration: {error}") from None
 
 

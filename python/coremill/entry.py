@@ -36,6 +36,7 @@ def versions(_: dict) -> dict:
 # Each operation and the module it lives in. They are imported when asked for: `versions` answers at once.
 OPERATIONS = {
     "versions": "entry",
+    "plan": "plan",
     "skeleton": "package",
     "convert_full": "package",
     "taken_out": "adapters",

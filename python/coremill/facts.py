@@ -46,7 +46,7 @@ def gather(checkpoint, windows=()) -> Facts:
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         intermediate=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
         vocab=config.vocab_size,
-        max_position_embeddings=config.max_position_embeddings,
+        max_position_embeddings=_positions(config),
         max_seq_length=checkpoint.max_seq_length,
         tied_head=checkpoint.is_decoder and bool(config.tie_word_embeddings),
         sliding_window=max((window for window in windows if window is not None), default=None),
@@ -61,6 +61,17 @@ def _special(checkpoint, name: str):
 
 
 def _ids(value) -> list[int]:
+    """Ids as a list; an id of -1 is none."""
     if value is None:
         return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    ids = value if isinstance(value, (list, tuple)) else [value]
+    return [token for token in ids if token >= 0]
+
+
+def _positions(config) -> int:
+    """Positions the model was made for; yarn stretches the original ones by its factor."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    stated = config.max_position_embeddings
+    if rope.get("rope_type") != "yarn":
+        return stated
+    return max(stated, int((rope.get("original_max_position_embeddings") or stated) * rope["factor"]))

@@ -15,7 +15,7 @@ def check_lengths(facts: Facts, seq_len: int, chunk: int) -> None:
             f"sequence length {seq_len} is beyond the model's {facts.max_position_embeddings} positions",
             f"ask for at most {facts.max_position_embeddings}",
         )
-    if not 0 < chunk <= seq_len or seq_len % chunk:
+    if facts.kind == "decoder" and (not 0 < chunk <= seq_len or seq_len % chunk):
         raise Known("bad_request", f"sequence length {seq_len} is not a multiple of the prompt chunk {chunk}")
 
 

@@ -6,9 +6,9 @@ import tempfile
 
 from coremltools.models.utils import MultiFunctionDescriptor, save_multifunction
 
-from . import build, facts, functions
+from . import build, facts, functions, stored
 from .changes import Changes
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, tensor_shapes
 from .convert import convert
 from .errors import Known
 
@@ -24,6 +24,7 @@ _DEFAULTS = {
     "merge_adapters": [],
     "changes": None,
     "encode_changes": None,
+    "allow_unused": [],
 }
 _CHOICES = {
     "kv_cache": ("state", "io"),
@@ -36,10 +37,20 @@ _CHOICES = {
 def skeleton(fields: dict) -> dict:
     """Writes OUT/NAME.mlpackage for each function, weights as placeholders, and returns what Rust needs to pour them.
 
-    The response has `facts`, `functions` (name, path, inputs, outputs, states) and `placeholders`.
+    The response has `facts`, `functions` (name, path, inputs, outputs, states), `placeholders` and `unused`.
     """
-    request = _request(fields)
-    base = Checkpoint(request["model"])
+    request = checked(fields)
+    checkpoint = Checkpoint(request["model"])
+    table, known, model_of = placeholders_of(request, checkpoint)
+    unused = unused_of(request, checkpoint, None)
+    written = _write(request, request["out"], known, model_of, table)
+    unused += [name for name in unused_of(request, checkpoint, table) if name not in unused]
+    return {"facts": known.as_dict(), "functions": written, "placeholders": table.entries, "unused": unused}
+
+
+def placeholders_of(request: dict, checkpoint: Checkpoint):
+    """The table of placeholders, the facts, and what gives the model that a function is made of."""
+    base = checkpoint
     changes, own_changes = (Changes(**request[name] or {}) for name in ("changes", "encode_changes"))
     checkpoint = changes.of(base)
     table = build.Table()
@@ -56,8 +67,12 @@ def skeleton(fields: dict) -> dict:
         adapters = request["encode_adapters"] + request["undo_adapters"]
         return build.skeleton(checkpoint, request["seq_len"], table, adapters, changes=changes)
 
-    written = _write(request, request["out"], known, model_of, table)
-    return {"facts": known.as_dict(), "functions": written, "placeholders": table.entries}
+    return table, known, model_of
+
+
+def unused_of(request: dict, checkpoint: Checkpoint, table) -> list[str]:
+    """The stored tensors that nothing uses; an error unless the request lets them pass."""
+    return stored.check_unused(stored.unused(checkpoint, table, tensor_shapes), request["allow_unused"])
 
 
 def convert_full(fields: dict) -> dict:
@@ -65,8 +80,9 @@ def convert_full(fields: dict) -> dict:
 
     Of several functions it is a multifunction package; of one, a plain one. The response has `facts` and `functions`.
     """
-    request = _request(fields)
+    request = checked(fields)
     checkpoint = Checkpoint(request["model"])
+    unused_of(request, checkpoint, None)
     length, chat, encode = request["seq_len"], request["merge_adapters"], request["encode_adapters"]
 
     @functools.cache
@@ -109,7 +125,7 @@ def _write(request: dict, out: str, known: facts.Facts, model_of, table) -> list
     functions.check_lengths(known, request["seq_len"], request["prompt_chunk"])
     os.makedirs(out, exist_ok=True)
     written = []
-    for name in request["functions"] or _every_function(known):
+    for name in request["functions"] or every_function(known):
         refuse_existing(os.path.join(out, f"{name}.mlpackage"))
         function = functions.build(name, model_of(name), known, request, table)
         path = os.path.join(out, f"{name}.mlpackage")
@@ -133,11 +149,11 @@ def refuse_existing(path: str) -> None:
         raise Known("output_exists", f"output {path} exists already", "choose another path, or remove it")
 
 
-def _every_function(known: facts.Facts) -> list[str]:
+def every_function(known: facts.Facts) -> list[str]:
     return ["init", "decode"] if known.kind == "decoder" else ["encode"]
 
 
-def _request(fields: dict) -> dict:
+def checked(fields: dict) -> dict:
     """The request with its defaults, checked."""
     unknown = sorted(set(fields) - set(_DEFAULTS) - {"model", "out", "seq_len"})
     if unknown:

@@ -60,7 +60,8 @@ def reference_noise(fields: dict) -> dict:
 
 
 def reference_generate(fields: dict) -> dict:
-    """Greedy continuations: per prompt `ids`, `margins` (first logit less second, one per step) and `stopped`.
+    """Greedy continuations: per prompt `ids`, `margins` (first logit less second, one per step), `likeliest` (five tokens with
+    their logits, for each step) and `stopped`.
 
     A token of `eos` ends a prompt's continuation and is the last of its ids; `stopped` says whether one came.
     """
@@ -257,20 +258,22 @@ def _cache_name(model) -> str:
 
 
 def _greedy(model, prompt: list[int], limit: int, eos: set[int]) -> dict:
-    ids, margins, stopped = [], [], False
+    ids, margins, likeliest, stopped = [], [], [], False
     past, step = None, torch.tensor([prompt])
     name = _cache_name(model)
     with torch.no_grad():
         while len(ids) < limit and not stopped:
             result = model(input_ids=step, use_cache=True, **({} if past is None else {name: past}))
             past = result[name]
-            first, second = result.logits[0, -1].float().topk(2).values.tolist()
-            chosen = int(result.logits[0, -1].argmax())
+            logits = result.logits[0, -1].float()
+            best = logits.topk(min(5, len(logits)))
+            chosen = int(logits.argmax())
             ids.append(chosen)
-            margins.append(first - second)
+            margins.append(float(best.values[0] - best.values[1]))
+            likeliest.append(list(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
             stopped = chosen in eos
             step = torch.tensor([[chosen]])
-    return {"ids": ids, "margins": margins, "stopped": stopped}
+    return {"ids": ids, "margins": margins, "likeliest": likeliest, "stopped": stopped}
 
 
 def _embed_decoder(checkpoint, fields: dict):

@@ -89,6 +89,8 @@ pub enum ConvertError {
         seq_len: u64,
         /// Tokens per call of `init`.
         chunk: u64,
+        /// Positions that the model knows.
+        positions: u64,
     },
     /// States before iOS18.
     #[error("target {target} has no states")]
@@ -135,8 +137,17 @@ impl Hint for ConvertError {
             Self::Blob(e) => e.hint(),
             Self::Io(e) => e.hint(),
             Self::Skeleton { error, .. } => error.hint(),
-            Self::Chunk { seq_len, chunk } => {
-                Some(format!("`--seq-len {}` would fit", seq_len.next_multiple_of(*chunk)))
+            Self::Chunk { seq_len, chunk, positions } => {
+                let above = seq_len.next_multiple_of(*chunk);
+                let below = seq_len - seq_len % chunk;
+                let length = if above <= *positions { above } else { below };
+                let divides = |n: &u64| seq_len.is_multiple_of(*n);
+                let divisor = (1..=*chunk).rev().find(divides).unwrap_or(1);
+                Some(if length == 0 {
+                    format!("pass `--prompt-chunk {divisor}`")
+                } else {
+                    format!("pass `--seq-len {length}`, or `--prompt-chunk {divisor}`")
+                })
             }
             Self::NoStates { .. } => Some("pass `--kv-cache io`, or a target of iOS18".to_owned()),
             Self::ReplicatedLayers { .. } => Some("use `--encode-adapters merge`".to_owned()),

@@ -3,6 +3,7 @@
 //! [`run`] asks Python for one skeleton per function, joins them into one program and streams every weight from the
 //! checkpoint into `weight.bin` once, however many functions use it.
 
+mod dry_run;
 mod error;
 mod join;
 mod origin;
@@ -12,6 +13,7 @@ mod request;
 mod run;
 mod table;
 
+pub use dry_run::{DryRun, dry_run};
 pub use error::ConvertError;
 pub use preflight::{Preflight, preflight};
 pub use request::{AdapterMode, KvForm, Request, Target};

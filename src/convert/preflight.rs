@@ -6,6 +6,7 @@ use super::error::ConvertError;
 use super::request::{AdapterMode, KvForm, Request};
 use super::run;
 use crate::base::fmt;
+use crate::source::record::CheckpointRecord;
 
 /// What is expected of a conversion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,8 +19,11 @@ pub struct Preflight {
     pub memory_bytes: u64,
     /// Seconds on two cores.
     pub seconds: f64,
-    /// What may go wrong later, on a device.
+    /// What may go wrong later, and what was read otherwise than one might think.
     pub warnings: Vec<String>,
+    /// How the checkpoint was read; none where a package is there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointRecord>,
 }
 
 /// Memory of the libraries and a small graph. This and the figures below are fitted to two conversions, of 2.76 million
@@ -56,7 +60,8 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
             needed: fmt::bytes(package_bytes),
         });
     }
-    let mut warnings = Vec::new();
+    let record = CheckpointRecord::of(checkpoint, &request.allow);
+    let mut warnings = record.warnings.clone();
     if request.kv_cache == KvForm::State && !config.head_dim.is_multiple_of(32) {
         warnings.push(format!(
             "head width {} is no multiple of 32; Core ML refuses such states on some devices (coremltools #2631)",
@@ -74,5 +79,6 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
             + layers as f64 * SECONDS_PER_LAYER
             + package_bytes as f64 / BYTES_PER_SECOND,
         warnings,
+        checkpoint: Some(record),
     })
 }

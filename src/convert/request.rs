@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::config::Allow;
+
 /// How the key/value cache travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -106,6 +108,8 @@ pub struct Request {
     pub kv_cache: KvForm,
     /// The oldest system to run on.
     pub target: Target,
+    /// What passes although it is not understood.
+    pub allow: Allow,
     /// Where the package shall stand.
     pub output: PathBuf,
     /// Whether something standing there is replaced.

@@ -81,8 +81,8 @@ pub fn run(
 /// The checkpoint with its adapters, everything checked that can be before Python starts.
 pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
     let checkpoint = Checkpoint::open(&request.model)?;
-    let seq_len = usize::try_from(request.seq_len).unwrap_or(usize::MAX);
-    checkpoint.check_seq_len(seq_len)?;
+    checkpoint.check(&request.allow)?;
+    check_lengths(request, &checkpoint)?;
     let mut adapters = Vec::new();
     for path in request.lora.iter().chain(&request.llm2vec) {
         adapters.push(Adapter::open(path)?);
@@ -117,7 +117,7 @@ fn encode_changes(request: &Request, weights: &Weights) -> Result<ModelChanges, 
 
 /// Has PEFT compute what the initialisations of adapters take out of the weights they start from, one weight after the
 /// other, and puts the factors into `scratch`.
-fn take_out(
+pub(super) fn take_out(
     weights: &mut Weights,
     request: &Request,
     python: &Interpreter,
@@ -180,13 +180,21 @@ pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
     if request.kv_cache == KvForm::State && !request.target.has_functions() {
         return Err(ConvertError::NoStates { target: request.target.to_string() });
     }
-    if !request.seq_len.is_multiple_of(request.prompt_chunk.max(1)) {
-        return Err(ConvertError::Chunk { seq_len: request.seq_len, chunk: request.prompt_chunk });
-    }
     match standing(&request.output, request.target) {
         Some(path) if !request.replace => Err(ConvertError::Exists { path }),
         _ => Ok(()),
     }
+}
+
+/// Lengths within the model's positions, and for a decoder a multiple of the prompt chunk.
+fn check_lengths(request: &Request, checkpoint: &Checkpoint) -> Result<(), ConvertError> {
+    let (seq_len, chunk) = (request.seq_len, request.prompt_chunk.max(1));
+    checkpoint.check_seq_len(usize::try_from(seq_len).unwrap_or(usize::MAX))?;
+    if seq_len.is_multiple_of(chunk) || !checkpoint.is_decoder() {
+        return Ok(());
+    }
+    let positions = checkpoint.config().max_positions.map_or(u64::MAX, |n| n as u64);
+    Err(ConvertError::Chunk { seq_len, chunk, positions })
 }
 
 /// What stands where a conversion to `output` would write a package.
@@ -219,10 +227,21 @@ fn draw(
     python: &Interpreter,
     out: &Path,
 ) -> Result<Table, ConvertError> {
+    let answer = python.call(&skeleton_fields(request, weights, "skeleton", Some(out))?)?;
+    Ok(serde_json::from_value(answer)?)
+}
+
+/// The fields of the operation `op`, which makes skeletons in the folder `out` or only plans them.
+pub(super) fn skeleton_fields(
+    request: &Request,
+    weights: &Weights,
+    op: &str,
+    out: Option<&Path>,
+) -> Result<serde_json::Value, ConvertError> {
     // Without a list Python draws what the checkpoint has: `init` and `decode`, or `encode`.
     let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
-    let answer = python.call(&json!({
-        "op": "skeleton",
+    Ok(json!({
+        "op": op,
         "model": request.model,
         "out": out,
         "seq_len": request.seq_len,
@@ -235,8 +254,8 @@ fn draw(
         "changes": shared_changes(request, weights)?,
         "encode_changes": encode_changes(request, weights)?,
         "encode_mode": request.encode_adapters,
-    }))?;
-    Ok(serde_json::from_value(answer)?)
+        "allow_unused": request.allow.unused_tensors,
+    }))
 }
 
 /// Converts the plain way: real weights through torch and coremltools, adapters merged by peft. Slow and large; it is
@@ -267,6 +286,7 @@ pub fn run_full(
         "changes": shared_changes(request, &weights)?,
         "encode_changes": encode_changes(request, &weights)?,
         "encode_mode": request.encode_adapters,
+        "allow_unused": request.allow.unused_tensors,
     }))?;
     progress.end();
     let facts: Facts = serde_json::from_value(answer["facts"].clone())?;
@@ -292,12 +312,12 @@ pub fn run_full(
 }
 
 /// A folder for skeletons, gone at the end unless it is to be kept.
-struct Scratch {
+pub(super) struct Scratch {
     dir: tempfile::TempDir,
 }
 
 impl Scratch {
-    fn new(request: &Request) -> Result<Self, ConvertError> {
+    pub(super) fn new(request: &Request) -> Result<Self, ConvertError> {
         fs_err::create_dir_all(&request.tmp)?;
         sweep_stale(&request.tmp)?;
         // What a killed run leaves is known as half-written by its name; what is kept for a look is not hidden.
@@ -307,7 +327,7 @@ impl Scratch {
         Ok(Self { dir })
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.dir.path()
     }
 }

@@ -11,6 +11,9 @@ pub struct Table {
     pub functions: Vec<Drawn>,
     /// Where the placeholders' values come from.
     pub placeholders: Vec<Placeholder>,
+    /// Stored tensors that nothing uses and that were let pass.
+    #[serde(default)]
+    pub unused: Vec<String>,
 }
 
 /// Facts of the model that later stages need.
@@ -72,6 +75,9 @@ pub struct Placeholder {
     pub transpose: bool,
     /// The low-rank factor of an adapter that stays a branch.
     pub adapter: Option<AdapterPart>,
+    /// Encode adapters folded into this copy of the weight.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub merged_adapters: Vec<usize>,
 }
 
 /// The factors as peft names them.
@@ -94,4 +100,8 @@ pub struct AdapterPart {
     pub part: FactorName,
     /// The module that is adapted.
     pub module: String,
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<usize>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }

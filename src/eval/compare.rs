@@ -163,7 +163,9 @@ impl Comparison {
             let [ours, theirs] = times.remove(function.function.as_str()).unwrap_or_default();
             function.median_ms = [median(ours), median(theirs)];
         }
-        let holds = a.steps.len() == b.steps.len()
+        let outputs = functions.iter().map(|function| function.outputs.len()).sum::<usize>();
+        let holds = outputs > 0
+            && a.steps.len() == b.steps.len()
             && functions.iter().flat_map(|f| &f.outputs).all(|output| output.holds);
         Self {
             runtimes: [a.runtime.clone(), b.runtime.clone()],

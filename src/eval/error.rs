@@ -10,6 +10,7 @@ use super::head::HeadError;
 use super::layout::LayoutError;
 use super::overlap::{BEARABLE, RUN};
 use super::reference::ReferenceError;
+use super::results::Overflow;
 use super::runtime::RuntimeError;
 use super::tokenizer::TokenizerError;
 use crate::base::cancel::Cancelled;
@@ -112,6 +113,14 @@ pub enum EvalError {
         /// The position of the last token fed.
         position: usize,
     },
+    /// Something that is not finite, and where that begins.
+    #[error("{error}; the first such value is {first}")]
+    Overflow {
+        /// What is not finite.
+        error: Box<EvalError>,
+        /// The first value that is not.
+        first: Box<Overflow>,
+    },
     /// A text that the artifact was calibrated on.
     #[error("{:.1} % of the text's runs of {RUN} tokens stand in the calibration text too", share * 100.0)]
     Leak {
@@ -212,6 +221,10 @@ impl Hint for EvalError {
                 "choose a window of 2 to {capacity} tokens and a stride of at least 1 and at most the window less 1, \
                  or equal to it"
             )),
+            Self::Overflow { first, .. } if first.in_f32 => Some(
+                "it is so without rounding too: check the checkpoint's weights and the inputs".to_owned(),
+            ),
+            Self::Overflow { error, .. } => error.hint(),
             Self::NonFinite { .. } | Self::NothingFinite { .. } | Self::Embedding { .. } => Some(
                 "values overflow fp16 somewhere: `predict --precision f32` runs the same graph without rounding"
                     .to_owned(),
@@ -229,6 +242,7 @@ impl Hint for EvalError {
             Self::Reference(e) => e.blame(),
             Self::Io(e) => e.blame(),
             Self::Cancelled(e) => e.blame(),
+            Self::Overflow { error, .. } => error.blame(),
             Self::NonFinite { .. }
             | Self::NothingFinite { .. }
             | Self::Embedding { .. }

@@ -10,11 +10,15 @@ use super::error::EvalError;
 use super::generate::{Request, generate};
 use super::latency::{self, Repeat};
 use super::layout::DecoderLayout;
+use super::logits::{self, Comparison};
 use super::memory;
+use super::overflow;
 use super::overlap;
 use super::perplexity::Scores;
 use super::reference::{Continue, Reference};
-use super::results::{KvCache, Measurements, Perplexity, Similarity, Transcripts};
+use super::results::{
+    KvCache, Logits, Measurements, Overflow, Perplexity, Similarity, Transcripts,
+};
 use super::runtime::Runtime;
 use super::sampling::Sampling;
 use super::scorer::Scorer;
@@ -73,6 +77,11 @@ pub struct PromptPlan {
     pub prompts: Vec<String>,
     /// Tokens to generate at most for each.
     pub max_tokens: usize,
+    /// Whether they are a first look at any artifact: prompts and continuations are shortened to what its cache holds, and the
+    /// logits along the reference's continuations are compared.
+    pub probe: bool,
+    /// Whether a value that overflows is searched for where a transcript differs beyond a near tie.
+    pub explain: bool,
 }
 
 /// What measuring needs besides the artifact.
@@ -113,20 +122,31 @@ pub fn evaluate(
     if let Some(layout) = engine.layout().decoder {
         if let Some(text) = &plan.text {
             let scorer = Scorer::new(artifact, &engine, bench.runtime)?;
-            let (perplexity, tokens, used) = score(&scorer, layout, text, bench)?;
+            let Scored { perplexity, tokens, usage: used, overflow } =
+                score(artifact, &scorer, layout, text, bench)?;
             found.perplexity = Some(perplexity);
+            found.overflow = overflow;
             scored = Some(tokens);
             usage = usage.and(used);
         }
         if let Some(prompts) = &plan.prompts {
-            let (transcripts, used) = transcribe(&engine, prompts, bench)?;
+            let (mut transcripts, sequences, used) = transcribe(artifact, &engine, prompts, bench)?;
+            if found.overflow.is_none()
+                && prompts.explain
+                && let Some(tokens) = differing(&transcripts, &sequences)
+            {
+                found.overflow = overflow::find(artifact, tokens);
+            }
+            if prompts.probe {
+                transcripts.logits = along(artifact, &engine, &sequences, bench)?;
+            }
             found.transcripts = Some(transcripts);
             usage = usage.and(used);
         }
         found.kv_cache = Some(kv_cache(layout, usage));
     }
     if let (Some(sentences), Some(_)) = (&plan.sentences, engine.layout().encoder) {
-        found.similarity = Some(compare(&engine, sentences, bench)?);
+        found.similarity = Some(compare(artifact, &engine, sentences, bench)?);
     }
     if let Some(repeat) = plan.latency {
         cancel::check()?;
@@ -139,12 +159,21 @@ pub fn evaluate(
     Ok(Evaluated { measurements: found, tokens: scored })
 }
 
+/// What a text says of an artifact.
+struct Scored {
+    perplexity: Perplexity,
+    tokens: Tokens,
+    usage: CacheUsage,
+    overflow: Option<Overflow>,
+}
+
 fn score(
+    artifact: &Artifact,
     scorer: &Scorer<'_>,
     layout: DecoderLayout,
     plan: &TextPlan,
     bench: &Bench<'_>,
-) -> Result<(Perplexity, Tokens, CacheUsage), EvalError> {
+) -> Result<Scored, EvalError> {
     let window = plan.window.unwrap_or(layout.capacity);
     let cut = Cut { window, stride: plan.stride.unwrap_or(window), max_windows: plan.max_windows };
     let windows = Windows::of(&plan.text, bench.tokenizer, cut, layout.capacity)?;
@@ -178,38 +207,55 @@ fn score(
         bench.progress.advance(1);
     }
     bench.progress.end();
-    let (perplexity, tokens) = scores.finish()?;
+    let overflow = scores.broken().and_then(|tokens| overflow::find(artifact, tokens));
+    let (perplexity, tokens) =
+        scores.finish().map_err(|error| overflow::with(error, overflow.clone()))?;
     let noise_floor = noise.and_then(|noise| noise.floor(&windows));
     let reference_kind = Some(bench.reference.kind());
-    Ok((Perplexity { reference_kind, noise_floor, ..perplexity }, tokens, usage))
+    let perplexity = Perplexity { reference_kind, noise_floor, ..perplexity };
+    Ok(Scored { perplexity, tokens, usage, overflow })
 }
 
+/// The transcripts, and each prompt with the reference's continuation.
 fn transcribe(
+    artifact: &Artifact,
     engine: &Engine,
     plan: &PromptPlan,
     bench: &Bench<'_>,
-) -> Result<(Transcripts, CacheUsage), EvalError> {
+) -> Result<(Transcripts, Vec<Vec<u32>>, CacheUsage), EvalError> {
     let tokenizer = bench.tokenizer;
     let encode = |prompt: &String| tokenizer.encode(prompt);
-    let prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+    let mut prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+    let mut max_tokens = plan.max_tokens;
+    if plan.probe {
+        // Past its capacity a cache forgets what the reference still sees.
+        let capacity = engine.decoder()?.capacity;
+        let longest = capacity.div_ceil(2).max(1);
+        prompts.iter_mut().for_each(|prompt| prompt.truncate(longest));
+        let taken = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        max_tokens = max_tokens.min(capacity.saturating_sub(taken)).max(1);
+    }
     bench.progress.begin("reference transcripts", None, Unit::Items);
-    let max_tokens = plan.max_tokens;
     let eos = tokenizer.eos().to_vec();
     let request = Continue { prompts: prompts.clone(), max_tokens, eos };
     let references = bench.reference.generate(&request)?;
     bench.progress.end();
+    let sequences: Vec<Vec<u32>> =
+        prompts.iter().zip(&references).map(|(p, r)| [&p[..], &r.tokens[..]].concat()).collect();
     bench.progress.begin("transcripts", Some(prompts.len() as u64), Unit::Items);
     let mut usage = CacheUsage::default();
     let mut pairs = Vec::new();
-    for ((text, prompt), reference) in plan.prompts.iter().zip(&prompts).zip(references) {
+    for (i, reference) in references.into_iter().enumerate() {
+        let prompt = &prompts[i];
         let mut decoder = Decoder::new(engine)?;
         let request =
             Request { prompt, max_tokens, sampling: Sampling::Greedy, eos: tokenizer.eos() };
         let generated =
-            generate(&mut decoder, &request, bench.clock, &mut |_| Ok(ControlFlow::Continue(())))?;
+            generate(&mut decoder, &request, bench.clock, &mut |_| Ok(ControlFlow::Continue(())))
+                .map_err(|error| overflow::in_decoder(error, artifact, &sequences[i]))?;
         usage = usage.and(decoder.usage());
         pairs.push(Pair {
-            prompt: text,
+            prompt: &plan.prompts[i],
             prompt_tokens: prompt.len(),
             text: tokenizer.decode(&generated.tokens)?,
             tokens: generated.tokens,
@@ -219,10 +265,52 @@ fn transcribe(
         bench.progress.advance(1);
     }
     bench.progress.end();
-    Ok((transcripts::compare(pairs)?, usage))
+    Ok((transcripts::compare(pairs)?, sequences, usage))
+}
+
+/// The logits along `sequences`, all cut to the length of the shortest; nothing where that leaves nothing to compare.
+fn along(
+    artifact: &Artifact,
+    engine: &Engine,
+    sequences: &[Vec<u32>],
+    bench: &Bench<'_>,
+) -> Result<Option<Logits>, EvalError> {
+    let DecoderLayout { vocab, capacity, .. } = engine.decoder()?;
+    let length = sequences.iter().map(Vec::len).min().unwrap_or(0).min(capacity);
+    if length < 2 {
+        return Ok(None);
+    }
+    let windows: Vec<Vec<u32>> = sequences.iter().map(|s| s[..length].to_vec()).collect();
+    let top_k = vocab.clamp(1, logits::TOP_K);
+    bench.progress.begin("reference logits", None, Unit::Items);
+    let reference = bench.reference.logits(&windows, top_k)?;
+    bench.progress.end();
+    reference.check(vocab)?;
+    let scorer = Scorer::new(artifact, engine, bench.runtime)?;
+    let mut comparison = Comparison::default();
+    for (w, tokens) in windows.iter().enumerate() {
+        scorer.score(tokens, &mut |first, logits| {
+            comparison.add(&reference, w, first, logits, vocab);
+            Ok(())
+        })?;
+    }
+    Ok(comparison.finish(top_k))
+}
+
+/// What the artifact was fed up to the gravest difference that is no near tie.
+fn differing<'a>(transcripts: &Transcripts, sequences: &'a [Vec<u32>]) -> Option<&'a [u32]> {
+    let (transcript, tokens) = transcripts
+        .prompts
+        .iter()
+        .zip(sequences)
+        .filter(|(t, _)| t.first_divergence.is_some() && !t.is_tied())
+        .max_by(|(a, _), (b, _)| a.lost().total_cmp(&b.lost()))?;
+    let at = transcript.prompt_tokens + transcript.first_divergence?;
+    Some(&tokens[..tokens.len().min(at as usize)])
 }
 
 fn compare(
+    artifact: &Artifact,
     engine: &Engine,
     sentences: &[Sentence],
     bench: &Bench<'_>,
@@ -241,6 +329,7 @@ fn compare(
     }
     bench.progress.end();
     similarity::compare(sentences, &found, &expected, bench.reference.describe())
+        .map_err(|error| overflow::in_encoder(error, artifact, &prepared))
 }
 
 fn kv_cache(layout: DecoderLayout, usage: CacheUsage) -> KvCache {

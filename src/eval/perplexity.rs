@@ -26,12 +26,14 @@ pub(super) struct Scores<'a> {
     windows: &'a Windows,
     reference: &'a Distributions,
     tokens: Tokens,
+    /// Window and position of the first token that is not finite.
+    broken: Option<(usize, usize)>,
 }
 
 impl<'a> Scores<'a> {
     /// Nothing observed yet.
     pub(super) fn new(windows: &'a Windows, reference: &'a Distributions) -> Self {
-        Self { windows, reference, tokens: Tokens::default() }
+        Self { windows, reference, tokens: Tokens::default(), broken: None }
     }
 
     /// Takes the artifact's logits after the tokens from `first` on of window `w`, `vocab` for each; they are about the
@@ -52,6 +54,7 @@ impl<'a> Scores<'a> {
             let Observed { nll, divergence, hidden, same_sampled, same_top } = observed;
             if !(nll.is_finite() && divergence.is_finite()) {
                 self.tokens.non_finite += 1;
+                self.broken.get_or_insert((w, position));
                 continue;
             }
             self.tokens.rows.push(Token {
@@ -68,9 +71,15 @@ impl<'a> Scores<'a> {
         }
     }
 
+    /// What the artifact was fed up to the first position whose logits are not finite.
+    pub(super) fn broken(&self) -> Option<&'a [u32]> {
+        let (w, position) = self.broken?;
+        Some(&self.windows.tokens[w][..=position])
+    }
+
     /// The figures with the tokens that they come from; tokens that are not finite are counted and left out of both.
     pub(super) fn finish(self) -> Result<(Perplexity, Tokens), EvalError> {
-        let Self { windows, reference, tokens } = self;
+        let Self { windows, reference, tokens, .. } = self;
         let nothing = EvalError::NothingFinite { tokens: tokens.non_finite as usize };
         let figures = figures(&tokens.rows).ok_or(nothing)?;
         let cut = windows.cut;

@@ -211,6 +211,22 @@ pub struct Transcripts {
     pub equal: u64,
     /// Mean share of the reference's tokens before the first divergence.
     pub agreement: Figure,
+    /// The logits along the reference's transcripts, where they were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logits: Option<Logits>,
+}
+
+/// The artifact's logits beside the reference's after every token of the prompts and the reference's continuations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Logits {
+    /// √(Σ (x − r)² / Σ r²) over the reference's `top_k` likeliest tokens, x and r less their means at each position.
+    pub error: Figure,
+    /// Share of positions at which artifact and reference prefer the same token.
+    pub same_top: Figure,
+    /// Tokens of the reference that are compared at each position.
+    pub top_k: u64,
+    /// Positions whose logits are not finite; they make the comparison invalid.
+    pub non_finite: u64,
 }
 
 /// One greedy transcript.
@@ -232,6 +248,40 @@ pub struct Transcript {
     pub first_divergence: Option<u64>,
     /// The reference's logit margin between its first and second choice at that token: small means a near tie.
     pub margin: Option<f64>,
+    /// The reference's largest logit there less that of the artifact's token, or less its fifth where that is above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<f64>,
+    /// The largest magnitude of the reference's five largest logits there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<f64>,
+}
+
+/// Logit margin below which two choices of the reference count as tied.
+///
+/// Logits of a language model reach 8 to 32, where neighbouring fp16 values lie 1/128 to 1/64 apart; the roundings of a
+/// forward pass add up to several of those steps. A tenth is 6 to 13 steps.
+///
+/// Where the size of the logits is known, [`near_tie`] is used instead.
+pub const NEAR_TIE: f64 = 0.1;
+
+/// The same for logits of which the largest has the magnitude `peak`: ten steps of 2⁻¹⁰, fp16's relative step.
+///
+/// It is a tenth at 10. Logits of a small random model are below 1 and would all be tied at a tenth; those of GPT-2 lie near
+/// -100, where fp16 itself has steps of 1/16.
+pub fn near_tie(peak: Option<f64>) -> f64 {
+    peak.map_or(NEAR_TIE, |peak| peak.abs() / 100.0)
+}
+
+impl Transcript {
+    /// What the reference's logits lose by the artifact's token at the first difference; infinite where that is not known.
+    pub fn lost(&self) -> f64 {
+        self.lost.or(self.margin).unwrap_or(f64::INFINITY)
+    }
+
+    /// Whether the first difference is a near tie of the reference's, which rounding decides.
+    pub fn is_tied(&self) -> bool {
+        self.lost() < near_tie(self.peak)
+    }
 }
 
 /// Embeddings against the reference's.
@@ -394,6 +444,59 @@ pub struct Measurements {
     /// Largest resident memory of the process while evaluating, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+    /// The first value that fp16 does not hold, where something was not finite or a transcript differed and one was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<Overflow>,
+}
+
+/// The first value of a function that overflows its type or is not a number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Overflow {
+    /// The function.
+    pub function: String,
+    /// The value's name, which is the operation's.
+    pub value: String,
+    /// The kind of operation that computes it.
+    pub operation: String,
+    /// Its layer, by the names of the weights up to there; absent outside the layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<u32>,
+    /// The last weight that is used up to there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// Its declared type.
+    pub dtype: String,
+    /// Elements compared.
+    pub elements: u64,
+    /// Elements that are infinite and finite in f32.
+    pub overflows: u64,
+    /// Elements that are no number.
+    pub nans: u64,
+    /// The largest magnitude in f32.
+    pub largest: f64,
+    /// Whether it is no number in f32 either, so that no rounding is to blame.
+    pub in_f32: bool,
+}
+
+impl std::fmt::Display for Overflow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { function, value, operation, dtype, elements, overflows, nans, .. } = self;
+        let place = match (self.layer, &self.weight) {
+            (Some(layer), _) => format!("layer {layer} of `{function}`"),
+            (None, Some(weight)) => format!("`{function}`, after `{weight}`"),
+            (None, None) => format!("`{function}`"),
+        };
+        let what = match (overflows, nans) {
+            (0, nans) => format!("{nans} of {elements} elements are NaN"),
+            (n, _) => format!("{n} of {elements} elements overflow"),
+        };
+        write!(f, "`{value}` (`{operation}`) in {place}: {what}")?;
+        if self.in_f32 {
+            f.write_str(", in f32 too")
+        } else {
+            write!(f, " {dtype}, the largest is {:.3e} in f32", self.largest)
+        }
+    }
 }
 
 /// JSON has no NaN and no infinities: `serde_json` writes them as `null`.

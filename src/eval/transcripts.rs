@@ -29,11 +29,23 @@ pub(super) fn compare(pairs: Vec<Pair<'_>>) -> Result<Transcripts, EvalError> {
     let agreement = Mean::of(&shares).ok_or(EvalError::Nothing { what: "prompts" })?.figure("1");
     let prompts: Vec<Transcript> = pairs.into_iter().map(transcript).collect();
     let equal = prompts.iter().filter(|t| t.first_divergence.is_none()).count() as u64;
-    Ok(Transcripts { prompts, equal, agreement })
+    Ok(Transcripts { prompts, equal, agreement, logits: None })
 }
 
 fn transcript(pair: Pair<'_>) -> Transcript {
     let divergence = first_divergence(&pair.tokens, &pair.reference.tokens);
+    let likeliest = divergence.and_then(|index| pair.reference.likeliest.get(index));
+    let (lost, peak) = match likeliest.map(Vec::as_slice) {
+        None | Some([]) => (None, None),
+        Some(likeliest @ [(_, best), ..]) => {
+            let chosen = divergence.and_then(|index| pair.tokens.get(index));
+            let of_chosen = likeliest.iter().find(|(id, _)| Some(id) == chosen);
+            // A token that is not among them is no likelier than the last of them.
+            let (_, other) = of_chosen.or(likeliest.last()).expect("there is a first one");
+            let peak = likeliest.iter().map(|(_, logit)| logit.abs()).fold(0.0, f64::max);
+            (Some(best - other), Some(peak))
+        }
+    };
     Transcript {
         prompt: pair.prompt.to_owned(),
         prompt_tokens: pair.prompt_tokens as u64,
@@ -43,6 +55,8 @@ fn transcript(pair: Pair<'_>) -> Transcript {
         first_divergence: divergence.map(|index| index as u64),
         margin: divergence.and_then(|index| pair.reference.margins.get(index).copied()),
         reference_tokens: pair.reference.tokens,
+        lost,
+        peak,
     }
 }
 
@@ -85,6 +99,7 @@ mod tests {
                 reference: Continuation {
                     tokens: REFERENCE.to_vec(),
                     margins: vec![0.125, 0.5, 0.25],
+                    likeliest: Vec::new(),
                 },
                 reference_text: String::new(),
             };

@@ -14,6 +14,7 @@ pub const KEYS: &[&str] = &[
     "perplexity_increase",
     "divergence",
     "transcripts",
+    "logits",
     "cosine",
     "size",
     "part_size",
@@ -72,6 +73,11 @@ impl Gates {
             }
         }
         verdicts
+    }
+
+    /// Whether somebody asked for a gate by its name.
+    pub fn are_given(&self) -> bool {
+        self.limits.iter().any(|(_, limit)| *limit != Limit::Off)
     }
 
     fn given(&self, name: &str) -> Option<&Limit> {
@@ -153,6 +159,10 @@ mod tests {
             ("perplexity_increase", 8, Some(0.01)),
             ("perplexity_increase", 4, Some(0.03)),
             ("cosine", 4, Some(0.99)),
+            ("transcripts", 16, Some(1.0)),
+            ("transcripts", 15, None),
+            ("logits", 16, Some(0.05)),
+            ("logits", 2, Some(0.9)),
             ("size", 4, None),
         ] {
             assert_eq!(gates.threshold(name, bits), want, "{name} {bits}");

@@ -27,8 +27,7 @@ fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict
     let perplexity = subject.measurements.perplexity.as_ref()?;
     Some(if perplexity.non_finite > 0 {
         let of = perplexity.divergence.n;
-        let text = format!("{} of {of} scored tokens are not finite", perplexity.non_finite);
-        interval::invalid(gate, threshold, &text)
+        interval::non_finite(gate, subject, threshold, perplexity.non_finite, of)
     } else {
         interval::estimate(gate, &perplexity.divergence, threshold, "mean divergence")
     })

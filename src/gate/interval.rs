@@ -1,6 +1,6 @@
 //! A figure against a threshold, as an interval where the figure is an estimate.
 
-use super::{Gate, Outcome, Side, Verdict};
+use super::{Gate, Outcome, Side, Subject, Verdict};
 use crate::eval::results::{Figure, STANDARD_ERRORS};
 
 /// A verdict on a figure that is no estimate: counted, or the extreme of what was measured.
@@ -62,6 +62,24 @@ pub(super) fn invalid(gate: &Gate, threshold: f64, message: &str) -> Verdict {
     bare(gate, Outcome::Invalid, threshold, message.to_owned())
 }
 
+/// A verdict on figures of `of` tokens of which `count` are not finite, with the first value that overflows.
+pub(super) fn non_finite(
+    gate: &Gate,
+    subject: &Subject<'_>,
+    threshold: f64,
+    count: u64,
+    of: u64,
+) -> Verdict {
+    let text = format!("{count} of {of} scored tokens are not finite");
+    invalid(gate, threshold, &[text, because(subject)].concat())
+}
+
+/// What a message ends with where a value overflows.
+pub(super) fn because(subject: &Subject<'_>) -> String {
+    let first = subject.measurements.overflow.as_ref();
+    first.map_or_else(String::new, |first| format!("; the first value beyond its type is {first}"))
+}
+
 /// A verdict without a figure.
 pub(super) fn bare(gate: &Gate, outcome: Outcome, threshold: f64, message: String) -> Verdict {
     Verdict {
@@ -98,7 +116,7 @@ fn settled_by(figure: &Figure, reach: f64, threshold: f64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Subject, find};
+    use super::super::find;
     use super::*;
     use crate::eval::results::Measurements;
 

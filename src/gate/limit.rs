@@ -18,6 +18,8 @@ pub enum Limit {
     One(f64),
     /// By bits of the weights: each holds from its bits up to the next, the lowest also below.
     ByBits(BTreeMap<u32, f64>),
+    /// From so many bits of the weights on; not judged below.
+    FromBits(u32, f64),
 }
 
 /// The unit of a gate's threshold and figure.
@@ -57,6 +59,7 @@ impl Limit {
                 limit => limit.at(bits, standard),
             },
             Self::One(value) => Some(*value),
+            Self::FromBits(from, value) => (bits >= *from).then_some(*value),
             Self::ByBits(by) => {
                 by.range(..=bits).next_back().or_else(|| by.iter().next()).map(|(_, &value)| value)
             }
@@ -69,6 +72,9 @@ impl Limit {
             Self::Off => "off".to_owned(),
             Self::Standard => "the default".to_owned(),
             Self::One(value) => unit.show(*value),
+            Self::FromBits(bits, value) => {
+                format!("{bits}-bit {}, off below", unit.show(*value))
+            }
             Self::ByBits(by) => {
                 let one = |(bits, value): (&u32, &f64)| format!("{bits}-bit {}", unit.show(*value));
                 by.iter().rev().map(one).collect::<Vec<_>>().join(", ")
@@ -269,6 +275,8 @@ mod tests {
         {
             assert_eq!(by.at(bits, || Limit::Off), Some(want), "{bits}");
         }
+        let from = Limit::FromBits(16, 1.0);
+        assert_eq!([16, 15].map(|bits| from.at(bits, || Limit::Off)), [Some(1.0), None]);
         assert_eq!(Limit::Off.at(4, || Limit::One(1.0)), None);
         assert_eq!(Limit::Standard.at(4, || Limit::One(1.0)), Some(1.0));
         assert_eq!(Limit::Standard.at(4, || Limit::Standard), None);

@@ -14,6 +14,7 @@ mod divergence_regression;
 mod energy_regression;
 mod interval;
 mod limit;
+mod logits;
 mod memory_regression;
 mod part_size;
 mod peak_memory;
@@ -32,7 +33,6 @@ use serde::{Deserialize, Serialize};
 pub use config::{Gates, KEYS};
 pub use limit::{Limit, LimitError, Unit};
 pub use table::{Baseline, Gate, Side, Subject, TABLE, explain, find, markdown};
-pub use transcripts::NEAR_TIE;
 
 /// What a gate says of one artifact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -75,13 +75,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// The outcome of several gates taken together: a failure counts before an invalid measurement, that before an
-    /// inconclusive one. Nothing judged is a pass.
-    pub fn of(verdicts: &[Verdict]) -> Self {
-        let any = |outcome| verdicts.iter().any(|v| v.outcome == outcome);
-        [Self::Fail, Self::Invalid, Self::Inconclusive]
+    /// inconclusive one. Without verdicts there is none: what no gate judged has not passed.
+    pub fn of(verdicts: &[Verdict]) -> Option<Self> {
+        [Self::Fail, Self::Invalid, Self::Inconclusive, Self::Pass]
             .into_iter()
-            .find(|&outcome| any(outcome))
-            .unwrap_or(Self::Pass)
+            .find(|&outcome| verdicts.iter().any(|v| v.outcome == outcome))
     }
 
     /// The word as it stands in reports.
@@ -95,12 +93,13 @@ impl Outcome {
     }
 }
 
-/// The exit code that the verdicts call for: 1 when a gate failed, else 3 when one is inconclusive or invalid, else 0.
+/// The exit code that the verdicts call for where a judgement was asked for: 1 when a gate failed, else 3 when one is
+/// inconclusive or invalid, or when there is none, else 0.
 pub fn exit_code(verdicts: &[Verdict]) -> u8 {
     match Outcome::of(verdicts) {
-        Outcome::Pass => 0,
-        Outcome::Fail => 1,
-        Outcome::Inconclusive | Outcome::Invalid => 3,
+        Some(Outcome::Pass) => 0,
+        Some(Outcome::Fail) => 1,
+        Some(Outcome::Inconclusive | Outcome::Invalid) | None => 3,
     }
 }
 
@@ -112,7 +111,7 @@ mod tests {
     fn the_gravest_outcome_decides() {
         use Outcome::{Fail, Inconclusive, Invalid, Pass};
         for (outcomes, want) in [
-            (&[][..], 0),
+            (&[][..], 3),
             (&[Pass, Pass], 0),
             (&[Pass, Inconclusive], 3),
             (&[Invalid, Pass], 3),

@@ -29,8 +29,7 @@ fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict
     let perplexity = subject.measurements.perplexity.as_ref()?;
     Some(if perplexity.non_finite > 0 {
         let of = perplexity.value.n;
-        let text = format!("{} of {of} scored tokens are not finite", perplexity.non_finite);
-        interval::invalid(gate, threshold, &text)
+        interval::non_finite(gate, subject, threshold, perplexity.non_finite, of)
     } else {
         interval::estimate(gate, &perplexity.increase, threshold, "perplexity increase")
     })

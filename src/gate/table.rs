@@ -3,8 +3,9 @@
 use super::limit::{Limit, Unit};
 use super::{
     Verdict, cosine, cosine_regression, decode_latency, divergence, divergence_regression,
-    energy_regression, interval, memory_regression, part_size, peak_memory, perplexity_increase,
-    perplexity_regression, size, size_regression, speed_regression, tokens_per_second, transcripts,
+    energy_regression, interval, logits, memory_regression, part_size, peak_memory,
+    perplexity_increase, perplexity_regression, size, size_regression, speed_regression,
+    tokens_per_second, transcripts,
 };
 use crate::eval::results::Measurements;
 
@@ -13,6 +14,7 @@ pub static TABLE: &[&Gate] = &[
     &perplexity_increase::GATE,
     &divergence::GATE,
     &transcripts::GATE,
+    &logits::GATE,
     &cosine::GATE,
     &size::GATE,
     &part_size::GATE,
@@ -171,7 +173,8 @@ Nothing is rounded before it is compared. A figure that is an estimate is compar
 errors on each side: **pass** when all of it is on the right side of the threshold, **fail** when none of it is,
 **inconclusive** in between, with the number of observations that would settle it. **invalid** means that the
 measurement itself is worthless: missing, or not a finite number. The exit code is 1 when a gate failed, else 3 when one
-is inconclusive or invalid, else 0.
+is inconclusive or invalid, else 0. What no gate judged is **not judged**, never passed: `gate`, `verify` and
+`convert --profile-validate` end with 3 then, and a sweep says so.
 
 `gate REPORT --baseline OLD` also judges the gates whose names end in `_regression`, which compare each variant with the
 one of its name in an older report. They are on by default then, and never without a baseline.

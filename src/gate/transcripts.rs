@@ -1,33 +1,29 @@
 //! `transcripts`: greedy transcripts agree with the reference's, divergences at a near tie forgiven.
 
-use super::{Gate, Limit, Side, Subject, Unit, Verdict, interval};
+use super::{Gate, Limit, Outcome, Side, Subject, Unit, Verdict, interval};
 use crate::eval::results::Transcript;
-
-/// Logit margin below which two choices of the reference count as tied.
-///
-/// Logits of a language model reach 8 to 32, where neighbouring fp16 values lie 1/128 to 1/64 apart; the roundings of a
-/// forward pass add up to several of those steps. A tenth is 6 to 13 steps.
-pub const NEAR_TIE: f64 = 0.1;
 
 pub(super) static GATE: Gate = Gate {
     name: "transcripts",
     summary: "greedy transcripts agree with the reference's for at least this share of their tokens",
     unit: Unit::Ratio,
     side: Side::AtLeast,
-    default: || Limit::Off,
+    default: || Limit::FromBits(16, 1.0),
     reproducible: true,
     regression: false,
     docs: "\
 Each prompt is continued greedily by the package and by the source model in f32. A transcript counts with the share of
 the reference's tokens that come before the first difference; the gate looks at the mean over the prompts. A transcript
-whose first difference falls where the reference's two best choices lie less than 0.1 logits apart counts in full: there
-the rounding of fp16 alone decides, and nothing after it can be compared. So a threshold of 1 asks that all transcripts
-are equal except at near ties.
+counts in full where its first difference is a near tie, because the rounding of fp16 alone decides there and nothing after
+it can be compared: the reference gives the package's token a logit that lies below its best by less than a hundredth of
+the largest, which is ten relative steps of fp16 (2⁻¹⁰). Where a reference tells only its margin between the two best, that
+must be less than 0.1. So a threshold of 1 asks that all transcripts are equal except at near ties.
 
 The golden prompts are a fixed list, not a sample, so the figure is compared without an interval.
 
-There is no default: an fp16 package should reach 1, a compressed one will not, and how soon it parts from the reference
-says less about its quality than `perplexity_increase` and `divergence` do.",
+The default is 1 for weights of 16 bits, which lose nothing but fp16's rounding, and there is none below: a compressed
+package parts from the reference sooner or later, and how soon says less about its quality than `logits`,
+`perplexity_increase` and `divergence` do.",
     verdict,
 };
 
@@ -41,20 +37,25 @@ fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict
     let mut verdict =
         interval::exact(gate, total / prompts.len() as f64, threshold, "mean agreement");
     // The widest margin shows the gravest difference.
-    let worst = prompts.iter().enumerate().filter(|(_, t)| share(t) < 1.0).max_by(|a, b| {
-        let margin = |t: &Transcript| t.margin.unwrap_or(f64::INFINITY);
-        margin(a.1).total_cmp(&margin(b.1))
-    });
+    let worst = prompts
+        .iter()
+        .enumerate()
+        .filter(|(_, t)| share(t) < 1.0)
+        .max_by(|a, b| a.1.lost().total_cmp(&b.1.lost()));
     if let Some((i, transcript)) = worst {
         let at = transcript.first_divergence.unwrap_or(0);
         let margin = transcript
-            .margin
+            .lost
+            .or(transcript.margin)
             .map_or_else(|| "of unknown size".to_owned(), |m| format!("of {m:.3} logits"));
         verdict.message = format!(
             "{}; the gravest difference is in prompt {} at token {at}, against a margin {margin}",
             verdict.message,
             i + 1
         );
+    }
+    if verdict.outcome != Outcome::Pass {
+        verdict.message.push_str(&interval::because(subject));
     }
     Some(verdict)
 }
@@ -63,7 +64,7 @@ fn verdict(gate: &Gate, subject: &Subject<'_>, threshold: f64) -> Option<Verdict
 fn share(transcript: &Transcript) -> f64 {
     match transcript.first_divergence {
         None => 1.0,
-        Some(_) if transcript.margin.is_some_and(|m| m < NEAR_TIE) => 1.0,
+        Some(_) if transcript.is_tied() => 1.0,
         // A package that stopped late, or wrote on after the reference's end, differs past its last token.
         Some(at) => (at as f64 / transcript.reference_tokens.len().max(1) as f64).min(1.0 - 1e-9),
     }
@@ -84,6 +85,26 @@ mod tests {
             reference_tokens: vec![1; 4],
             first_divergence: divergence.map(|d| d.0),
             margin: divergence.and_then(|d| d.1),
+            lost: None,
+            peak: None,
+        }
+    }
+
+    #[test]
+    fn a_tie_is_one_at_the_size_of_the_logits_and_with_the_token_chosen() {
+        // What the chosen token loses, the largest logit, whether it is forgiven.
+        for (lost, peak, want) in [
+            (Some(0.09), Some(10.0), true),
+            (Some(0.11), Some(10.0), false),
+            (Some(0.9), Some(-100.0), true),
+            // A small random model: the margin is less than a tenth, and the choice is another all the same.
+            (Some(0.05), Some(0.4), false),
+            (Some(0.002), Some(0.4), true),
+            (Some(2.0), Some(10.0), false),
+            (None, Some(10.0), true),
+        ] {
+            let transcript = Transcript { lost, peak, ..transcript(Some((1, Some(0.05)))) };
+            assert_eq!(transcript.is_tied(), want, "{lost:?} {peak:?}");
         }
     }
 
@@ -120,7 +141,7 @@ mod tests {
             let prompts: Vec<_> = prompts.into_iter().map(transcript).collect();
             let agreement = Figure { value: 0.0, unit: "1".to_owned(), n: 0, standard_error: None };
             let measurements = Measurements {
-                transcripts: Some(Transcripts { prompts, equal: 0, agreement }),
+                transcripts: Some(Transcripts { prompts, equal: 0, agreement, logits: None }),
                 ..Measurements::default()
             };
             let subject = Subject::of(&measurements);

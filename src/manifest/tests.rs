@@ -62,6 +62,7 @@ fn manifest(package: &Path, measurements: &Measurements) -> Manifest {
             version: "0.1.0".to_owned(),
             libraries: [("coremltools".to_owned(), "9.0".to_owned())].into(),
         },
+        checkpoint: None,
         source: Source {
             name: "tiny".to_owned(),
             repository: Some("somebody/tiny".to_owned()),

@@ -42,6 +42,9 @@ pub struct Manifest {
     pub parameters: u64,
     /// The checkpoint.
     pub source: Source,
+    /// How the checkpoint was read: configuration, tensors, tokenizer, warnings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<serde_json::Value>,
     /// Adapters in the order in which they were applied.
     pub adapters: Vec<Adapter>,
     /// How the weights are stored: a recipe, `fp16` for none.
@@ -168,6 +171,8 @@ pub struct Facts<'a> {
     pub created_by: Tool,
     /// The checkpoint.
     pub source: Source,
+    /// How it was read.
+    pub checkpoint: Option<serde_json::Value>,
     /// Its adapters.
     pub adapters: Vec<Adapter>,
     /// The recipe.
@@ -266,6 +271,7 @@ impl Manifest {
             weight_bytes: artifact.weight_bytes,
             parameters: artifact.parameters,
             source: facts.source,
+            checkpoint: facts.checkpoint,
             adapters: facts.adapters,
             recipe: facts.recipe,
             deployment_target: target,

@@ -52,6 +52,7 @@ impl Summary {
             fail: count(Status::Fail),
             inconclusive: count(Status::Inconclusive),
             invalid: count(Status::Invalid),
+            not_judged: count(Status::NotJudged),
             error: count(Status::Error),
             best: best(variants).map(|variant| variant.name.clone()),
         }

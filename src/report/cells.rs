@@ -1,7 +1,7 @@
 //! The columns that tables show: their headings and what stands in each cell.
 
 use super::numbers::{STANDARD_ERRORS, fixed, spread};
-use super::{Report, Variant};
+use super::{Report, Status, Variant};
 use crate::base::fmt;
 
 /// One column of a table.
@@ -76,6 +76,9 @@ const COLUMNS: &[Column] = &[
     },
 ];
 
+/// What is said of a variant without verdicts.
+pub(super) const UNJUDGED: &str = "not judged: no gate looks at what was measured";
+
 /// The columns for which a variant of the report has a figure, with their cells.
 pub(super) fn columns(report: &Report) -> Vec<(&'static Column, Vec<Option<String>>)> {
     let cells = |column: &'static Column| -> Vec<_> {
@@ -96,6 +99,9 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
                 out.push(format!("{outcome}: {name}, {gate}: {}", verdict.message));
             }
         }
+        if variant.status == Status::NotJudged {
+            out.push(format!("{name}, {UNJUDGED}"));
+        }
         if let Some(failure) = &variant.failure {
             let hint = failure.hint.as_ref().map(|h| format!("; hint: {h}")).unwrap_or_default();
             out.push(format!("error: {name}, {}: {}{hint}", failure.stage, failure.message));
@@ -113,6 +119,7 @@ pub(super) fn summary(report: &Report) -> String {
         (s.fail, "fail"),
         (s.inconclusive, "inconclusive"),
         (s.invalid, "invalid"),
+        (s.not_judged, "not judged"),
         (s.error, "error"),
     ];
     let some = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}"));

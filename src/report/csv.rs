@@ -38,7 +38,7 @@ pub fn csv(report: &Report) -> String {
             variant.name.clone(),
             variant.recipe.clone(),
             variant.bits.to_string(),
-            variant.status.name().to_owned(),
+            variant.status.key().to_owned(),
             variant.sha256.clone().unwrap_or_default(),
         ];
         for field in &fields {

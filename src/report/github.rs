@@ -1,6 +1,6 @@
 //! The report as GitHub workflow commands: what did not pass as annotations of the run.
 
-use super::cells::summary;
+use super::cells::{UNJUDGED, summary};
 use super::{Report, Status};
 use crate::gate::Outcome;
 
@@ -21,13 +21,17 @@ pub fn github(report: &Report) -> String {
             let message = format!("{}: {}", verdict.outcome.name(), verdict.message);
             list.push(command(level, &title, &message));
         }
+        if variant.status == Status::NotJudged {
+            warnings.push(command("warning", &variant.name, UNJUDGED));
+        }
         if let Some(failure) = &variant.failure {
             let hint = failure.hint.as_ref().map(|h| format!("\nhint: {h}")).unwrap_or_default();
             let title = format!("{}: {} failed", variant.name, failure.stage);
             errors.push(command("error", &title, &format!("{}{hint}", failure.message)));
         }
     }
-    let all = report.variants.iter().all(|variant| variant.status == Status::Pass);
+    let all = !report.variants.is_empty()
+        && report.variants.iter().all(|variant| variant.status == Status::Pass);
     let title = format!("{}: {}", report.source.name, if all { "all gates hold" } else { "gates" });
     let notice = command("notice", &title, &summary(report));
     errors.into_iter().chain(warnings).chain([notice]).collect()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::{Report, SCHEMA_VERSION};
+use super::{Report, SCHEMA_VERSION, Status, Summary, Variant};
 use crate::base::error::{Blame, Hint};
 
 /// Why a report cannot be read.
@@ -62,7 +62,17 @@ pub fn read(path: &Path) -> Result<Report, ReportError> {
         return Err(ReportError::Newer { path: path.to_owned(), found });
     }
     // From the text again, so that an error names its line.
-    serde_json::from_slice(&bytes).map_err(wrong)
+    let mut report: Report = serde_json::from_slice(&bytes).map_err(wrong)?;
+    // Older versions wrote `pass` where no gate had judged.
+    let unjudged = |v: &Variant| v.status == Status::Pass && v.verdicts.is_empty();
+    if report.variants.iter().any(unjudged) {
+        for variant in report.variants.iter_mut().filter(|v| unjudged(v)) {
+            variant.status = Status::NotJudged;
+        }
+        let best = report.summary.best.take();
+        report.summary = Summary { best, ..Summary::of(&report.variants) };
+    }
+    Ok(report)
 }
 
 /// The JSON Schema of reports, as it stands in `docs/report.schema.json`.

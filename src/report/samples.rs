@@ -27,6 +27,8 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
         reference_tokens: vec![1, 2, 3],
         first_divergence: None,
         margin: None,
+        lost: None,
+        peak: None,
     };
     let percentiles = Percentiles {
         n: 50,
@@ -38,6 +40,7 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
         median_error: Some(0.02),
     };
     Measurements {
+        overflow: None,
         perplexity: Some(Perplexity {
             value: figure(17.0 * (1.0 + increase), "1", 6120, Some(0.31)),
             reference: figure(17.0, "1", 6120, Some(0.3)),
@@ -55,6 +58,7 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
             prompts: vec![transcript],
             equal: 1,
             agreement: figure(1.0, "1", 1, None),
+            logits: None,
         }),
         similarity: Some(Similarity {
             mean: figure(0.999, "1", 20, Some(0.0001)),
@@ -241,6 +245,8 @@ pub(super) fn rich() -> Report {
                 reference_tokens: vec![4, 5, 8, 7],
                 first_divergence: Some(at),
                 margin: Some(margin),
+                lost: None,
+                peak: None,
             };
             transcripts.prompts.extend([differs(2, 0.004), differs(2, 1.75)]);
         }

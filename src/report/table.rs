@@ -86,7 +86,7 @@ fn paint(status: Status) -> Color {
     match status {
         Status::Pass => Color::Green,
         Status::Fail | Status::Error => Color::Red,
-        Status::Inconclusive | Status::Invalid => Color::Yellow,
+        Status::Inconclusive | Status::Invalid | Status::NotJudged => Color::Yellow,
     }
 }
 

@@ -118,3 +118,32 @@ fn the_gravest_status_decides_the_exit_code() {
         assert_eq!(report.exit_code(), want, "{statuses:?}");
     }
 }
+
+#[test]
+fn what_no_gate_judged_is_nowhere_said_to_pass() {
+    let mut report = report();
+    report.variants.truncate(1);
+    let variant = report.variants[0].clone().judged_by(Vec::new());
+    assert_eq!(variant.status, Status::NotJudged);
+    report.variants = vec![variant];
+    report.summary = Summary::of(&report.variants);
+    assert_eq!((report.summary.pass, report.summary.not_judged), (0, 1));
+    assert_eq!(report.summary.best, None);
+    let page = html(&report, &[]);
+    assert!(!page.contains("Every gate holds"));
+    for text in
+        [table(&report, 100, false), markdown(&report), page, github(&report), junit(&report)]
+    {
+        assert!(text.contains("not judged"), "{text}");
+        assert!(!text.contains("all gates hold"), "{text}");
+    }
+    assert!(junit(&report).contains("skipped=\"1\""));
+    assert!(csv(&report).contains(",not_judged,"));
+
+    // Older versions wrote `pass` for it.
+    let old = json(&report).replace("\"not_judged\"", "\"pass\"");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.json");
+    fs_err::write(&path, old.replace("\"pass\": 1", "\"x\": 1")).unwrap();
+    assert_eq!(read(&path).unwrap().variants[0].status, Status::NotJudged);
+}

@@ -185,6 +185,9 @@ pub enum Status {
     Inconclusive,
     /// A measurement is worthless.
     Invalid,
+    /// No gate looked at what was measured of it.
+    #[serde(rename = "not_judged")]
+    NotJudged,
     /// It could not be made or measured.
     Error,
 }
@@ -230,6 +233,9 @@ pub struct Summary {
     pub inconclusive: u64,
     /// Those with a worthless measurement.
     pub invalid: u64,
+    /// Those that no gate judged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_judged: u64,
     /// Those that could not be made or measured.
     pub error: u64,
     /// The smallest that passes.
@@ -237,14 +243,28 @@ pub struct Summary {
     pub best: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 impl Status {
-    /// The word as it stands in the report.
+    /// The word for programs, as it stands in the report.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::NotJudged => "not_judged",
+            _ => self.name(),
+        }
+    }
+
+    /// The word for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => Outcome::Pass.name(),
             Self::Fail => Outcome::Fail.name(),
             Self::Inconclusive => Outcome::Inconclusive.name(),
             Self::Invalid => Outcome::Invalid.name(),
+            Self::NotJudged => "not judged",
             Self::Error => "error",
         }
     }
@@ -261,6 +281,25 @@ impl From<Outcome> for Status {
     }
 }
 
+impl From<Option<Outcome>> for Status {
+    fn from(outcome: Option<Outcome>) -> Self {
+        outcome.map_or(Self::NotJudged, Self::from)
+    }
+}
+
+impl Variant {
+    /// The same with the status that its verdicts call for: a variant that could not be made has none, and one without
+    /// verdicts was not judged, whatever an older version wrote.
+    #[must_use]
+    pub fn judged_by(self, verdicts: Vec<Verdict>) -> Self {
+        let status = match self.status {
+            Status::Error => Status::Error,
+            _ => Outcome::of(&verdicts).into(),
+        };
+        Self { status, verdicts, ..self }
+    }
+}
+
 impl Reference {
     /// What the perplexity is of, in a word or two.
     pub fn kind(&self) -> &str {
@@ -270,7 +309,7 @@ impl Reference {
 
 impl Report {
     /// The exit code that the report calls for: 1 when a gate failed, else 4 when a variant could not be made or
-    /// measured, else 3 when a gate is inconclusive or a measurement invalid, else 0.
+    /// measured, else 3 when a gate is inconclusive or a measurement invalid, else 0, also where nothing was judged.
     pub fn exit_code(&self) -> u8 {
         let Summary { fail, inconclusive, invalid, error, .. } = self.summary;
         match (fail, error, inconclusive + invalid) {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config::{self, ModelConfig};
-use super::names;
+use super::config::{self, Allow, ModelConfig, Review};
 use super::safetensors::{self, Tensors};
 use super::tokenizer::{self, TokenizerFacts};
+use super::{json, names};
 use crate::base::digest;
 use crate::base::error::{Blame, Hint};
 
@@ -23,10 +23,14 @@ pub struct Checkpoint {
     tensors: Tensors,
     tokenizer: Option<TokenizerFacts>,
     modules: Vec<Module>,
+    review: Review,
+    warnings: Vec<String>,
+    /// Whether the head is another matrix than the embedding although the configuration ties them.
+    untied: bool,
 }
 
 /// One step of a sentence-transformers model, from `modules.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
     /// Folder of the step below the checkpoint's, empty for the checkpoint itself.
     pub path: String,
@@ -50,8 +54,10 @@ pub struct FileDigest {
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("`{dir}` is not a folder")]
+    #[error("`{dir}` is {}", not_a_folder(.dir))]
     NotADirectory { dir: PathBuf },
+    #[error(transparent)]
+    Json(#[from] json::Error),
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(transparent)]
@@ -62,9 +68,35 @@ pub enum Error {
     BadModules { file: PathBuf, reason: String },
 }
 
+/// What stands where the folder of a checkpoint should.
+fn not_a_folder(path: &Path) -> &'static str {
+    if !path.exists() {
+        return "not a folder";
+    }
+    let start = super::positional::File::open(path).and_then(|file| {
+        let mut start = [0; 4];
+        file.read_exact_at(&mut start, 0)?;
+        Ok(start)
+    });
+    match start {
+        Ok(start) if &start == b"GGUF" => "a GGUF file, not the folder of a checkpoint",
+        _ => "a file, not the folder of a checkpoint",
+    }
+}
+
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Json(e) => e.hint(),
+            Self::NotADirectory { dir } if dir.is_file() => {
+                let folder = dir.parent().filter(|parent| parent.join("config.json").is_file());
+                Some(match folder {
+                    Some(folder) => format!("pass the folder `{}`", folder.display()),
+                    None => {
+                        "pass the folder that `save_pretrained` of transformers wrote".to_owned()
+                    }
+                })
+            }
             Self::Config(e) => e.hint(),
             Self::Weights(e) => e.hint(),
             Self::Tokenizer(e) => e.hint(),
@@ -79,6 +111,8 @@ impl Hint for Error {
         match self {
             Self::Io(e) => e.blame(),
             Self::Weights(e) => e.blame(),
+            Self::Config(e) => e.blame(),
+            Self::Json(e) => e.blame(),
             _ => Blame::Input,
         }
     }
@@ -98,18 +132,25 @@ impl Checkpoint {
             Some(module) => dir.join(&module.path),
             None => dir.to_owned(),
         };
-        let config = ModelConfig::open(&model_dir)?;
+        let config::Read { config, review, mut warnings } =
+            config::read(&model_dir, modules.iter().any(|m| m.class.ends_with("Pooling")))?;
         let mut tensors = Tensors::open(&model_dir)?;
         for module in modules.iter().skip(1).filter(|m| !m.path.is_empty()) {
-            let folder = dir.join(&module.path);
-            let weights = folder.join("model.safetensors");
-            if weights.is_file() {
-                tensors.mount(&module.path, &weights)?;
-            } else if folder.join("pytorch_model.bin").is_file() {
-                let file = "pytorch_model.bin".to_owned();
-                return Err(safetensors::Error::PickleOnly { dir: folder, file }.into());
+            match Tensors::open(&dir.join(&module.path)) {
+                Ok(weights) => tensors.mount(&module.path, weights),
+                Err(safetensors::Error::NoWeights { .. } | safetensors::Error::Io(_)) => {}
+                Err(error) => return Err(error.into()),
             }
         }
+        let untied = is_untied(&config, &tensors)?;
+        if untied {
+            warnings.push(
+                "`tie_word_embeddings` in `config.json` is true, but a head of its own is stored: it is used, as in \
+                 transformers 5"
+                    .to_owned(),
+            );
+        }
+        warnings.extend(tensors.warnings().iter().cloned());
         let tokenizer = match TokenizerFacts::open(&model_dir, config.vocab_size) {
             Ok(facts) => {
                 config.check_special_tokens(&model_dir)?;
@@ -118,7 +159,34 @@ impl Checkpoint {
             Err(tokenizer::Error::Missing { .. }) => None,
             Err(e) => return Err(e.into()),
         };
-        Ok(Self { root: dir.to_owned(), model_dir, config, tensors, tokenizer, modules })
+        let root = dir.to_owned();
+        Ok(Self { root, model_dir, config, tensors, tokenizer, modules, review, warnings, untied })
+    }
+
+    /// Fails if something speaks against a conversion that `allow` does not lift.
+    pub fn check(&self, allow: &Allow) -> Result<(), Error> {
+        self.review.check(allow).map_err(config::Error::from)?;
+        Ok(self.tensors.check(&self.config.model_type)?)
+    }
+
+    /// What became of each key of `config.json`.
+    pub fn review(&self) -> &Review {
+        &self.review
+    }
+
+    /// What was read otherwise than one might think.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether the head is the embedding.
+    pub fn is_tied(&self) -> bool {
+        self.config.tie_word_embeddings && !self.untied
+    }
+
+    /// Whether the family writes text.
+    pub fn is_decoder(&self) -> bool {
+        config::keys::family(&self.config.model_type).is_none_or(|family| family.is_decoder)
     }
 
     /// The folder it was opened from.
@@ -157,7 +225,8 @@ impl Checkpoint {
         match self.config.max_positions {
             Some(max_positions) if seq_len > max_positions => {
                 let dir = self.root.clone();
-                Err(config::Error::TooLong { dir, seq_len, max_positions }.into())
+                let dynamic = self.config.rope.as_ref().is_some_and(config::Rope::is_dynamic);
+                Err(config::Error::TooLong { dir, seq_len, max_positions, dynamic }.into())
             }
             _ => Ok(()),
         }
@@ -177,7 +246,16 @@ impl Checkpoint {
     /// The stored tensor that fills the module parameter `parameter`: under its own name, with or without the base
     /// model's prefix, under an old name, or the embedding a tied head shares.
     pub fn resolve(&self, parameter: &str) -> Option<&str> {
-        self.tied(parameter).or_else(|| self.stored(parameter))
+        let tied = self.tied(parameter).or_else(|| self.stored(parameter));
+        tied.or_else(|| self.head_of(parameter))
+    }
+
+    /// The head that stands for its tied embedding, of which nothing else is stored.
+    fn head_of(&self, parameter: &str) -> Option<&str> {
+        if !self.is_tied() {
+            return None;
+        }
+        self.first_of(&names::heads_of(&self.config.model_type, parameter))
     }
 
     /// The stored tensor of that name in one of its spellings, ties left aside.
@@ -187,7 +265,7 @@ impl Checkpoint {
 
     /// The embedding that a tied head's `parameter` shares.
     fn tied(&self, parameter: &str) -> Option<&str> {
-        if !self.config.tie_word_embeddings {
+        if !self.is_tied() {
             return None;
         }
         self.first_of(&names::tied_to(&self.config.model_type, parameter))
@@ -195,6 +273,11 @@ impl Checkpoint {
 
     fn first_of(&self, names: &[String]) -> Option<&str> {
         names.iter().find_map(|name| self.tensors.key(name))
+    }
+
+    /// The path of `file` below the checkpoint's folder, with slashes.
+    pub fn below(&self, file: &Path) -> String {
+        relative(&self.root, file)
     }
 
     /// The files the checkpoint consists of, by path below its folder, with their sizes.
@@ -228,8 +311,21 @@ impl Checkpoint {
     }
 }
 
+/// Whether a head is stored beside the embedding that the configuration ties it to, with other values.
+fn is_untied(config: &ModelConfig, tensors: &Tensors) -> Result<bool, Error> {
+    if !config.tie_word_embeddings {
+        return Ok(false);
+    }
+    let key = |names: &[String]| names.iter().find_map(|name| tensors.key(name));
+    let Some(head) = tensors.key(names::HEAD) else { return Ok(false) };
+    match key(&names::tied_to(&config.model_type, names::HEAD)) {
+        None => Ok(false),
+        Some(embedding) => Ok(!tensors.are_equal(embedding, head)?),
+    }
+}
+
 /// Files beside the weights that a conversion reads.
-pub(crate) const COMPANIONS: [&str; 17] = [
+pub(crate) const COMPANIONS: [&str; 18] = [
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -240,6 +336,7 @@ pub(crate) const COMPANIONS: [&str; 17] = [
     "merges.txt",
     "model.safetensors.index.json",
     "modules.json",
+    "pytorch_model.bin.index.json",
     "sentence_bert_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
@@ -255,8 +352,10 @@ fn read_modules(dir: &Path) -> Result<Vec<Module>, Error> {
         return Ok(Vec::new());
     }
     let bad = |reason: String| Error::BadModules { file: file.clone(), reason };
-    let modules: Vec<Module> =
-        serde_json::from_slice(&fs_err::read(&file)?).map_err(|e| bad(e.to_string()))?;
+    let modules: Vec<Module> = json::read(&file).map_err(|error| match error {
+        json::Error::Bad { reason, .. } => bad(reason),
+        other => other.into(),
+    })?;
     for module in &modules {
         let plain = |part| matches!(part, std::path::Component::Normal(_));
         if !Path::new(&module.path).components().all(plain) {
@@ -363,7 +462,7 @@ mod tests {
 
             fs_err::rename(&dense, dir.path().join("2_Dense/pytorch_model.bin")).unwrap();
             let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
-            assert!(error.contains("holds `pytorch_model.bin` but no safetensors"), "{error}");
+            assert!(error.contains("is not a PyTorch file"), "{error}");
             fs_err::write(dir.path().join("modules.json"), modules(first, "../x")).unwrap();
             let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
             assert!(error.contains("module path `../x` leaves the checkpoint"), "{error}");

@@ -151,8 +151,8 @@ impl Float {
     /// The smallest magnitude that rounds to infinity: half a step above the largest f16, 65504.
     const F16_LIMIT: f32 = 65520.0;
 
-    /// `values` as little-endian bytes, rounded to nearest even; the first finite value that would become infinite
-    /// is given back by its index.
+    /// `values` as little-endian bytes, rounded to nearest even; the first that is not finite, or would not be, is given
+    /// back by its index.
     ///
     /// # Panics
     /// If `out` is not exactly as long as the values need.
@@ -160,13 +160,17 @@ impl Float {
         assert_eq!(out.len(), values.len() * self.size(), "bytes and elements agree");
         match self {
             Self::F32 => {
+                if let Some(index) = values.iter().position(|x| !x.is_finite()) {
+                    return Err(index);
+                }
                 for (b, x) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
                     *b = x.to_le_bytes();
                 }
             }
             Self::F16 => {
-                let overflows = |x: &f32| x.is_finite() && x.abs() >= Self::F16_LIMIT;
-                if let Some(index) = values.iter().position(overflows) {
+                // Not `x >= limit`: a NaN is no less refused.
+                let fits = |x: &f32| x.abs() < Self::F16_LIMIT;
+                if let Some(index) = values.iter().position(|x| !fits(x)) {
                     return Err(index);
                 }
                 let mut halves = [f16::ZERO; STEP];
@@ -206,11 +210,11 @@ mod tests {
             let want = f16::from_bits(bits).to_f32();
             assert!(value.to_bits() == want.to_bits() || want.is_nan(), "{bits:#06x}");
         }
-        values.retain(|x| !x.is_nan());
+        values.retain(|x| x.is_finite());
         let mut back = vec![0; values.len() * 2];
         Float::F16.encode(&values, &mut back).unwrap();
         let want: Vec<u8> = (0..=u16::MAX)
-            .filter(|b| !f16::from_bits(*b).is_nan())
+            .filter(|b| f16::from_bits(*b).is_finite())
             .flat_map(u16::to_le_bytes)
             .collect();
         assert_eq!(back, want);
@@ -227,19 +231,22 @@ mod tests {
     }
 
     #[test]
-    fn a_finite_value_never_becomes_infinite_in_silence() {
+    fn only_finite_values_are_written() {
         let cases = [
             (65504.0, Ok(0x7bff)),
             (65519.9, Ok(0x7bff)),
             (65520.0, Err(2)),
             (-1e9, Err(2)),
-            (f32::INFINITY, Ok(0x7c00)),
+            (f32::INFINITY, Err(2)),
+            (f32::NAN, Err(2)),
             (1e-9, Ok(0)),
         ];
         for (value, want) in cases {
             let mut out = [0; 6];
             let got = Float::F16.encode(&[0.0, 1.0, value], &mut out);
             assert_eq!(got.map(|()| u16::from_le_bytes([out[4], out[5]])), want, "{value}");
+            let wide = Float::F32.encode(&[0.0, 1.0, value], &mut [0; 12]);
+            assert_eq!(wide.is_ok(), value.is_finite(), "{value}");
         }
     }
 }

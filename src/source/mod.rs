@@ -1,4 +1,4 @@
-//! Checkpoints as streams of named tensors: safetensors, PEFT adapters merged in f32, the Hugging Face hub.
+//! Checkpoints as streams of named tensors: safetensors, PyTorch files, PEFT adapters merged in f32, the Hugging Face hub.
 //!
 //! Files are read at positions (`pread`) into small buffers rather than mapped: the peak of anonymous memory is the
 //! block in hand, a file that shrinks while it is read is an error instead of a signal, and nothing here is unsafe.
@@ -10,11 +10,15 @@ pub mod config;
 pub mod dtype;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod json;
+pub mod lfs;
 pub mod llm2vec;
 mod names;
 mod positional;
+pub mod record;
 pub mod safetensors;
 pub mod tokenizer;
+pub mod torch;
 pub mod weights;
 
 #[cfg(test)]

@@ -38,6 +38,16 @@ pub(crate) fn base_model_prefix(model_type: &str) -> Option<&'static str> {
     BASE_MODEL_PREFIXES.iter().find(|(family, _)| *family == model_type).map(|(_, prefix)| *prefix)
 }
 
+/// The embedding of tokens in the family `model_type`, without the base model's prefix.
+pub(crate) fn embedding(model_type: &str) -> Option<&'static str> {
+    match model_type {
+        "llama" | "mistral" | "qwen2" | "qwen3" => Some("embed_tokens.weight"),
+        "gpt2" | "gpt_neo" => Some("wte.weight"),
+        "bert" => Some("embeddings.word_embeddings.weight"),
+        _ => None,
+    }
+}
+
 /// Everything that `parameter` may be called, in the order in which to look.
 ///
 /// As when `transformers` loads a checkpoint: the name itself; with the base model's prefix, when a bare model is
@@ -118,6 +128,19 @@ pub(crate) fn layer(parameter: &str) -> Option<(std::ops::Range<usize>, usize)> 
         before = part;
     }
     None
+}
+
+/// The weight of a decoder's head.
+pub(crate) const HEAD: &str = "lm_head.weight";
+
+/// The heads that may be tied to `parameter`, if it is an embedding.
+pub(crate) fn heads_of(model_type: &str, parameter: &str) -> Vec<String> {
+    let is_embedding = |embedding: &str| {
+        let spellings = spellings(model_type, embedding);
+        spellings.iter().any(|name| name == parameter)
+    };
+    let tied = TIED.iter().filter(|(_, embedding)| is_embedding(embedding));
+    tied.map(|(head, _)| (*head).to_owned()).collect()
 }
 
 /// Whether the family keeps the weight of `parameter` as [in, out]: GPT-2's `Conv1D`.

@@ -319,7 +319,8 @@ impl Reference for Bigram {
 
     fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
         let continued = |prompt: &Vec<u32>| {
-            let mut one = Continuation { tokens: Vec::new(), margins: Vec::new() };
+            let mut one =
+                Continuation { tokens: Vec::new(), margins: Vec::new(), likeliest: Vec::new() };
             let mut token = *prompt.last().unwrap();
             while one.tokens.len() < request.max_tokens && !one.tokens.ends_with(&request.eos) {
                 let logits = self.logits_after(token);

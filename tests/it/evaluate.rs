@@ -86,6 +86,8 @@ fn measured_so(
         prompts: Some(PromptPlan {
             prompts: vec!["w1 w2".to_owned(), "w7".to_owned()],
             max_tokens: 6,
+            probe: false,
+            explain: false,
         }),
         sentences: Some(vec![sentence(None, "w1 w2 w3"), sentence(Some("w5"), "w6 w7")]),
         latency: Some(Repeat { warm_up: 1, n: 5 }),

@@ -15,6 +15,7 @@ use coremill::mil::{self, constant_bytes, edit};
 use coremill::package::Package;
 use coremill::python::{self, Interpreter};
 use coremill::quant::{self, Search};
+use coremill::source::config::Allow;
 use half::f16;
 use serde_json::{Value, json};
 
@@ -111,6 +112,7 @@ fn request(model: &Path, output: &Path) -> Request {
         prompt_chunk: 16,
         kv_cache: KvForm::State,
         target: Target::IOS18,
+        allow: Allow::default(),
         output: output.to_owned(),
         replace: false,
         tmp: output.parent().unwrap().to_owned(),

@@ -42,6 +42,12 @@ pub struct SourceArgs {
     /// LLM2Vec adapter that makes the function `encode`; may be given again, applied in order.
     #[arg(long, value_name = "DIR|REPO")]
     pub llm2vec_checkpoint: Vec<String>,
+    /// Accept a key of config.json that is not understood because nothing depends on it; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub allow_config_key: Vec<String>,
+    /// Accept stored tensors that nothing uses, by regular expression; may be repeated.
+    #[arg(long, value_name = "REGEX")]
+    pub allow_unused_tensor: Vec<Regex>,
 }
 
 /// The shape of a package.
@@ -110,9 +116,17 @@ pub struct ConvertArgs {
     /// `native` pours weights into a skeleton; `coremltools` converts the whole model in Python.
     #[arg(long, value_enum, default_value_t = Engine::Native)]
     pub engine: Engine,
-    /// Run the package afterwards, compare it with the source model and time it; a miss is exit code 1.
+    /// Run the package afterwards, compare it with the source model, time it and judge it by the default gates: a miss is
+    /// exit code 1.
     #[arg(long)]
     pub profile_validate: bool,
+    /// With `--profile-validate`, also perplexity and divergence on a text: a file, JSON lines with `text`, or `wikitext-2`
+    /// or `tinystories` from the hub.
+    #[arg(long, value_name = "FILE|NAME", requires = "profile_validate")]
+    pub text: Option<String>,
+    /// Windows of the text to score.
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "text", value_parser = clap::value_parser!(u64).range(1..))]
+    pub windows: u64,
     /// Print expected size, memory and time, and stop.
     #[arg(long)]
     pub dry_run: bool,

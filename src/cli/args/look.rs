@@ -9,8 +9,8 @@ use crate::coreml::ComputeUnits;
 /// `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The package.
-    #[arg(value_name = "PKG")]
+    /// The package, or the folder of a checkpoint.
+    #[arg(value_name = "PKG|CHECKPOINT")]
     pub package: PathBuf,
     /// Print the program as text, long constants cut short.
     #[arg(long)]

@@ -114,7 +114,8 @@ fn text(found: &Comparison, width: usize) -> String {
             .expect("writing to a string");
     }
     match &found.first {
-        None => write!(out, "\n{ours} and {theirs} agree"),
+        None if found.holds => write!(out, "\n{ours} and {theirs} agree"),
+        None => write!(out, "\n{ours} and {theirs} gave nothing to compare"),
         Some(first) => {
             let at = first.element.map_or_else(String::new, |e| format!(", element {e}"));
             let values = first.values.as_ref();

@@ -9,6 +9,7 @@ use super::bench::{self, Against, INTERP};
 use super::context::Context;
 use super::job::{self, About, Job};
 use super::measure::lines;
+use super::texts;
 use super::verify::judged;
 use super::{HOLDS, Outcome};
 use crate::base::clock::Clock as _;
@@ -20,10 +21,12 @@ use crate::compress::{self, Options, Recipe};
 use crate::convert::{self, Converted, Preflight};
 use crate::coreml::ComputeUnits;
 use crate::eval::results::Measurements;
-use crate::eval::{Plan, Repeat};
+use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, Tokenizer};
 use crate::gate::{self, Gates, Subject, Verdict};
 use crate::manifest::{Artifact, manifest_path};
 use crate::package::{FileRecord, Package};
+use crate::python::{self, EnvState};
+use crate::source::config::Allow;
 
 pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let recipe = recipe(args)?;
@@ -41,8 +44,12 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     if let Some(path) = standing.filter(|_| !args.force) {
         return Err(convert::ConvertError::Exists { path }.into());
     }
-    let expected = convert::preflight(&request)?;
+    let mut expected = convert::preflight(&request)?;
     if args.dry_run {
+        rehearse(&request, &mut expected, context)?;
+        for warning in &expected.warnings {
+            context.printer.warn(warning);
+        }
         context.printer.answer(&expected, &told(&expected))?;
         return Ok(HOLDS);
     }
@@ -63,10 +70,15 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     job.write_tokenizer(&sidecar(&args.output))?;
     let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
 
-    let (found, verdicts) = if args.profile_validate {
-        validate(&args.output, &job, &recipe, &packages, context)?
+    let validated = if args.profile_validate {
+        validate(args, &job, &recipe, &packages, context)
     } else {
-        (Measurements::default(), Vec::new())
+        Ok((Measurements::default(), Vec::new()))
+    };
+    // The package is there whatever becomes of its validation, and so is its manifest.
+    let (found, verdicts, failure) = match validated {
+        Ok((found, verdicts)) => (found, verdicts, None),
+        Err(failure) => (Measurements::default(), Vec::new(), Some(failure)),
     };
     let mut answers = Vec::new();
     let mut text = Vec::new();
@@ -94,6 +106,9 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
             "facts": package.facts,
         }));
     }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
     text.push(format!("in {}", fmt::duration(Duration::from_secs_f64(seconds))));
     if args.profile_validate {
         text.extend(lines(&found));
@@ -108,7 +123,26 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
         "verdicts": verdicts,
     });
     context.printer.answer(&answer, &text.join("\n"))?;
-    Ok(gate::exit_code(&verdicts))
+    Ok(if args.profile_validate { gate::exit_code(&verdicts) } else { HOLDS })
+}
+
+/// Goes through the conversion without writing anything, where Python is there already.
+fn rehearse(
+    request: &convert::Request,
+    expected: &mut Preflight,
+    context: &Context,
+) -> Result<(), Failure> {
+    let state = python::doctor(&context.python_settings()).environment;
+    if !matches!(state, EnvState::Ready { .. }) {
+        let what = "the model and its weights were not checked: Python is not set up yet (`coremill setup`)";
+        expected.warnings.push(what.to_owned());
+        return Ok(());
+    }
+    let plan = convert::dry_run(request, context.python()?, &*context.progress)?;
+    if let Some(record) = &mut expected.checkpoint {
+        record.tensors.unused = plan.unused;
+    }
+    Ok(())
 }
 
 /// The job that the arguments describe, its sources found.
@@ -133,6 +167,10 @@ pub(super) fn job_of(
         prompt_chunk: shape.prompt_chunk,
         kv_cache: shape.kv_cache,
         target: shape.minimum_deployment_target,
+        allow: Allow {
+            config_keys: source.allow_config_key.clone(),
+            unused_tensors: source.allow_unused_tensor.iter().map(ToString::to_string).collect(),
+        },
     })
 }
 
@@ -165,9 +203,9 @@ fn finish(
     Ok(Finished { path, artifact, facts: one.facts })
 }
 
-/// Runs the package against the source model and times it.
+/// Runs the package against the source model, times it and judges it.
 fn validate(
-    output: &Path,
+    args: &ConvertArgs,
     job: &Job,
     recipe: &Recipe,
     packages: &[Finished],
@@ -181,26 +219,51 @@ fn validate(
     };
     let reference = bench::reference(&against, None, context)?;
     let plan = Plan {
-        text: None,
-        prompts: Some(crate::eval::PromptPlan {
+        text: args.text.as_deref().map(|asked| text_plan(asked, args, context)).transpose()?,
+        prompts: Some(PromptPlan {
             prompts: PROBES.map(str::to_owned).to_vec(),
             max_tokens: 16,
+            probe: true,
+            explain: true,
         }),
         sentences: Some(
-            PROBES
-                .map(|text| crate::eval::Sentence { instruction: None, text: text.to_owned() })
-                .to_vec(),
+            PROBES.map(|text| Sentence { instruction: None, text: text.to_owned() }).to_vec(),
         ),
         latency: Some(Repeat { warm_up: 3, n: 20 }),
     };
     let progress = &*context.progress;
-    let found = bench::evaluate(output, None, &plan, &*reference, &INTERP, context, progress)?;
+    let found =
+        bench::evaluate(&args.output, None, &plan, &*reference, &INTERP, context, progress)?;
     let found = found.measurements;
-    let size = packages.iter().map(|p| p.artifact.size_bytes).sum();
-    let subject = Subject { size_bytes: Some(size), ..Subject::of(&found) };
+    let sizes = || packages.iter().flat_map(|p| &p.artifact.files).map(|file| file.size);
+    let subject = Subject {
+        size_bytes: Some(sizes().sum()),
+        largest_file: sizes().max(),
+        ..Subject::of(&found)
+    };
     let verdicts = Gates::default().judge(&subject, fewest_bits(recipe));
     Ok((found, verdicts))
 }
+
+/// The text of `--text` in windows of which there are several even where it is short: an error can be told from them.
+fn text_plan(asked: &str, args: &ConvertArgs, context: &Context) -> Result<TextPlan, Failure> {
+    let text = texts::read(asked, context)?;
+    let tokens = Tokenizer::open(&sidecar(&args.output))?.encode_plain(&text)?.len();
+    let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let (most, windows) = (count(args.shape.seq_len).min(WINDOW), count(args.windows));
+    Ok(TextPlan {
+        text,
+        window: Some((tokens / windows).clamp(2, most.max(2))),
+        stride: None,
+        max_windows: windows,
+        calibration: None,
+        top_k: TOP_K,
+        noise_floor: false,
+    })
+}
+
+/// Tokens at most in a window of `--text`.
+const WINDOW: usize = 256;
 
 /// Texts for a first check where the user names none.
 const PROBES: [&str; 4] = [

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::Outcome;
 use super::context::Context;
 use super::gates;
 use super::verify::judged;
+use super::{INCONCLUSIVE, Outcome};
 use crate::cli::args::{GateArgs, GateForm};
 use crate::gate::{self, Baseline, Gates, Subject, Verdict};
 use crate::report::{self, Report, Status, Summary, Variant};
@@ -23,10 +23,8 @@ pub(super) fn run(args: &GateArgs, context: &Context) -> Outcome {
         }
         let now = verdicts(variant, &gates, baseline);
         // Without thresholds of its own the command repeats what the run decided by its spec.
-        variant.verdicts = if args.gate.is_empty() { again(variant, now) } else { now };
-        if variant.status != Status::Error {
-            variant.status = gate::Outcome::of(&variant.verdicts).into();
-        }
+        let verdicts = if args.gate.is_empty() { again(variant, now) } else { now };
+        *variant = variant.clone().judged_by(verdicts);
     }
     let best = read.summary.best.take();
     read.summary = Summary::of(&read.variants);
@@ -47,8 +45,12 @@ pub(super) fn run(args: &GateArgs, context: &Context) -> Outcome {
         GateForm::Github => report::github(&read),
     };
     context.printer.answer(&answers, text.trim_end())?;
-    // A variant that could not be made fails the gate too.
-    Ok(read.exit_code())
+    // A variant that could not be made fails the gate too, and one that was not judged has not passed it.
+    let unjudged = read.variants.is_empty() || read.summary.not_judged > 0;
+    Ok(match read.exit_code() {
+        0 if unjudged => INCONCLUSIVE,
+        code => code,
+    })
 }
 
 /// The verdicts of each variant as lines for people.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
+use crate::base::nearest::nearest;
 use crate::cli::failure::Failure;
 use crate::compress;
 use crate::convert::{self, AdapterMode, Facts, KvForm, Request, Target};
@@ -12,6 +13,8 @@ use crate::manifest::{self, Artifact, Manifest};
 use crate::package::{FileRecord, Package};
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
+use crate::source::config::Allow;
+use crate::source::record::CheckpointRecord;
 
 /// A folder of the user's or a snapshot of a repository.
 #[derive(Debug, Clone)]
@@ -47,9 +50,56 @@ pub(super) fn find(
             revision: None,
         });
     }
-    let (dir, repository, revision) = download(model, revision, token, context)?;
+    if path.is_file() {
+        // Its error tells what the file is.
+        return Err(Checkpoint::open(path).err().map_or_else(|| no_folder(model), Failure::from));
+    }
+    if is_path(model) {
+        return Err(no_folder(model));
+    }
+    let (dir, repository, revision) =
+        download(model, revision, token, context).map_err(|failure| Failure {
+            message: format!("`{model}` is not a folder here, and {}", failure.message),
+            ..failure
+        })?;
     let name = repository.clone().unwrap_or_else(|| called(&dir));
     Ok(Found { dir, name, repository, revision })
+}
+
+/// Whether `model` can only be meant as a path: it is written as one, or begins with a folder that is there.
+fn is_path(model: &str) -> bool {
+    let path = Path::new(model);
+    let is_written_so = path.is_absolute()
+        || ["./", "../", "~", ".\\"].iter().any(|start| model.starts_with(start))
+        || model.contains('\\')
+        || model.ends_with('/')
+        || model.matches('/').count() > 1
+        || [".gguf", ".safetensors", ".bin", ".json", ".mlpackage", ".pt", ".pth"]
+            .iter()
+            .any(|ending| model.ends_with(ending));
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    is_written_so || parent.is_some_and(Path::is_dir)
+}
+
+fn no_folder(model: &str) -> Failure {
+    let path = Path::new(model);
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let beside: Vec<String> = fs_err::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    let near = nearest(&name, beside.iter().map(String::as_str));
+    let failure = Failure::input(format!("there is no folder `{model}`"));
+    match near.filter(|near| parent.join(near).is_dir()) {
+        Some(near) => failure.hint(format!("did you mean `{}`", parent.join(near).display())),
+        None if model.starts_with('~') => {
+            failure.hint("`~` is expanded by the shell, without quotes")
+        }
+        None => failure.hint("pass a folder, or a repository as OWNER/NAME"),
+    }
 }
 
 #[cfg(feature = "hub")]
@@ -111,6 +161,8 @@ pub(super) struct Job {
     pub(super) kv_cache: KvForm,
     /// The oldest system.
     pub(super) target: Target,
+    /// What passes although it is not understood.
+    pub(super) allow: Allow,
 }
 
 /// Tokens of a prompt chunk where nobody says.
@@ -135,6 +187,7 @@ impl Job {
             prompt_chunk: self.prompt_chunk.min(self.seq_len),
             kv_cache: self.kv_cache,
             target: self.target,
+            allow: self.allow.clone(),
             output: output.to_owned(),
             replace,
             tmp: tmp.to_owned(),
@@ -166,11 +219,19 @@ impl Job {
     ) -> Result<Manifest, Failure> {
         let decoder = about.facts.is_none_or(|facts| facts.kind == "decoder");
         let adapters = self.adapters()?;
+        let checkpoint = Checkpoint::open(&self.model.dir)?;
+        let record = CheckpointRecord {
+            refusals: Vec::new(),
+            ..CheckpointRecord::of(&checkpoint, &self.allow)
+        };
         let facts = manifest::Facts {
             name: about.name.to_owned(),
             version: about.version.clone(),
             created_by: tool(context)?,
-            source: source(&self.model, Checkpoint::open(&self.model.dir)?.digests()?),
+            source: source(&self.model, checkpoint.digests()?),
+            checkpoint: Some(
+                serde_json::to_value(&record).map_err(|e| Failure::input(e.to_string()))?,
+            ),
             adapters,
             recipe: about.recipe.to_owned(),
             deployment_target: self.target.to_string(),

@@ -34,7 +34,10 @@ pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failur
     };
     let prompts = match &args.prompts {
         None => None,
-        Some(path) => Some(PromptPlan { prompts: list(path)?, max_tokens: count(args.max_tokens) }),
+        Some(path) => {
+            let max_tokens = count(args.max_tokens);
+            Some(PromptPlan { prompts: list(path)?, max_tokens, probe: false, explain: true })
+        }
     };
     let sentences: Option<Vec<Sentence>> = args.sentences.as_deref().map(list).transpose()?;
     let latency = (args.latency > 0).then_some(Repeat { warm_up: WARM_UP, n: args.latency });
@@ -122,6 +125,14 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
             t.prompts.len(),
             percent(&t.agreement)
         ));
+        if let Some(logits) = &t.logits {
+            out.push(format!(
+                "logits along the reference's: relative error {}, same top token {}, on {} tokens",
+                percent(&logits.error),
+                percent(&logits.same_top),
+                logits.error.n
+            ));
+        }
         for p in &t.prompts {
             if let Some(at) = p.first_divergence {
                 let margin =
@@ -129,6 +140,9 @@ pub(super) fn lines(found: &Measurements) -> Vec<String> {
                 out.push(format!("  {:?} differs from token {at}{margin}", shorten(&p.prompt)));
             }
         }
+    }
+    if let Some(first) = &found.overflow {
+        out.push(format!("first value beyond its type: {first}"));
     }
     if let Some(s) = &found.similarity {
         out.push(format!(

@@ -40,6 +40,8 @@ type Outcome = Result<u8, Failure>;
 
 /// Everything holds.
 const HOLDS: u8 = 0;
+/// A judgement was asked for and is not to be had.
+const INCONCLUSIVE: u8 = 3;
 
 /// Runs the command that was typed.
 pub(super) fn run(cli: Cli, printer: Printer) -> Outcome {

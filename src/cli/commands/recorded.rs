@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::bench;
 use super::context::Context;
 use crate::cli::failure::Failure;
+use crate::eval::results::NEAR_TIE;
 use crate::eval::runtime::Runtime;
 use crate::eval::{Artifact, Engine, Rerun, Tokenizer, rerun};
-use crate::gate::NEAR_TIE;
 use crate::manifest::{self, Manifest, manifest_path};
 
 /// What became of the record.

@@ -12,7 +12,8 @@ use crate::base::fs::files_below;
 use crate::cli::args::{BackendArgs, Judged, VerifyArgs};
 use crate::cli::failure::Failure;
 use crate::compress;
-use crate::eval::Artifact;
+use crate::eval::results::Measurements;
+use crate::eval::{Artifact, Plan};
 use crate::gate::{self, Subject, Verdict};
 
 /// The exit code when a package is not what its manifest says.
@@ -33,18 +34,22 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let tokenizer = args.measure.tokenizer.as_deref();
     let recorded = recorded::check(&args.package, tokenizer, runtime, context)?;
     let broken = recorded.as_ref().is_some_and(|recorded| !recorded.holds);
-    if let (Some(recorded), None) = (&recorded, &args.measure.reference) {
+    if let (Some(recorded), None, []) = (&recorded, &args.measure.reference, &args.gate[..]) {
         // Nothing to measure against: what is on record is what can be verified.
         let answer =
             json!({"package": args.package, "backend": chosen.choice, "recorded": recorded.answer});
         context.printer.answer(&answer, &recorded.lines.join("\n"))?;
         return Ok(if broken { BROKEN } else { HOLDS });
     }
-    let reference = bench::reference(&against(&args.measure)?, None, context)?;
-    let progress = &*context.progress;
-    let found =
-        bench::evaluate(&args.package, tokenizer, &plan, &*reference, runtime, context, progress)?;
-    let found = found.measurements;
+    let found = if recorded_only(args, &plan) {
+        // Gates on the files need nothing to measure against, and the others say that they were not measured.
+        Measurements::default()
+    } else {
+        let reference = bench::reference(&against(&args.measure)?, None, context)?;
+        let (package, progress) = (&args.package, &*context.progress);
+        bench::evaluate(package, tokenizer, &plan, &*reference, runtime, context, progress)?
+            .measurements
+    };
     let sizes = sizes(&args.package)?;
     let subject = Subject {
         size_bytes: sizes.as_ref().map(|sizes| sizes.iter().sum()),
@@ -62,12 +67,27 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
         "measurements": found,
         "verdicts": verdicts,
     });
-    context.printer.answer(&answer, &text)?;
+    context.printer.answer(&answer, text.trim_start())?;
+    if verdicts.is_empty() {
+        context.printer.warn(
+            "no gate judged the package: give `--text`, `--prompts` or `--sentences`, or a `--gate`",
+        );
+    }
     Ok(if broken { BROKEN } else { gate::exit_code(&verdicts) })
+}
+
+/// Whether gates are asked for, and nothing to measure or to compare with.
+fn recorded_only(args: &VerifyArgs, plan: &Plan) -> bool {
+    let Plan { text, prompts, sentences, latency } = plan;
+    let nothing = text.is_none() && prompts.is_none() && sentences.is_none() && latency.is_none();
+    nothing && args.measure.reference.is_none() && !args.gate.is_empty()
 }
 
 /// The verdicts as lines for people.
 pub(super) fn judged(verdicts: &[Verdict]) -> String {
+    if verdicts.is_empty() {
+        return "not judged: no gate looks at what was measured".to_owned();
+    }
     let line = |v: &Verdict| format!("{:<12} {}: {}", v.outcome.name(), v.gate, v.message);
     verdicts.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::first::first;
 use super::{MakeCalls, Precisions, Watched, compare};
 use crate::base::progress::{Progress, Unit};
 use crate::eval::artifact::Artifact;
@@ -12,8 +13,9 @@ use crate::eval::embed::encode;
 use crate::eval::engine::Engine;
 use crate::eval::error::EvalError;
 use crate::eval::layout::Role;
+use crate::eval::results::Overflow;
 use crate::eval::runtime::{Loaded, RuntimeError, Value, Values};
-use crate::eval::sentences::Sentence;
+use crate::eval::sentences::{Prepared, Sentence};
 use crate::eval::text::{Cut, Windows};
 use crate::eval::tokenizer::Tokenizer;
 use crate::interp::{Function, Model, Options, Precision, State, Tensor};
@@ -121,6 +123,37 @@ pub fn of_encoder(
         Ok(())
     };
     compare(Role::Encode.name(), &watched(artifact, Role::Encode)?, prepared.len(), &mut make)
+}
+
+/// The first value of `init` that breaks while it takes `tokens`.
+pub(in crate::eval) fn first_of_decoder(
+    artifact: &Artifact,
+    tokens: &[u32],
+) -> Result<Option<Overflow>, EvalError> {
+    let both = Both::load(artifact)?;
+    let layout = both.declared.decoder()?;
+    let calls = chunks(0, tokens.len(), layout.chunk, layout.capacity).len();
+    let mut make = |precision, taps: &[&str], each: &mut dyn FnMut(Values)| {
+        let mut decoder = Decoder::new(both.of(precision))?;
+        decoder.prefill_with(tokens, taps, &mut |_, values| {
+            each(std::mem::take(values));
+            Ok(())
+        })
+    };
+    first(Role::Init.name(), &watched(artifact, Role::Init)?, calls, &mut make)
+}
+
+/// The first value of `encode` that breaks while it takes a sentence.
+pub(in crate::eval) fn first_of_encoder(
+    artifact: &Artifact,
+    sentence: &Prepared,
+) -> Result<Option<Overflow>, EvalError> {
+    let both = Both::load(artifact)?;
+    let mut make = |precision, taps: &[&str], each: &mut dyn FnMut(Values)| {
+        each(encode(both.of(precision), sentence, taps)?);
+        Ok(())
+    };
+    first(Role::Encode.name(), &watched(artifact, Role::Encode)?, 1, &mut make)
 }
 
 /// The values of one call of any function; each function comes with the states it begins with.

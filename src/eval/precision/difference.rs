@@ -10,6 +10,8 @@ pub(super) struct Difference {
     pub(super) largest: f64,
     pub(super) overflows: u64,
     pub(super) nans: u64,
+    /// Elements that are no number both ways.
+    pub(super) shared_nans: u64,
     pub(super) underflows: u64,
     pub(super) max_error: f64,
     pub(super) differing: u64,
@@ -38,6 +40,7 @@ impl Difference {
 
     fn float(&mut self, x: f32, y: f32) {
         if !y.is_finite() {
+            self.shared_nans += u64::from(x.is_nan() && y.is_nan());
             return;
         }
         let exact = f64::from(y);
@@ -56,6 +59,11 @@ impl Difference {
                 self.max_error = self.max_error.max((error / exact).abs());
             }
         }
+    }
+
+    /// Whether something is not finite that is finite in f32.
+    pub(super) fn breaks(&self) -> bool {
+        self.overflows > 0 || self.nans > 0
     }
 
     /// √(Σ (x − f32)² / Σ f32²); 1 where f32 has nothing but zeros and x has not.

@@ -7,12 +7,14 @@
 
 mod calls;
 mod difference;
+mod first;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 pub use calls::{Sentences, Text, of_decoder, of_encoder, of_function};
+pub(super) use calls::{first_of_decoder, first_of_encoder};
 use difference::Difference;
 
 use super::error::EvalError;
@@ -155,26 +157,9 @@ pub(super) fn compare(
     calls: usize,
     make: &mut MakeCalls<'_>,
 ) -> Result<Precisions, EvalError> {
-    let mut found: Vec<Difference> = vec![Difference::default(); watched.len()];
+    let mut found: Vec<Difference> = Vec::with_capacity(watched.len());
     for batch in batches(watched, BUDGET / calls.max(1) as u64) {
-        cancel::check()?;
-        let taps: Vec<&str> = watched[batch.clone()].iter().map(|w| w.name.as_str()).collect();
-        let wanted: BTreeSet<&str> = taps.iter().copied().collect();
-        let mut declared: Vec<Values> = Vec::with_capacity(calls);
-        make(Precision::Declared, &taps, &mut |mut values| {
-            values.retain(|name, _| wanted.contains(name.as_str()));
-            declared.push(values);
-        })?;
-        let mut declared = declared.into_iter();
-        make(Precision::F32, &taps, &mut |values| {
-            let Some(rounded) = declared.next() else { return };
-            for (difference, value) in found[batch.clone()].iter_mut().zip(&watched[batch.clone()])
-            {
-                if let (Some(x), Some(y)) = (rounded.get(&value.name), values.get(&value.name)) {
-                    difference.add(&x.to_f32(), &y.to_f32(), value.dtype.is_float());
-                }
-            }
-        })?;
+        found.extend(differences(&watched[batch], calls, make)?);
     }
     let errors: BTreeMap<&str, f64> =
         watched.iter().zip(&found).map(|(w, d)| (w.name.as_str(), d.rms_error())).collect();
@@ -205,6 +190,33 @@ pub(super) fn compare(
         .collect();
     let first = operations.iter().find(|op| op.breaks()).map(|op| op.index);
     Ok(Precisions { function: function.to_owned(), calls: calls as u64, first, operations })
+}
+
+/// Compares some values over all `calls`, made once in each precision.
+fn differences(
+    watched: &[Watched],
+    calls: usize,
+    make: &mut MakeCalls<'_>,
+) -> Result<Vec<Difference>, EvalError> {
+    cancel::check()?;
+    let mut found = vec![Difference::default(); watched.len()];
+    let taps: Vec<&str> = watched.iter().map(|w| w.name.as_str()).collect();
+    let wanted: BTreeSet<&str> = taps.iter().copied().collect();
+    let mut declared: Vec<Values> = Vec::with_capacity(calls);
+    make(Precision::Declared, &taps, &mut |mut values| {
+        values.retain(|name, _| wanted.contains(name.as_str()));
+        declared.push(values);
+    })?;
+    let mut declared = declared.into_iter();
+    make(Precision::F32, &taps, &mut |values| {
+        let Some(rounded) = declared.next() else { return };
+        for (difference, value) in found.iter_mut().zip(watched) {
+            if let (Some(x), Some(y)) = (rounded.get(&value.name), values.get(&value.name)) {
+                difference.add(&x.to_f32(), &y.to_f32(), value.dtype.is_float());
+            }
+        }
+    })?;
+    Ok(found)
 }
 
 /// Runs of values that take at most `budget` bytes together, each of at least one.

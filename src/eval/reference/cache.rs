@@ -217,7 +217,11 @@ mod tests {
 
         fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
             self.asked.fetch_add(1, Ordering::Relaxed);
-            let one = Continuation { tokens: vec![1, 2], margins: vec![0.1, 1e-7] };
+            let one = Continuation {
+                tokens: vec![1, 2],
+                margins: vec![0.1, 1e-7],
+                likeliest: vec![vec![(1, 2.5), (3, 2.4)], vec![(2, 1.0)]],
+            };
             Ok(vec![one; request.prompts.len()])
         }
 

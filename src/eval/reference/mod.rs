@@ -59,6 +59,9 @@ pub struct Continuation {
     pub tokens: Vec<u32>,
     /// For each of them, the largest logit less the second largest.
     pub margins: Vec<f64>,
+    /// For each of them, the likeliest tokens with their logits, likeliest first; nothing where they are not known.
+    #[serde(default)]
+    pub likeliest: Vec<Vec<(u32, f64)>>,
 }
 
 /// Distributions over the next token at every position of W windows of T tokens: K tokens each, and the rest as one.

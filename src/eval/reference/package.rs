@@ -118,7 +118,7 @@ impl Reference for PackageReference<'_> {
             let on = &mut |_| Ok(ControlFlow::Continue(()));
             let found = generate(&mut decoder, &asked, self.clock, on)?;
             let margins = found.margins.into_iter().map(f64::from).collect();
-            Ok(Continuation { tokens: found.tokens, margins })
+            Ok(Continuation { tokens: found.tokens, margins, likeliest: Vec::new() })
         };
         Ok(request.prompts.iter().map(one).collect::<Result<_, _>>()?)
     }

@@ -56,13 +56,14 @@ pub(super) fn section(report: &Report) -> Option<Node> {
 fn legend(report: &Report, front: &Front) -> Node {
     let shape =
         |node: Node| el("svg").at("viewBox", "-8 -8 16 16").at("aria-hidden", "true").add(node);
-    let all = [Status::Pass, Status::Fail, Status::Inconclusive, Status::Invalid];
+    let all =
+        [Status::Pass, Status::Fail, Status::Inconclusive, Status::Invalid, Status::NotJudged];
     let occur = all
         .into_iter()
         .filter(|status| front.points.iter().any(|p| report.variants[p.variant].status == *status));
     let statuses = occur.map(|status| {
         let drawn = mark(status, 0.0, 0.0, R).class("on");
-        el("li").add(shape(el("g").class(status.name()).add(drawn))).add(status.name())
+        el("li").add(shape(el("g").class(status.key()).add(drawn))).add(status.name())
     });
     let full = mark(Status::Pass, 0.0, 0.0, R).class("on");
     let hollow = mark(Status::Pass, 0.0, 0.0, R).class("off");
@@ -129,7 +130,7 @@ fn plot(report: &Report, front: &Front) -> (Node, Option<String>) {
             fmt::bytes(point.size_bytes),
             estimate(&point.divergence, 1.0)
         );
-        let mut group = el("g").class(variant.status.name()).add(el("title").add(title));
+        let mut group = el("g").class(variant.status.key()).add(el("title").add(title));
         if let Some([low, high]) = point.divergence.interval() {
             let (from, to) = (y.at(low), y.at(high));
             group = group.add(line("whisker", [px_, from], [px_, to]));

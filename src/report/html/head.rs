@@ -44,6 +44,7 @@ fn counts(report: &Report) -> Node {
         (s.fail, Status::Fail),
         (s.inconclusive, Status::Inconclusive),
         (s.invalid, Status::Invalid),
+        (s.not_judged, Status::NotJudged),
         (s.error, Status::Error),
     ];
     let some = all.into_iter().filter(|(n, _)| *n > 0);

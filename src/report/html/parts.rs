@@ -89,7 +89,7 @@ pub(super) fn badge(status: Status) -> Node {
         .at("viewBox", "-7 -7 14 14")
         .at("aria-hidden", "true")
         .add(mark(status, 0.0, 0.0, 4.6).at("fill", "currentColor"));
-    el("span").class(format!("badge {}", status.name())).add(shape).add(status.name())
+    el("span").class(format!("badge {}", status.key())).add(shape).add(status.name())
 }
 
 /// The shape that stands for a status around `x`, `y`.
@@ -104,6 +104,7 @@ pub(super) fn mark(status: Status, x: f64, y: f64, r: f64) -> Node {
         Status::Fail => path(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
         Status::Inconclusive => path(&[(0.0, -1.2), (1.15, 0.9), (-1.15, 0.9)]),
         Status::Invalid => path(&[(-0.95, -0.95), (0.95, -0.95), (0.95, 0.95), (-0.95, 0.95)]),
+        Status::NotJudged => path(&[(-1.2, -0.4), (1.2, -0.4), (1.2, 0.4), (-1.2, 0.4)]),
         Status::Error => path(&[
             (-1.1, -0.7),
             (-0.7, -1.1),

@@ -5,8 +5,7 @@ use super::super::{Report, Variant};
 use super::node::{Node, el};
 use super::parts::{details, note, number, row, scroll, table, to_variant};
 use super::variants::percent;
-use crate::eval::results::{Transcript, Transcripts};
-use crate::gate::NEAR_TIE;
+use crate::eval::results::{NEAR_TIE, Transcript, Transcripts};
 
 /// The transcripts of each variant.
 pub(super) fn section(report: &Report) -> Option<Node> {
@@ -18,8 +17,8 @@ pub(super) fn section(report: &Report) -> Option<Node> {
     }
     let about = note(format!(
         "Greedy continuations against the reference's. Where they part, the margin is how far the reference's first choice \
-         lies before its second: below {NEAR_TIE} logits it is a near tie, which rounding alone decides; above it the \
-         variant changed what the reference meant."
+         lies before the variant's: below a hundredth of the largest logit ({NEAR_TIE} where that is not known) it is a near \
+         tie, which rounding alone decides; above it the variant changed what the reference meant."
     ));
     let rows = all.iter().map(|(place, transcripts)| {
         let ties = transcripts.prompts.iter().filter(|t| is_tie(t)).count();
@@ -51,7 +50,7 @@ pub(super) fn section(report: &Report) -> Option<Node> {
 }
 
 fn is_tie(transcript: &Transcript) -> bool {
-    transcript.first_divergence.is_some() && transcript.margin.is_some_and(|m| m < NEAR_TIE)
+    transcript.first_divergence.is_some() && transcript.is_tied()
 }
 
 fn is_damage(transcript: &Transcript) -> bool {
@@ -66,8 +65,8 @@ fn one(transcript: &Transcript) -> Node {
         let rest = if other.is_empty() { "(ends here)" } else { other };
         el("dd").add(same).add(el("mark").add(rest))
     };
-    let margin = match transcript.margin {
-        Some(margin) if margin < NEAR_TIE => {
+    let margin = match transcript.lost.or(transcript.margin) {
+        Some(margin) if transcript.is_tied() => {
             format!("a near tie: margin {} logits", significant(margin, 2))
         }
         Some(margin) => format!("no tie: margin {} logits", significant(margin, 3)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::cells::UNJUDGED;
 use super::super::{Report, Status};
 use super::node::{Node, el};
 use super::parts::{badge, cell, details, named, note, row, scroll, to_variant};
@@ -9,8 +10,7 @@ use crate::gate::{Outcome, Verdict};
 
 /// The gates' verdicts and the steps that failed.
 pub(super) fn section(report: &Report) -> Option<Node> {
-    let judged = report.variants.iter().any(|v| !v.verdicts.is_empty() || v.failure.is_some());
-    if !judged {
+    if report.variants.is_empty() {
         return None;
     }
     let mut out = el("div");
@@ -36,6 +36,10 @@ fn remarks(report: &Report) -> Vec<Node> {
             let outcome = badge(verdict.outcome.into());
             row(name(), [cell(gate), cell(outcome), cell(verdict.message.as_str())])
         }));
+        if variant.status == Status::NotJudged {
+            let gate = el("td").class("none").add("–");
+            rows.push(row(name(), [gate, cell(badge(Status::NotJudged)), cell(UNJUDGED)]));
+        }
         if let Some(failure) = &variant.failure {
             let times = match failure.attempts {
                 0 | 1 => String::new(),

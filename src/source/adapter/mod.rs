@@ -30,11 +30,13 @@ use super::safetensors::Tensors;
 use crate::base::digest;
 
 const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+const STEM: &str = "adapter_model";
 
 /// Files of a tokenizer, of which a folder with a tokenizer has one.
 const TOKENIZERS: [&str; 5] =
     ["tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt"];
+/// Ends of the files that hold weights.
+const FORMATS: [&str; 2] = ["safetensors", "bin"];
 const MLX: &str = "adapters.safetensors";
 
 /// An open adapter. No weight has been read.
@@ -49,25 +51,16 @@ pub struct Adapter {
 impl Adapter {
     /// Opens the folder `dir`; what cannot be merged exactly is refused by name.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let weights = dir.join(WEIGHTS);
-        if !weights.is_file() && dir.join(MLX).is_file() {
+        let config_file = dir.join(CONFIG);
+        let has_weights = || FORMATS.iter().any(|end| dir.join(format!("{STEM}.{end}")).is_file());
+        if dir.join(MLX).is_file() && !has_weights() {
             return Err(Error::Mlx { file: dir.join(MLX) });
         }
-        let config = LoraConfig::open(&dir.join(CONFIG))?;
-        // Without that file the folder's own error tells what stands there instead.
-        let tensors = if weights.is_file() {
-            Tensors::open_file(&weights)?
-        } else {
-            return Err(Tensors::open(dir).err().map_or_else(
-                || Error::NoWeights { dir: dir.to_owned() },
-                |e| match e {
-                    crate::source::safetensors::Error::NoWeights { dir } => {
-                        Error::NoWeights { dir }
-                    }
-                    other => other.into(),
-                },
-            ));
-        };
+        let config = LoraConfig::open(&config_file)?;
+        let tensors = Tensors::open_any(dir, STEM, STEM).map_err(|error| match error {
+            crate::source::safetensors::Error::NoWeights { dir, .. } => Error::NoWeights { dir },
+            other => other.into(),
+        })?;
         let keys = Keys::parse(dir, &tensors)?;
         Ok(Self { dir: dir.to_owned(), config, tensors, keys })
     }
@@ -177,12 +170,13 @@ impl Adapter {
     /// Name, size and SHA-256 of its files.
     pub fn digests(&self) -> std::io::Result<std::collections::BTreeMap<String, FileDigest>> {
         let mut out = std::collections::BTreeMap::new();
-        for name in [CONFIG, WEIGHTS, "llm2vec_config.json"].iter().chain(&TOKENIZERS) {
-            let path = self.dir.join(name);
-            if path.is_file() {
-                let (sha256, size) = digest::of_file(&path)?;
-                out.insert((*name).to_owned(), FileDigest { size, sha256 });
-            }
+        let weights = self.tensors.files().iter().map(|file| file.path().to_owned());
+        let beside = [CONFIG, "llm2vec_config.json"].iter().chain(&TOKENIZERS);
+        let beside = beside.map(|name| self.dir.join(name));
+        for path in weights.chain(beside.into_iter().filter(|path| path.is_file())) {
+            let (sha256, size) = digest::of_file(&path)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            out.insert(name, FileDigest { size, sha256 });
         }
         Ok(out)
     }

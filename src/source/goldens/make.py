@@ -107,9 +107,8 @@ def taken_out(model, base, case):
 
 
 def main():
-    for old in HERE.iterdir():
-        if old.is_dir():
-            shutil.rmtree(old)
+    for name in (*BASES, *CASES):
+        shutil.rmtree(HERE / name, ignore_errors=True)
     for name, make in BASES.items():
         torch.manual_seed(7)
         make().save_pretrained(HERE / name)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::base::error::{Blame, Hint};
 use crate::source::dtype::Dtype;
+use crate::source::{json, lfs, torch};
 
 /// What is wrong with the files of a checkpoint, and where.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,14 @@ use crate::source::dtype::Dtype;
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Pointer(#[from] lfs::Pointer),
+    #[error(transparent)]
+    Json(#[from] json::Error),
+    #[error(transparent)]
+    Torch(#[from] torch::Error),
+    #[error("`{file}` is {what}, not a safetensors file")]
+    OtherFormat { file: PathBuf, what: &'static str },
     #[error("`{file}` is {length} bytes long: too short for a safetensors header")]
     TooShort { file: PathBuf, length: u64 },
     #[error("`{file}` claims a header of {header} bytes; the limit is {limit}")]
@@ -47,14 +56,20 @@ pub enum Error {
     MissingShard { index: PathBuf, shard: String, n_tensors: usize },
     #[error("`{index}` places tensor `{tensor}` in `{shard}`, which does not have it")]
     NotInShard { index: PathBuf, shard: String, tensor: String },
-    #[error("`{dir}` holds `{file}` but no safetensors weights")]
-    PickleOnly { dir: PathBuf, file: String },
-    #[error("`{dir}` holds no safetensors weights")]
-    NoWeights { dir: PathBuf },
+    #[error("`{dir}` holds no weights{}", but(.found))]
+    NoWeights { dir: PathBuf, found: Option<String> },
+    #[error("the tensors of `{dir}` have the prefix `{prefix}`: `{tensor}`")]
+    Prefix { dir: PathBuf, prefix: String, tensor: String },
+    #[error("tensor `{tensor}` of `{dir}` is {dtype}: the weights are quantized already")]
+    Quantized { dir: PathBuf, tensor: String, dtype: Dtype },
     #[error("`{dir}` has no tensor `{tensor}`")]
     NoTensor { dir: PathBuf, tensor: String },
     #[error("tensor `{tensor}` in `{file}` is {dtype}, not a float weight")]
     NotFloat { file: PathBuf, tensor: String, dtype: Dtype },
+}
+
+fn but(found: &Option<String>) -> String {
+    found.as_ref().map_or_else(String::new, |found| format!(", but `{found}`"))
 }
 
 impl Hint for Error {
@@ -63,16 +78,41 @@ impl Hint for Error {
             Self::TooShort { .. } | Self::Truncated { .. } | Self::MissingShard { .. } => {
                 Some("the download or copy is not complete: fetch the file again".to_owned())
             }
-            Self::PickleOnly { .. } => Some(
-                "convert the weights to safetensors first: load the model with `transformers` and call \
-                 `save_pretrained(DIR, safe_serialization=True)`"
+            Self::Pointer(e) => e.hint(),
+            Self::Json(e) => e.hint(),
+            Self::Torch(e) => e.hint(),
+            Self::Io(e) => e.hint(),
+            Self::OtherFormat { what: "empty", .. } => {
+                Some("the download or copy is not complete: fetch the file again".to_owned())
+            }
+            Self::OtherFormat { what: "an HTML page", .. } => Some(
+                "a web page was saved in place of the file: download the file itself, with a token if the \
+                 repository asks for one"
                     .to_owned(),
             ),
-            Self::NoWeights { .. } => {
+            Self::NoWeights { found: Some(found), .. } if found.ends_with(".safetensors") => Some(
+                "a model's weights are in `model.safetensors`, or in shards that \
+                 `model.safetensors.index.json` lists"
+                    .to_owned(),
+            ),
+            Self::NoWeights { found: Some(_), .. } => Some(
+                "take the checkpoint in safetensors, as `save_pretrained` of transformers writes it".to_owned(),
+            ),
+            Self::NoWeights { found: None, .. } => {
                 Some("pass the folder that holds `model.safetensors` or its index".to_owned())
             }
+            Self::NotInShard { .. } => Some(
+                "the index and the shards are of different downloads: fetch both again".to_owned(),
+            ),
+            Self::Prefix { prefix, .. } => Some(format!(
+                "a wrapper of the training was saved with the model: save the model inside it, or rename the tensors \
+                 without `{prefix}`"
+            )),
+            Self::Quantized { .. } => {
+                Some("take the original checkpoint in f16, bf16 or f32".to_owned())
+            }
             Self::NotFloat { .. } => Some(
-                "checkpoints that are quantised already cannot be poured: take the original in f16, bf16 or f32"
+                "checkpoints that are quantized already cannot be converted: take the original in f16, bf16 or f32"
                     .to_owned(),
             ),
             _ => None,
@@ -82,6 +122,8 @@ impl Hint for Error {
     fn blame(&self) -> Blame {
         match self {
             Self::Io(e) => e.blame(),
+            Self::Json(e) => e.blame(),
+            Self::Torch(e) => e.blame(),
             _ => Blame::Input,
         }
     }

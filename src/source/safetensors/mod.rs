@@ -1,4 +1,4 @@
-//! A safetensors checkpoint: one file, or shards with an index.
+//! The tensors of a folder: safetensors or PyTorch files, one or shards with an index.
 
 mod error;
 mod file;
@@ -6,7 +6,7 @@ mod header;
 mod shards;
 
 pub use error::Error;
-pub use file::SafeTensors;
+pub use file::TensorFile;
 pub use header::Entry;
 pub use shards::Tensors;
 

@@ -68,13 +68,14 @@ fn broken_folders_are_named() {
     let index = |text: &str| text.as_bytes().to_vec();
     let name = "model.safetensors.index.json";
     let two = index(r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#);
-    let cases: [(Files<'_>, &str); 8] = [
-        (vec![], "holds no safetensors weights"),
+    let cases: [(Files<'_>, &str); 9] = [
+        (vec![], "holds no weights"),
+        (vec![("model.gguf", vec![])], "holds no weights, but `model.gguf`"),
         (
             vec![("pytorch_model.bin", vec![])],
-            "holds `pytorch_model.bin` but no safetensors weights",
+            "pytorch_model.bin` is not a PyTorch file: it is empty",
         ),
-        (vec![(name, index("{"))], "is not a shard index: EOF"),
+        (vec![(name, index("{"))], "is cut off: EOF"),
         (vec![(name, index(r#"{"weight_map": {}}"#))], "its `weight_map` is empty"),
         (
             vec![(name, index(r#"{"weight_map": {"a": "../1"}}"#))],

@@ -31,8 +31,22 @@ pub enum Error {
     NotAMatrix { tensor: String, shape: Vec<usize> },
     #[error("tensor `{tensor}` does not fit f16: element {index:?} is {value}, the limit is 65504")]
     Overflow { tensor: String, index: Vec<usize>, value: f32 },
+    #[error("tensor `{tensor}` is not finite: element {index:?} is {value}")]
+    NotFinite { tensor: String, index: Vec<usize>, value: f32 },
     #[error("cannot write tensor `{tensor}`: {error}")]
     Sink { tensor: String, error: io::Error },
+}
+
+impl Error {
+    /// A value that cannot be written: not finite, or beyond f16.
+    pub(super) fn bad_value(tensor: &str, index: Vec<usize>, value: f32) -> Self {
+        let tensor = tensor.to_owned();
+        if value.is_finite() {
+            Self::Overflow { tensor, index, value }
+        } else {
+            Self::NotFinite { tensor, index, value }
+        }
+    }
 }
 
 impl Hint for Error {
@@ -43,6 +57,9 @@ impl Hint for Error {
             Self::NoTensor { .. } => Some(
                 "the checkpoint is not complete, or not of the architecture its config names"
                     .to_owned(),
+            ),
+            Self::NotFinite { .. } => Some(
+                "the training that wrote it diverged, or the file is damaged: take an earlier checkpoint".to_owned(),
             ),
             _ => None,
         }

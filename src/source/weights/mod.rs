@@ -110,6 +110,11 @@ impl Weights {
         Ok(out)
     }
 
+    /// Whether an adapter's initialisation takes something out of the base.
+    pub fn is_initialised(&self) -> bool {
+        self.adapters.iter().any(|(adapter, _)| adapter.config().init != Init::Unchanged)
+    }
+
     /// Writes what a request pours as the tensor `weight` of a safetensors file, in f32.
     pub fn save(&self, pour: &Pour<'_>, file: &Path) -> Result<(), Error> {
         let shape = self.shape(pour)?;
@@ -192,11 +197,8 @@ impl Weights {
                 } else {
                     (rows.start + at / n_columns, at % n_columns)
                 };
-                Error::Overflow {
-                    tensor: pour.tensor.to_owned(),
-                    index: unravel(row * n_columns + column, &plan.shape),
-                    value: ordered[at],
-                }
+                let index = unravel(row * n_columns + column, &plan.shape);
+                Error::bad_value(pour.tensor, index, ordered[at])
             })?;
             sink(&bytes).map_err(|error| Error::Sink { tensor: pour.tensor.to_owned(), error })?;
         }
@@ -226,10 +228,8 @@ impl Weights {
         }
         let [_, n_columns] = self.adapter_part_shape(pour)?;
         let mut bytes = vec![0; values.len() * pour.out.size()];
-        encode(pour.out, &values, &mut bytes).map_err(|at| Error::Overflow {
-            tensor: tensor.clone(),
-            index: vec![at / n_columns, at % n_columns],
-            value: values[at],
+        encode(pour.out, &values, &mut bytes).map_err(|at| {
+            Error::bad_value(tensor, vec![at / n_columns, at % n_columns], values[at])
         })?;
         sink(&bytes).map_err(|error| Error::Sink { tensor: tensor.clone(), error })
     }

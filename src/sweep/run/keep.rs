@@ -22,7 +22,8 @@ impl Runner<'_> {
             Keep::None => entries.iter().map(|_| false).collect(),
             Keep::Pareto => front(entries, &self.paired(entries)),
             Keep::Best => {
-                let best = best(entries, search);
+                // What nothing judged has no best; the smallest stays then, rather than none.
+                let best = best(entries, search).or_else(|| smallest_unjudged(entries));
                 (0..entries.len()).map(|i| best == Some(i)).collect()
             }
         };
@@ -63,9 +64,12 @@ impl Runner<'_> {
 pub(super) fn best(entries: &[Entry], search: Option<&Search>) -> Option<usize> {
     let size = |entry: &Entry| entry.built.as_ref().map_or(u64::MAX, |b| b.artifact.size_bytes);
     let lost = |entry: &Entry| value(entry).map_or(f64::INFINITY, |figure| figure.value);
-    let passing = entries.iter().enumerate().filter(|(_, entry)| {
-        entry.status == Status::Judged(Outcome::Pass) && entry.rejected.is_none()
-    });
+    // Within a budget the least divergent is the best whether or not gates are on.
+    let judged = |entry: &Entry| match entry.status {
+        Status::Judged(outcome) => outcome.map_or(search.is_some(), |o| o == Outcome::Pass),
+        Status::Failed => false,
+    };
+    let passing = entries.iter().enumerate().filter(|(_, e)| judged(e) && e.rejected.is_none());
     match search {
         None => {
             passing.min_by(|(_, a), (_, b)| size(a).cmp(&size(b)).then(lost(a).total_cmp(&lost(b))))
@@ -80,6 +84,16 @@ pub(super) fn best(entries: &[Entry], search: Option<&Search>) -> Option<usize> 
         }
     }
     .map(|(i, _)| i)
+}
+
+/// The smallest of entries that no gate judged, where that is all of those that were made.
+fn smallest_unjudged(entries: &[Entry]) -> Option<usize> {
+    let made = || entries.iter().enumerate().filter(|(_, e)| e.status != Status::Failed);
+    if !made().all(|(_, entry)| entry.status == Status::Judged(None)) {
+        return None;
+    }
+    let size = |entry: &Entry| entry.built.as_ref().map_or(u64::MAX, |b| b.artifact.size_bytes);
+    made().filter(|(_, e)| e.rejected.is_none()).min_by_key(|(_, e)| size(e)).map(|(i, _)| i)
 }
 
 /// Which of the entries no other beats beyond doubt, as the report's front has it.

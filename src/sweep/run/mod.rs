@@ -75,8 +75,8 @@ pub struct Entry {
 /// How a variant ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It was measured and judged.
-    Judged(Outcome),
+    /// It was measured, and judged unless no gate looks at what was measured.
+    Judged(Option<Outcome>),
     /// It could not be made or measured.
     Failed,
 }

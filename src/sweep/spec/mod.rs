@@ -96,6 +96,10 @@ pub struct ModelSpec {
     pub target: String,
     /// What becomes of the embedding adapters.
     pub encode_adapters: EncodeAdapters,
+    /// Keys of config.json that pass although they are not understood.
+    pub allow_config_keys: Vec<String>,
+    /// Regular expressions of stored tensors that pass although nothing uses them.
+    pub allow_unused_tensors: Vec<String>,
 }
 
 /// An adapter; the same as a checkpoint's place.

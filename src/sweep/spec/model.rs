@@ -49,6 +49,8 @@ fn conversion_key(raw: &Model) -> Option<&'static str> {
         ("kv_cache", raw.kv_cache.is_some()),
         ("target", raw.target.is_some()),
         ("encode_adapters", raw.encode_adapters.is_some()),
+        ("allow_config_keys", raw.allow_config_keys.is_some()),
+        ("allow_unused_tensors", raw.allow_unused_tensors.is_some()),
     ];
     given.iter().find(|(_, given)| *given).map(|(key, _)| *key)
 }
@@ -104,6 +106,8 @@ pub(super) fn model(
         kv_cache: raw.kv_cache.unwrap_or_default(),
         target,
         encode_adapters: raw.encode_adapters.unwrap_or_default(),
+        allow_config_keys: raw.allow_config_keys.unwrap_or_default(),
+        allow_unused_tensors: raw.allow_unused_tensors.unwrap_or_default(),
     })
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Model {
     pub(super) kv_cache: Option<KvCacheForm>,
     pub(super) target: Option<Spanned<String>>,
     pub(super) encode_adapters: Option<EncodeAdapters>,
+    pub(super) allow_config_keys: Option<Vec<String>>,
+    pub(super) allow_unused_tensors: Option<Vec<String>>,
 }
 
 /// An adapter on the hub.

@@ -158,6 +158,7 @@ impl Stages for Fake {
                 libraries: BTreeMap::new(),
             },
             source: Source::default(),
+            checkpoint: None,
             adapters: Vec::new(),
             recipe: variant.recipe.clone(),
             deployment_target: "iOS18".to_owned(),

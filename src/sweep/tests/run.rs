@@ -26,7 +26,7 @@ pub(super) fn go(spec: &Spec, stages: &Fake) -> Result<Run, RunError> {
 
 pub(super) fn statuses(run: &Run) -> Vec<String> {
     let word = |status| match status {
-        Status::Judged(outcome) => Outcome::name(outcome),
+        Status::Judged(outcome) => outcome.map_or("not judged", Outcome::name),
         Status::Failed => "failed",
     };
     run.entries.iter().map(|e| format!("{} {}", e.variant.name, word(e.status))).collect()
@@ -270,6 +270,17 @@ fn what_is_kept_is_what_was_asked_for() {
         let kept: Vec<_> = run.entries.iter().filter(|e| e.kept).collect();
         assert_eq!(kept.len(), want.len() / 2, "{keep} {gates}");
     }
+}
+
+#[test]
+fn what_no_gate_judges_has_not_passed() {
+    let root = tempfile::tempdir().unwrap();
+    let run =
+        go(&spec(root.path(), "best", "perplexity_increase = false"), &Fake::default()).unwrap();
+    let all = ["fp16", "pal8-g16", "pal4-g16", "int4-b32"];
+    assert_eq!(statuses(&run), all.map(|name| format!("{name} not judged")));
+    assert!(run.best().is_none());
+    assert_eq!(run.entries.iter().filter(|entry| entry.kept).count(), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! `inspect`: what a package holds, or each part of a bundle.
+//! `inspect`: what a package holds, or each part of a bundle; how a checkpoint is read.
 
 mod baseline;
+mod checkpoint;
 mod diff;
 mod signature;
 
@@ -25,6 +26,9 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     }
     if let Some(left) = &args.diff {
         return diff::run(args, left, context);
+    }
+    if checkpoint::is_at(&args.package) {
+        return checkpoint::run(&args.package, context);
     }
     if Bundle::is_at(&args.package) {
         if args.baseline.is_some() {

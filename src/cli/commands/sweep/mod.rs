@@ -16,7 +16,7 @@ use super::bench::{self, Against};
 use super::context::Context;
 use super::job::Found;
 use super::texts;
-use super::{HOLDS, Outcome};
+use super::{HOLDS, INCONCLUSIVE, Outcome};
 use crate::base::clock::Clock as _;
 use crate::base::digest;
 use crate::cli::args::SweepArgs;
@@ -92,11 +92,21 @@ pub(super) fn run(args: &SweepArgs, context: &Context) -> Outcome {
     if args.only.is_empty() || args.sweep_report.is_some() {
         context.printer.note(&format!("report: {}", place.display()));
     }
+    let unjudged = drawn.summary.not_judged;
+    if unjudged > 0 {
+        context.printer.warn(&format!(
+            "{unjudged} of {} variants were judged by no gate: `[evaluate]` measures nothing that a gate in force looks at",
+            drawn.summary.variants
+        ));
+    }
     if spec.budget.is_some() && finished.best().is_none() {
         context.printer.warn("no variant that passes its gates is within the budget");
         return Ok(MISSED);
     }
-    Ok(drawn.exit_code())
+    Ok(match drawn.exit_code() {
+        0 if unjudged > 0 && spec.gates.are_given() => INCONCLUSIVE,
+        code => code,
+    })
 }
 
 /// Has all of this process's work done by so many threads.
@@ -129,6 +139,8 @@ fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
         prompts: prompts.map(|lines| PromptPlan {
             prompts: lines.into_iter().map(|line| line.text).collect(),
             max_tokens: count(asked.max_new_tokens.unwrap_or(MAX_TOKENS)),
+            probe: false,
+            explain: false,
         }),
         sentences: sentences.map(|lines| {
             let sentence = |line: sweep::Sentence| Sentence {

@@ -14,6 +14,7 @@ use crate::manifest::{self, Artifact, Manifest, TARGETS, records};
 use crate::package::{FileRecord, Package};
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
+use crate::source::config::Allow;
 use crate::sweep::{self, Place, Spec};
 
 /// What is swept.
@@ -66,6 +67,10 @@ impl Source {
                 sweep::KvCacheForm::Io => KvForm::Io,
             },
             target: model.target.parse().map_err(Failure::input)?,
+            allow: Allow {
+                config_keys: model.allow_config_keys.clone(),
+                unused_tensors: model.allow_unused_tensors.clone(),
+            },
         })))
     }
 
@@ -153,6 +158,7 @@ impl Source {
                         files: records(from)?,
                         ..manifest::Source::default()
                     },
+                    checkpoint: None,
                     adapters: Vec::new(),
                     recipe: about.recipe.to_owned(),
                     deployment_target: target.name.to_owned(),
@@ -220,6 +226,7 @@ pub(super) fn preflight(source: &Source, output: &Path) -> Result<convert::Prefl
                 memory_bytes: 0,
                 seconds: 0.0,
                 warnings: Vec::new(),
+                checkpoint: None,
             })
         }
     }
@@ -249,6 +256,7 @@ mod tests {
                 prompt_chunk: 16,
                 kv_cache: KvForm::State,
                 target: "iOS18".parse().unwrap(),
+                allow: Allow::default(),
             };
             Source::Job(Box::new(job)).digests().unwrap()
         };

@@ -1,0 +1,117 @@
+//! How a checkpoint is read, and what speaks against its conversion.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::base::fmt;
+use crate::cli::commands::context::Context;
+use crate::cli::commands::{HOLDS, Outcome};
+use crate::cli::tables;
+use crate::source::checkpoint::Checkpoint;
+use crate::source::config::Allow;
+use crate::source::record::CheckpointRecord;
+
+/// Whether `path` is a checkpoint rather than a package.
+pub(super) fn is_at(path: &Path) -> bool {
+    let has = |name: &str| path.join(name).is_file();
+    !has("Manifest.json") && (has("config.json") || has("modules.json"))
+}
+
+pub(super) fn run(path: &Path, context: &Context) -> Outcome {
+    let checkpoint = Checkpoint::open(path)?;
+    let record = CheckpointRecord::of(&checkpoint, &Allow::default());
+    let text = describe(&record, context.printer.width());
+    for warning in &record.warnings {
+        context.printer.warn(warning);
+    }
+    context.printer.answer(&record, &text)?;
+    Ok(HOLDS)
+}
+
+fn describe(record: &CheckpointRecord, width: usize) -> String {
+    let facts = &record.config.facts;
+    let number = |n: Option<usize>| n.map_or_else(|| "none".to_owned(), |n| n.to_string());
+    let list = |ids: &[usize]| {
+        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
+    };
+    let mut rows = vec![
+        ("family", format!("{} {}", facts.model_type, facts.architectures.join(", "))),
+        ("layers", format!("{}, width {}", facts.n_layers, facts.hidden_size)),
+        (
+            "attention heads",
+            format!(
+                "{} of width {}, {} for keys and values",
+                facts.n_heads, facts.head_dim, facts.n_kv_heads
+            ),
+        ),
+        ("vocabulary", facts.vocab_size.to_string()),
+        ("positions", number(facts.max_positions)),
+    ];
+    if let Some(rope) = &facts.rope {
+        let parameters = rope.parameters.iter().map(|(key, value)| format!(", {key} {value}"));
+        let parameters: String = parameters.collect();
+        rows.push(("rotary positions", format!("{}, base {}{parameters}", rope.kind, rope.theta)));
+    }
+    let generation = &record.generation;
+    rows.push((
+        "special tokens",
+        format!(
+            "begin {}, end {}, padding {}",
+            number(generation.bos),
+            list(&generation.eos),
+            number(generation.pad)
+        ),
+    ));
+    rows.push(match &record.tokenizer {
+        Some(tokenizer) => {
+            ("tokenizer", format!("{} ids, {} added tokens", tokenizer.n_ids, tokenizer.n_added))
+        }
+        None => ("tokenizer", "none".to_owned()),
+    });
+    if !record.sentence.is_empty() {
+        let steps: Vec<_> = record
+            .sentence
+            .iter()
+            .map(|module| module.class.rsplit('.').next().unwrap_or_default())
+            .collect();
+        rows.push(("sentence steps", steps.join(", ")));
+    }
+    let tensors = &record.tensors;
+    let dtypes: Vec<_> = tensors.dtypes.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    rows.push((
+        "weights",
+        format!(
+            "{} parameters, {} in {} ({})",
+            fmt::count(tensors.parameters),
+            fmt::bytes(tensors.bytes),
+            fmt::several(tensors.files.len() as u64, "file"),
+            dtypes.join(", ")
+        ),
+    ));
+    rows.push(("head", if tensors.tied_head { "the embedding" } else { "its own" }.to_owned()));
+    let followed =
+        record.config.honoured.iter().map(|(key, value)| format!("{key} {}", short(value)));
+    rows.push(("keys followed", followed.collect::<Vec<_>>().join(", ")));
+    rows.push(("keys without influence", record.config.inert.join(", ")));
+    for refusal in &record.refusals {
+        rows.push(("refused", refusal.clone()));
+    }
+    let mut table = tables::plain(&["", ""], &[], width);
+    for (name, value) in rows {
+        table.add_row(vec![name.to_owned(), value]);
+    }
+    let text = table.to_string();
+    text.lines().skip(1).map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+fn short(value: &Value) -> String {
+    const LONGEST: usize = 40;
+    let text = value.to_string();
+    if text.chars().count() <= LONGEST {
+        text
+    } else {
+        format!("{}...", text.chars().take(LONGEST).collect::<String>())
+    }
+}
