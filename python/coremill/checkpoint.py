@@ -40,6 +40,12 @@ class Checkpoint:
         return self._optional("sentence_bert_config.json").get("max_seq_length")
 
     @property
+    def truncate_dim(self) -> int | None:
+        """How many elements of an embedding sentence-transformers keeps, where the checkpoint says so."""
+        settings = self._optional("config_sentence_transformers.json") if self.modules else {}
+        return settings.get("truncate_dim")
+
+    @property
     def generation(self) -> dict:
         """The settings of generation_config.json, if there is one."""
         return self._optional("generation_config.json")
@@ -104,7 +110,7 @@ class Checkpoint:
         return read_json(file, "bad_checkpoint") if os.path.exists(file) else {}
 
     def _class(self):
-        return AutoModelForCausalLM if self.is_decoder else AutoModel
+        return AutoModelForCausalLM if self.is_decoder and not self.modules else AutoModel
 
     def _class_prefix(self) -> str:
         """What transformers puts before the names of the bare model inside a model with a head."""

@@ -11,7 +11,7 @@ import torch
 from . import placeholders
 from .attention import CollectCache, SelectCache, StateCache, additive, causal_masks
 from .build import Model
-from .encoder import masked_mean
+from .encoder import masked_mean, ramp_mean
 from .facts import Facts
 
 
@@ -25,9 +25,11 @@ class Decoder(torch.nn.Module):
 
     def __init__(self, model: Model, facts: Facts, length: int):
         super().__init__()
-        for name, child in model.module.named_children():
-            self.add_module(name, child)
         self._base_name = model.module.base_model_prefix
+        children = dict(model.module.named_children())
+        # A model without a head is the base itself.
+        for name, child in (children if self._base_name in children else {self._base_name: model.module}).items():
+            self.add_module(name, child)
         self._cache_argument = cache_argument(model.module)
         self._step = model.step
         self._windows = model.windows
@@ -115,14 +117,19 @@ class IoDecode(Decoder):
 class Encode(Decoder):
     """LLM2Vec: input_ids, attention_mask, pool_mask [1, S] to an embedding [1, H].
 
-    Every token sees every token of attention_mask; the embedding is the mean over pool_mask.
+    Every token sees every token of attention_mask; the embedding is the mean over pool_mask, whose ones lie side by
+    side. With `ramp` their weights are 1, 2, 3 and so on.
     """
+
+    def __init__(self, model: Model, facts: Facts, length: int, ramp: bool = False):
+        super().__init__(model, facts, length)
+        self._pool = ramp_mean if ramp else masked_mean
 
     def forward(self, input_ids, attention_mask, pool_mask):
         mask = additive(attention_mask > 0)
         self._step.masks = dict.fromkeys(self._windows, mask)
         hidden = self.hidden(input_ids, every_position(input_ids), None)
-        return masked_mean(hidden, pool_mask)
+        return self._pool(hidden, pool_mask)
 
 
 def every_position(input_ids):

@@ -43,7 +43,7 @@ OPERATIONS = {
     "reference_logits": "reference",
     "reference_noise": "reference",
     "reference_generate": "reference",
-    "reference_embed": "reference",
+    "reference_embed": "embedding_reference",
     "reference_tokens": "reference",
     "merge_reference": "reference",
     "quantize_reference": "compressed",

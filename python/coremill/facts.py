@@ -38,7 +38,8 @@ def gather(checkpoint, windows=()) -> Facts:
     return Facts(
         architecture=checkpoint.names[0] if checkpoint.names else config.model_type,
         model_type=config.model_type,
-        kind=checkpoint.row.kind,
+        # A decoder that sentence-transformers embeds with has no other function than `encode`.
+        kind="encoder" if checkpoint.modules else checkpoint.row.kind,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         heads=heads,
@@ -48,7 +49,7 @@ def gather(checkpoint, windows=()) -> Facts:
         vocab=config.vocab_size,
         max_position_embeddings=_positions(config),
         max_seq_length=checkpoint.max_seq_length,
-        tied_head=checkpoint.is_decoder and bool(config.tie_word_embeddings),
+        tied_head=checkpoint.is_decoder and not checkpoint.modules and bool(config.tie_word_embeddings),
         sliding_window=max((window for window in windows if window is not None), default=None),
         special_tokens={name: _ids(_special(checkpoint, f"{name}_token_id")) for name in ("bos", "eos", "pad")},
     )

@@ -1,6 +1,6 @@
 """Which functions a checkpoint can have, and their ports: the one place that knows the signatures."""
 
-from . import decoder, encoder
+from . import causal_encoder, decoder, encoder, llm2vec
 from .build import Model, Table
 from .convert import Function, Port
 from .errors import Known
@@ -104,10 +104,17 @@ def _io_decode(model, facts, request):
 def _encode(model, facts, request, table):
     seq_len = request["seq_len"]
     tokens = (_int32("input_ids", 1, seq_len), _int32("attention_mask", 1, seq_len))
-    if facts.kind == "decoder":
-        module, width = decoder.Encode(model, facts, seq_len), facts.hidden
-        tokens = (*tokens, _int32("pool_mask", 1, seq_len))
-    else:
+    pool = (_int32("pool_mask", 1, seq_len),)
+    if not model.checkpoint.is_decoder:
         module = encoder.Encoder(model, table)
-        width = module.width
-    return Function("encode", module, tokens, (Port("embedding", (1, width), request["compute_precision"]),))
+    elif model.checkpoint.modules:
+        module = causal_encoder.CausalEncoder(model, facts, seq_len, table)
+    else:
+        module = decoder.Encode(model, facts, seq_len, llm2vec.has_ramp(request["encode_adapters"]))
+        return Function("encode", module, tokens + pool, (_embedding(facts.hidden, request),))
+    ports = tokens + pool if module.chain.takes_pool_mask else tokens
+    return Function("encode", module, ports, (_embedding(module.width, request),))
+
+
+def _embedding(width: int, request: dict) -> Port:
+    return Port("embedding", (1, width), request["compute_precision"])

@@ -108,19 +108,6 @@ def merge_reference(fields: dict) -> dict:
     return {"tensors": len(tensors)}
 
 
-def reference_embed(fields: dict) -> dict:
-    """Embeddings of inputs, each with `input_ids` and, for a decoder, `pool`: one 0 or 1 for each token."""
-    from .checkpoint import Checkpoint
-
-    checkpoint = Checkpoint(fields["model"])
-    with torch.no_grad():
-        if checkpoint.is_decoder:
-            embedded = _embed_decoder(checkpoint, fields)
-        else:
-            embedded = _embed_encoder(checkpoint, fields)
-        return {"embeddings": [vector.tolist() for vector in embedded]}
-
-
 def _load(fields: dict):
     from transformers import AutoModelForCausalLM
 
@@ -274,59 +261,3 @@ def _greedy(model, prompt: list[int], limit: int, eos: set[int]) -> dict:
             stopped = chosen in eos
             step = torch.tensor([[chosen]])
     return {"ids": ids, "margins": margins, "likeliest": likeliest, "stopped": stopped}
-
-
-def _embed_decoder(checkpoint, fields: dict):
-    """LLM2Vec: every token sees every token, the mean over the pooled ones."""
-    from transformers import AutoModel, AutoModelForCausalLM
-
-    adapters = fields.get("encode_adapters") or []
-    model = _from_pretrained(AutoModel, checkpoint.transformer)
-    if all(_is_placed(_adapter_shapes(path), model) for path in adapters):
-        model = _adapted(model, adapters).eval()
-    else:
-        # Adapters trained on the model with its head name their modules below it.
-        whole = _adapted(_from_pretrained(AutoModelForCausalLM, checkpoint.transformer), adapters).eval()
-        whole = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
-        model = getattr(whole, whole.base_model_prefix)
-    for name, buffer in model.named_buffers():
-        # GPT-Neo keeps its causal masks in buffers of this name; ones let every token see every token.
-        if name.endswith(("attn.bias", "attention.bias")):
-            buffer.fill_(True)
-    for item in fields["inputs"]:
-        ids = torch.tensor([item["input_ids"]])
-        # transformers takes a mask of four axes as it is.
-        visible = torch.zeros(1, 1, ids.shape[1], ids.shape[1])
-        hidden = model(input_ids=ids, attention_mask=visible, use_cache=False).last_hidden_state[0]
-        yield hidden[torch.tensor(item["pool"]) > 0].mean(0)
-
-
-def _embed_encoder(checkpoint, fields: dict):
-    """sentence-transformers' modules, each as its documentation says, one input at a time without padding."""
-    from . import sentence
-
-    model = checkpoint.real_model("eager")
-    chain = sentence.chain(checkpoint)
-    for item in fields["inputs"]:
-        x = model(input_ids=torch.tensor([item["input_ids"]])).last_hidden_state[0]
-        for part in chain:
-            if isinstance(part, sentence.Pooling):
-                x = torch.cat([_pool(x, mode) for mode in part.modes])
-            elif isinstance(part, sentence.Dense):
-                weights = part.weights(checkpoint.path)
-                x = torch.nn.functional.linear(x, weights["linear.weight"], weights.get("linear.bias"))
-                x = sentence.ACTIVATIONS[part.activation]()(x)
-            else:
-                x = torch.nn.functional.normalize(x, dim=0)
-        yield x
-
-
-def _pool(x: torch.Tensor, mode: str) -> torch.Tensor:
-    """Token vectors [T, H] to one [H]."""
-    if mode == "cls":
-        return x[0]
-    if mode == "lasttoken":
-        return x[-1]
-    if mode == "max":
-        return x.max(0).values
-    return x.sum(0) / (x.shape[0] if mode == "mean" else x.shape[0] ** 0.5)

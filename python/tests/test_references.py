@@ -20,10 +20,10 @@ def folder(tmp_path_factory):
 
 def test_nothing_of_the_conversion_is_loaded():
     """The reference would misread a checkpoint as the conversion does if the two shared code."""
-    code = "import sys, coremill.reference; print(*(m for m in sys.modules if m.startswith('coremill')))"
+    code = "import sys, coremill.embedding_reference; print(*(m for m in sys.modules if m.startswith('coremill')))"
     package = Path(__file__).resolve().parents[1]
     loaded = subprocess.run([sys.executable, "-c", code], cwd=package, capture_output=True, text=True, check=True)
-    assert set(loaded.stdout.split()) == {"coremill", "coremill.reference", "coremill.errors"}
+    assert set(loaded.stdout.split()) == {"coremill", "coremill.reference", "coremill.embedding_reference", "coremill.errors"}
 
 
 WINDOWS = [[3, 5, 8, 13, 21, 34], [1, 2, 3, 4, 5, 6]]

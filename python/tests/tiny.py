@@ -87,11 +87,18 @@ def checkpoint(folder, family: str, seed: int = 7) -> str:
 
 # Module lists of sentence-transformers after the Transformer: kind and configuration.
 CHAINS = [
-    [("Pooling", {"pooling_mode_mean_tokens": True}), ("Normalize", {})],
-    [("Pooling", {"pooling_mode_cls_token": True})],
-    [("Pooling", {"pooling_mode_lasttoken": True}), ("Normalize", {})],
+    [("Pooling", {"word_embedding_dimension": 48, "pooling_mode_mean_tokens": True}), ("Normalize", {})],
+    [("Pooling", {"word_embedding_dimension": 48, "pooling_mode_cls_token": True})],
+    [("Pooling", {"word_embedding_dimension": 48, "pooling_mode_lasttoken": True}), ("Normalize", {})],
     [
-        ("Pooling", {"pooling_mode_max_tokens": True, "pooling_mode_mean_sqrt_len_tokens": True}),
+        (
+            "Pooling",
+            {
+                "word_embedding_dimension": 48,
+                "pooling_mode_max_tokens": True,
+                "pooling_mode_mean_sqrt_len_tokens": True,
+            },
+        ),
         (
             "Dense",
             {

@@ -11,7 +11,7 @@ use crate::blob::WriterError;
 use crate::mil::{ConstError, DType};
 use crate::package::{DraftError, PackageError};
 use crate::python::PythonError;
-use crate::source::{adapter, checkpoint, weights};
+use crate::source::{adapter, checkpoint, llm2vec, weights};
 
 /// What stopped a conversion.
 #[derive(Debug, Error)]
@@ -82,6 +82,17 @@ pub enum ConvertError {
         /// The type in the program.
         dtype: DType,
     },
+    /// Settings of an LLM2Vec adapter.
+    #[error(transparent)]
+    Llm2Vec(#[from] llm2vec::Error),
+    /// A checkpoint that makes embeddings by itself, and an adapter that would too.
+    #[error(
+        "`modules.json` begins with `{class}`, and an LLM2Vec adapter is given: `encode` can follow one of them"
+    )]
+    TwoEncoders {
+        /// The class of the first module.
+        class: String,
+    },
     /// Lengths that do not fit each other.
     #[error("sequence length {seq_len} is no multiple of the prompt chunk {chunk}")]
     Chunk {
@@ -132,6 +143,11 @@ impl Hint for ConvertError {
             Self::Checkpoint(e) => e.hint(),
             Self::Adapter(e) => e.hint(),
             Self::Weights(e) => e.hint(),
+            Self::Llm2Vec(e) => e.hint(),
+            Self::TwoEncoders { .. } => Some(
+                "leave out `--llm2vec-checkpoint`, or take a base without `modules.json`"
+                    .to_owned(),
+            ),
             Self::Python(e) => e.hint(),
             Self::Draft(e) => e.hint(),
             Self::Blob(e) => e.hint(),

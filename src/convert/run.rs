@@ -18,8 +18,13 @@ use crate::package::{FileRecord, Model, Package};
 use crate::python::Interpreter;
 use crate::source::adapter::{Adapter, ModelChanges};
 use crate::source::checkpoint::Checkpoint;
+<<<<<<< HEAD
 use crate::source::dtype::Float;
 use crate::source::weights::{Pour, Weights};
+=======
+use crate::source::llm2vec::{self, Llm2Vec};
+use crate::source::weights::Weights;
+>>>>>>> main
 
 /// One package that a conversion wrote.
 #[derive(Debug)]
@@ -83,6 +88,13 @@ pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
     let checkpoint = Checkpoint::open(&request.model)?;
     checkpoint.check(&request.allow)?;
     check_lengths(request, &checkpoint)?;
+    if !request.llm2vec.is_empty() {
+        if let Some(module) = checkpoint.modules().first() {
+            return Err(ConvertError::TwoEncoders { class: module.class.clone() });
+        }
+        Llm2Vec::of(&request.llm2vec)?;
+        llm2vec::trained_as(checkpoint.model_dir(), &request.llm2vec)?;
+    }
     let mut adapters = Vec::new();
     for path in request.lora.iter().chain(&request.llm2vec) {
         adapters.push(Adapter::open(path)?);

@@ -20,6 +20,8 @@ pub fn embed(engine: &Engine, sentence: &Prepared) -> Result<Vec<f32>, EvalError
 pub struct Embedded {
     /// Tokens that `encode` saw.
     pub tokens: usize,
+    /// Tokens that the package is too short for.
+    pub left_out: usize,
     /// The elements, all finite.
     pub vector: Vec<f32>,
 }
@@ -46,7 +48,7 @@ pub fn embed_all(
         let prepared = sentence.prepare(index, tokenizer, engine.encoder()?)?;
         let vector = embed(engine, &prepared)?;
         if vector.iter().all(|x| x.is_finite()) {
-            Ok(Embedded { tokens: prepared.ids.len(), vector })
+            Ok(Embedded { tokens: prepared.ids.len(), left_out: prepared.left_out, vector })
         } else {
             Err(EvalError::Embedding { index, text: sentence.text.clone() })
         }
@@ -91,8 +93,7 @@ mod tests {
         let tokenizer = letters();
         let text = |i: usize| "AbCdEfGhIjK"[i % 7..=i % 11].to_owned();
         let texts = (0..100).filter(|i| i % 7 <= i % 11).map(text);
-        let sentences: Vec<Sentence> =
-            texts.map(|text| Sentence { instruction: None, text }).collect();
+        let sentences: Vec<Sentence> = texts.map(|text| Sentence::plain(&text)).collect();
         assert!(sentences.len() > 50);
         let got = embed_all(&engine, &tokenizer, 0, &sentences);
         for (i, (got, sentence)) in got.into_iter().zip(&sentences).enumerate() {
@@ -112,7 +113,7 @@ mod tests {
             (vec![0.0, 0.0], None),
         ];
         for (vector, want) in cases {
-            let got = Embedded { tokens: 1, vector }.normalized();
+            let got = Embedded { tokens: 1, left_out: 0, vector }.normalized();
             assert_eq!(got.map(|e| e.vector), want);
         }
     }
@@ -127,7 +128,7 @@ mod tests {
             let mut fake = Fake::state(16, 4);
             fake.bias = bias;
             let engine = fake.engine();
-            let sentence = Sentence { instruction: None, text: text.to_owned() };
+            let sentence = Sentence::plain(text);
             let mut got = embed_all(&engine, &letters(), 8, &[sentence]);
             assert_eq!(got.remove(0).unwrap_err().to_string(), want);
         }

@@ -173,6 +173,34 @@ pub enum EvalError {
         /// The sequence length.
         seq_len: usize,
     },
+    /// A prompt that the checkpoint does not have.
+    #[error("sentence {index}: no prompt is called `{name}`")]
+    PromptName {
+        /// Index in the list.
+        index: usize,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A prompt that must stay out of pooling, and no input to say so.
+    #[error(
+        "sentence {index}: `encode` has no input `pool_mask` to leave the prompt out of pooling"
+    )]
+    NoPoolMask {
+        /// Index in the list.
+        index: usize,
+    },
+    /// The token that is pooled is not there once.
+    #[error(
+        "sentence {index}: the token that begins texts, which is pooled, occurs {found} times, not once"
+    )]
+    FirstTokens {
+        /// Index in the list.
+        index: usize,
+        /// How often it occurs.
+        found: usize,
+    },
     /// Two embeddings that cannot be compared.
     #[error("sentence {index}: embedding of {actual} elements, the reference's has {expected}")]
     Width {
@@ -203,6 +231,11 @@ impl Hint for EvalError {
                     .to_owned(),
             ),
             Self::NoRole { .. } => Some("`coremill inspect` lists the functions there are".to_owned()),
+            Self::PromptName { known, .. } if known.is_empty() => {
+                Some("LLM2Vec has no prompts by name: give the text with `--instruction`".to_owned())
+            }
+            Self::PromptName { known, .. } => Some(format!("it has {}", known.join(", "))),
+            Self::NoPoolMask { .. } => Some("convert the checkpoint again".to_owned()),
             Self::EmptyPrompt => Some("give a prompt of at least one token".to_owned()),
             Self::PromptTooLong { tokens, .. } => {
                 Some(format!("shorten the prompt, or convert with `--seq-len` of at least {tokens}"))

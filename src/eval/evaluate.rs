@@ -15,7 +15,7 @@ use super::memory;
 use super::overflow;
 use super::overlap;
 use super::perplexity::Scores;
-use super::reference::{Continue, Reference};
+use super::reference::{Continue, EmbedRequest, Reference};
 use super::results::{
     KvCache, Logits, Measurements, Overflow, Perplexity, Similarity, Transcripts,
 };
@@ -31,6 +31,7 @@ use super::transcripts::{self, Pair};
 use crate::base::cancel;
 use crate::base::clock::Clock;
 use crate::base::progress::{Progress, Unit};
+use crate::source::embedding::EmbeddingRecipe;
 
 /// Tokens of the reference that are kept for each position where nothing else is said and the vocabulary has as many.
 pub const TOP_K: usize = 64;
@@ -319,17 +320,24 @@ fn compare(
     let prepare = |(i, s): (usize, &Sentence)| s.prepare(i, bench.tokenizer, layout);
     let prepared = sentences.iter().enumerate().map(prepare).collect::<Result<Vec<_>, _>>()?;
     bench.progress.begin("reference embeddings", None, Unit::Items);
-    let expected = bench.reference.embed(&prepared)?;
+    let recipe = bench.tokenizer.recipe();
+    let request = EmbedRequest {
+        sentences: sentences.to_vec(),
+        prepared,
+        seq_len: layout.seq_len,
+        strip: matches!(recipe, Some(EmbeddingRecipe::Sentence(recipe)) if recipe.strip),
+    };
+    let expected = bench.reference.embed(&request)?;
     bench.progress.end();
-    bench.progress.begin("embeddings", Some(prepared.len() as u64), Unit::Items);
+    bench.progress.begin("embeddings", Some(request.prepared.len() as u64), Unit::Items);
     let mut found = Vec::new();
-    for sentence in &prepared {
+    for sentence in &request.prepared {
         found.push(embed(engine, sentence)?);
         bench.progress.advance(1);
     }
     bench.progress.end();
     similarity::compare(sentences, &found, &expected, bench.reference.describe())
-        .map_err(|error| overflow::in_encoder(error, artifact, &prepared))
+        .map_err(|error| overflow::in_encoder(error, artifact, &request.prepared))
 }
 
 fn kv_cache(layout: DecoderLayout, usage: CacheUsage) -> KvCache {

@@ -56,7 +56,8 @@ pub(super) fn measure(
         });
     }
     if let Some(layout) = engine.layout().encoder {
-        let sentence = Prepared { ids: vec![0; layout.seq_len], pool: vec![1; layout.seq_len] };
+        let (ids, pool) = (vec![0; layout.seq_len], vec![1; layout.seq_len]);
+        let sentence = Prepared { ids, pool, left_out: 0 };
         encode = Some(time(repeat, clock, &mut || embed(engine, &sentence).map(drop))?);
     }
     let load = Figure {

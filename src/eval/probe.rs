@@ -107,7 +107,7 @@ pub fn of_artifact(
         for call in 0..probe.calls {
             let length = 1 + below(&mut chance, layout.seq_len);
             let ids = (0..length).map(|_| below(&mut chance, vocab) as u32).collect();
-            let sentence = Prepared { ids, pool: vec![1; length] };
+            let sentence = Prepared { ids, pool: vec![1; length], left_out: 0 };
             timed("encode", call, "embedding", &mut || embed(&engine, &sentence))?;
         }
     }

@@ -134,8 +134,7 @@ mod tests {
     use super::*;
 
     fn sentences() -> Vec<Sentence> {
-        let one = |text: &str| Sentence { instruction: None, text: text.to_owned() };
-        ["equal", "scaled", "at 45 degrees"].map(one).to_vec()
+        ["equal", "scaled", "at 45 degrees"].map(Sentence::plain).to_vec()
     }
 
     #[test]

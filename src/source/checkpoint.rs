@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{self, Allow, ModelConfig, Review};
 use super::safetensors::{self, Tensors};
+use super::sentence::{self, SentenceConfig};
 use super::tokenizer::{self, TokenizerFacts};
 use super::{json, names};
 use crate::base::digest;
@@ -23,6 +24,7 @@ pub struct Checkpoint {
     tensors: Tensors,
     tokenizer: Option<TokenizerFacts>,
     modules: Vec<Module>,
+    sentence: Option<SentenceConfig>,
     review: Review,
     warnings: Vec<String>,
     /// Whether the head is another matrix than the embedding although the configuration ties them.
@@ -64,6 +66,8 @@ pub enum Error {
     Weights(#[from] safetensors::Error),
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
+    #[error(transparent)]
+    Sentence(#[from] sentence::Error),
     #[error("`{file}` cannot be read: {reason}")]
     BadModules { file: PathBuf, reason: String },
 }
@@ -100,6 +104,7 @@ impl Hint for Error {
             Self::Config(e) => e.hint(),
             Self::Weights(e) => e.hint(),
             Self::Tokenizer(e) => e.hint(),
+            Self::Sentence(e) => e.hint(),
             Self::NotADirectory { .. } => {
                 Some("pass the folder of a checkpoint, or a repository as OWNER/NAME".to_owned())
             }
@@ -134,6 +139,8 @@ impl Checkpoint {
         };
         let config::Read { config, review, mut warnings } =
             config::read(&model_dir, modules.iter().any(|m| m.class.ends_with("Pooling")))?;
+        let embeds = !modules.is_empty() || config.model_type == "bert";
+        let sentence = if embeds { Some(SentenceConfig::open(dir)?) } else { None };
         let mut tensors = Tensors::open(&model_dir)?;
         for module in modules.iter().skip(1).filter(|m| !m.path.is_empty()) {
             match Tensors::open(&dir.join(&module.path)) {
@@ -160,7 +167,18 @@ impl Checkpoint {
             Err(e) => return Err(e.into()),
         };
         let root = dir.to_owned();
-        Ok(Self { root, model_dir, config, tensors, tokenizer, modules, review, warnings, untied })
+        Ok(Self {
+            root,
+            model_dir,
+            config,
+            tensors,
+            tokenizer,
+            modules,
+            sentence,
+            review,
+            warnings,
+            untied,
+        })
     }
 
     /// Fails if something speaks against a conversion that `allow` does not lift.
@@ -212,6 +230,16 @@ impl Checkpoint {
     /// The steps of a sentence-transformers model; empty for any other checkpoint.
     pub fn modules(&self) -> &[Module] {
         &self.modules
+    }
+
+    /// What sentence-transformers does with the checkpoint; nothing where it is no embedder.
+    pub fn sentence(&self) -> Option<&SentenceConfig> {
+        self.sentence.as_ref()
+    }
+
+    /// Whether the checkpoint itself makes embeddings, without adapters of LLM2Vec.
+    pub fn embeds(&self) -> bool {
+        self.sentence.is_some()
     }
 
     /// The tokenizer, or the error that says it is missing.
@@ -439,8 +467,9 @@ mod tests {
     fn sentence_transformers_keep_steps_in_folders() {
         let modules = |first: &str, second: &str| {
             format!(
-                r#"[{{"idx": 0, "path": "{first}", "type": "a.Transformer"}},
-                {{"idx": 1, "path": "1_Pooling", "type": "a.Pooling"}}, {{"idx": 2, "path": "{second}", "type": "a.Dense"}}]"#
+                r#"[{{"idx": 0, "path": "{first}", "type": "sentence_transformers.models.Transformer"}},
+                {{"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}},
+                {{"idx": 2, "path": "{second}", "type": "sentence_transformers.models.Dense"}}]"#
             )
         };
         for first in ["", "0_Transformer"] {
@@ -450,11 +479,13 @@ mod tests {
             fs_err::create_dir(dir.path().join("2_Dense")).unwrap();
             fs_err::write(inner.join("config.json"), fixture::LLAMA).unwrap();
             fixture::write(&inner.join("model.safetensors"), &[("norm.weight", &[1], &[1.0])]);
+            let sizes = r#"{"in_features": 2, "out_features": 1}"#;
+            fs_err::write(dir.path().join("2_Dense/config.json"), sizes).unwrap();
             let dense = dir.path().join("2_Dense/model.safetensors");
             fixture::write(&dense, &[("linear.weight", &[1, 2], &[3.0, 4.0])]);
             fs_err::write(dir.path().join("modules.json"), modules(first, "2_Dense")).unwrap();
             let checkpoint = Checkpoint::open(dir.path()).unwrap();
-            assert_eq!(checkpoint.modules()[2].class, "a.Dense");
+            assert_eq!(checkpoint.modules()[2].class, "sentence_transformers.models.Dense");
             assert_eq!(checkpoint.resolve("2_Dense/linear.weight"), Some("2_Dense/linear.weight"));
             assert_eq!(checkpoint.tensors().read_f32("2_Dense/linear.weight").unwrap(), [3.0, 4.0]);
             let names: Vec<_> = checkpoint.files().unwrap().into_iter().map(|(n, _)| n).collect();

@@ -8,6 +8,7 @@ pub mod adapter;
 pub mod checkpoint;
 pub mod config;
 pub mod dtype;
+pub mod embedding;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod json;
@@ -17,6 +18,7 @@ mod names;
 mod positional;
 pub mod record;
 pub mod safetensors;
+pub mod sentence;
 pub mod tokenizer;
 pub mod torch;
 pub mod weights;

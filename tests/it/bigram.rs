@@ -9,7 +9,7 @@ use std::path::Path;
 use coremill::blob::{BlobType, WriterError};
 use coremill::eval::Prepared;
 use coremill::eval::reference::{
-    Continuation, Continue, Distributions, Identity, Noise, Reference, ReferenceError,
+    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError,
 };
 use coremill::mil::{
     Arg, BlobRef, Block, DType, Data, Function, NamedType, Op, Program, TensorData, Type, Value,
@@ -335,7 +335,7 @@ impl Reference for Bigram {
         Ok(request.prompts.iter().map(continued).collect())
     }
 
-    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
+    fn embed(&self, request: &EmbedRequest) -> Result<Vec<Vec<f32>>, ReferenceError> {
         let embedded = |sentence: &Prepared| {
             let mut sum = vec![0.0; self.width];
             for (&id, _) in sentence.ids.iter().zip(&sentence.pool).filter(|(_, p)| **p == 1) {
@@ -344,6 +344,6 @@ impl Reference for Bigram {
             }
             sum
         };
-        Ok(sentences.iter().map(embedded).collect())
+        Ok(request.prepared.iter().map(embedded).collect())
     }
 }

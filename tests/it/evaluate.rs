@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use coremill::base::clock::FixedClock;
 use coremill::base::progress::Silent;
 use coremill::eval::precision::{Text, of_decoder, of_encoder};
-use coremill::eval::reference::{Identity, PackageReference};
+use coremill::eval::reference::{EmbedRequest, Identity, PackageReference};
 use coremill::eval::results::Measurements;
 use coremill::eval::runtime::Interp;
 use coremill::eval::{
@@ -79,7 +79,7 @@ fn measured_so(
     let tokenizer = tokenizer(&artifact.tokenizer_folder());
     let sentence = |instruction: Option<&str>, text: &str| Sentence {
         instruction: instruction.map(str::to_owned),
-        text: text.to_owned(),
+        ..Sentence::plain(text)
     };
     let plan = Plan {
         text: Some(text),
@@ -250,9 +250,12 @@ fn an_encoder_has_one_function_called_main() {
     assert!(artifact.layout().decoder.is_none());
     let runtime = Interp { precision: Precision::Declared };
     let engine = Engine::load(&artifact, &runtime, &FixedClock(0)).unwrap();
-    let sentence = Prepared { ids: vec![3, 1, 4], pool: vec![0, 1, 1] };
-    let want = Bigram::new().embed(std::slice::from_ref(&sentence)).unwrap();
-    assert_eq!(embed(&engine, &sentence).unwrap(), want[0]);
+    let sentence = Prepared { ids: vec![3, 1, 4], pool: vec![0, 1, 1], left_out: 0 };
+    let prepared = vec![sentence];
+    let request =
+        EmbedRequest { sentences: vec![Sentence::plain("")], prepared, seq_len: 8, strip: false };
+    let want = Bigram::new().embed(&request).unwrap();
+    assert_eq!(embed(&engine, &request.prepared[0]).unwrap(), want[0]);
 }
 
 #[test]
@@ -283,7 +286,7 @@ fn a_model_that_fp16_holds_loses_only_where_it_sums() {
     let text = words(&tokens());
     let text = Text { text: &text, window: None, max_windows: 3 };
     let decoder = of_decoder(&artifact, &tokenizer, text, &Silent).unwrap();
-    let sentence = Sentence { instruction: None, text: "w1 w2 w3".to_owned() };
+    let sentence = Sentence::plain("w1 w2 w3");
     let encoder = of_encoder(&artifact, &tokenizer, &[sentence], &Silent).unwrap();
     // Every weight is a multiple of an eighth below 2, so sums of four products are exact in fp16 too.
     for (found, calls, last) in [(&decoder, 3, "valueCache"), (&encoder, 1, "embedding")] {

@@ -21,7 +21,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("convert", &["base", "blob", "mil", "package", "proto", "python", "source"]),
     (
         "eval",
-        &["base", "compress", "coreml", "interp", "mil", "package", "proto", "python", "quant"],
+        &[
+            "base", "compress", "coreml", "interp", "mil", "package", "proto", "python", "quant",
+            "source",
+        ],
     ),
     ("gate", &["base", "eval"]),
     ("manifest", &["base", "eval", "gate", "mil", "package"]),

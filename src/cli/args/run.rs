@@ -116,9 +116,12 @@ pub struct EmbedArgs {
     /// Where the embeddings go: X.jsonl or X.safetensors [default: stdout].
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Instruction before every sentence that has none of its own, left out of the mean (LLM2Vec).
-    #[arg(long)]
+    /// Prompt before every sentence that has none of its own [default: the checkpoint's default prompt].
+    #[arg(long, allow_hyphen_values = true)]
     pub instruction: Option<String>,
+    /// The checkpoint's prompt of this name before every sentence that has none of its own.
+    #[arg(long, value_name = "NAME", conflicts_with = "instruction")]
+    pub prompt_name: Option<String>,
     /// Scale every embedding to length 1, so that dot products are cosines.
     #[arg(long)]
     pub normalize: bool,
@@ -135,6 +138,6 @@ pub struct EmbedArgs {
 pub enum LineForm {
     /// A sentence.
     Text,
-    /// A sentence as a JSON string, or an object with `text`, and perhaps `id` and `instruction`.
+    /// A sentence as a JSON string, or an object with `text`, and perhaps `id`, `instruction` and `prompt_name`.
     Jsonl,
 }

@@ -83,7 +83,8 @@ pub(super) fn evaluate(
     progress: &dyn Progress,
 ) -> Result<Evaluated, Failure> {
     let artifact = Artifact::open(path)?;
-    let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, tokenizer))?;
+    let own = tokenizer_folder(&artifact, None);
+    let tokenizer = Tokenizer::open_beside(&tokenizer_folder(&artifact, tokenizer), &own)?;
     let clock = &context.clock;
     let bench = Bench { runtime, tokenizer: &tokenizer, reference, clock, progress };
     Ok(eval::evaluate(&artifact, plan, &bench)?)

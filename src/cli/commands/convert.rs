@@ -226,9 +226,7 @@ fn validate(
             probe: true,
             explain: true,
         }),
-        sentences: Some(
-            PROBES.map(|text| Sentence { instruction: None, text: text.to_owned() }).to_vec(),
-        ),
+        sentences: Some(PROBES.map(Sentence::plain).to_vec()),
         latency: Some(Repeat { warm_up: 3, n: 20 }),
     };
     let progress = &*context.progress;

@@ -13,7 +13,8 @@ pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
     let mut sink = Sink::new(args.output.as_deref(), context)?;
     let sentences = Sentences::of(args)?;
     let artifact = Artifact::open(&args.package)?;
-    let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, args.tokenizer.as_deref()))?;
+    let folder = tokenizer_folder(&artifact, args.tokenizer.as_deref());
+    let tokenizer = Tokenizer::open_beside(&folder, &tokenizer_folder(&artifact, None))?;
     let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
     let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
     engine.encoder()?;
@@ -30,7 +31,15 @@ pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
                 if args.normalize { e.normalized().ok_or_else(zero) } else { Ok(e) }
             };
             let embedded = embedded.and_then(scaled).map_err(|error| place.blame(error))?;
-            let (tokens, embedding) = (embedded.tokens, embedded.vector);
+            let (tokens, left_out, embedding) =
+                (embedded.tokens, embedded.left_out, embedded.vector);
+            if left_out > 0 {
+                let what = place.tell(&format!(
+                    "{left_out} of {} tokens do not fit the package's sequence length {tokens} and are left out",
+                    tokens + left_out
+                ));
+                context.printer.warn(&what);
+            }
             if sink.put(Line { index, id, text, tokens, embedding })?.is_break() {
                 return Ok(HOLDS);
             }

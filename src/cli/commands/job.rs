@@ -14,6 +14,7 @@ use crate::package::{FileRecord, Package};
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
 use crate::source::config::Allow;
+use crate::source::embedding::{self, EmbeddingRecipe};
 use crate::source::record::CheckpointRecord;
 
 /// A folder of the user's or a snapshot of a repository.
@@ -206,6 +207,18 @@ impl Job {
             };
             crate::base::fs::write_atomic(&folder.join(name), &fs_err::read(source)?)?;
         }
+        self.write_recipe(&checkpoint, folder)
+    }
+
+    /// Writes the way from text to the tokens of `encode` beside the tokenizer in `folder`, where there is an `encode`.
+    fn write_recipe(&self, checkpoint: &Checkpoint, folder: &Path) -> Result<(), Failure> {
+        if self.llm2vec.is_empty() && !checkpoint.embeds() {
+            return Ok(());
+        }
+        let adapters: Vec<PathBuf> = self.llm2vec.iter().map(|found| found.dir.clone()).collect();
+        let (root, model_dir) = (checkpoint.dir(), checkpoint.model_dir());
+        let recipe = EmbeddingRecipe::of(root, model_dir, checkpoint.config(), &adapters, folder)?;
+        crate::base::fs::write_atomic(&folder.join(embedding::FILE), &recipe.to_json())?;
         Ok(())
     }
 

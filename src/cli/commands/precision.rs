@@ -31,7 +31,7 @@ pub(super) fn of_packages(args: &EvaluateArgs, context: &Context) -> Outcome {
     for path in &args.packages {
         let artifact = Artifact::open(path)?;
         let tokenizer = tokenizer_folder(&artifact, args.measure.tokenizer.as_deref());
-        let tokenizer = Tokenizer::open(&tokenizer)?;
+        let tokenizer = Tokenizer::open_beside(&tokenizer, &tokenizer_folder(&artifact, None))?;
         let mut functions = Vec::new();
         if let (Some(text), Some(_)) = (&plan.text, artifact.layout().decoder) {
             let (window, max_windows) = (text.window, text.max_windows);

@@ -48,7 +48,7 @@ impl Place {
         }
     }
 
-    fn tell(&self, what: &str) -> String {
+    pub(super) fn tell(&self, what: &str) -> String {
         match self {
             Self::Argument => what.to_owned(),
             Self::Line(name, number) => format!("{name}, line {number}: {what}"),
@@ -72,7 +72,7 @@ pub(super) struct Batch {
 impl Sentences {
     /// The sentences that the arguments name; the file is open, and its reader waits until they are asked for.
     pub(super) fn of(args: &EmbedArgs) -> Result<Self, Failure> {
-        let instruction = args.instruction.clone();
+        let said = Prompt { instruction: args.instruction.clone(), name: args.prompt_name.clone() };
         let given: Vec<String> = args.sentences.iter().chain(&args.text).cloned().collect();
         let file = args.file.as_deref();
         let opened = file.map(|path| Ok::<_, Failure>((path, input::open(path)?))).transpose()?;
@@ -80,14 +80,14 @@ impl Sentences {
         let (sender, items) = sync_channel(BATCH);
         // Not waited for: it may be waiting for a line of stdin that never comes.
         thread::spawn(move || {
-            let item = |text| Item {
+            let item = |text: &str| Item {
                 place: Place::Argument,
                 id: None,
-                sentence: Sentence { instruction: instruction.clone(), text },
+                sentence: said.before(Sentence::plain(text)),
             };
-            let sent = given.into_iter().all(|text| sender.send(Ok(item(text))).is_ok());
+            let sent = given.iter().all(|text| sender.send(Ok(item(text))).is_ok());
             if let (true, Some((name, form, lines))) = (sent, opened) {
-                read(&name, form, lines, instruction.as_deref(), &sender);
+                read(&name, form, lines, &said, &sender);
             }
         });
         Ok(Self { items })
@@ -122,6 +122,23 @@ impl Sentences {
     }
 }
 
+/// What the arguments put before sentences that say nothing of their own.
+#[derive(Debug, Default)]
+struct Prompt {
+    instruction: Option<String>,
+    name: Option<String>,
+}
+
+impl Prompt {
+    fn before(&self, sentence: Sentence) -> Sentence {
+        if sentence.instruction.is_some() || sentence.prompt_name.is_some() {
+            return sentence;
+        }
+        let (instruction, prompt_name) = (self.instruction.clone(), self.name.clone());
+        Sentence { instruction, prompt_name, ..sentence }
+    }
+}
+
 fn form(args: &EmbedArgs, path: &Path) -> LineForm {
     let named = path.extension().is_some_and(|extension| extension == "jsonl");
     args.input_format.unwrap_or(if named { LineForm::Jsonl } else { LineForm::Text })
@@ -132,7 +149,7 @@ fn read(
     name: &str,
     form: LineForm,
     lines: impl std::io::BufRead,
-    instruction: Option<&str>,
+    said: &Prompt,
     sender: &SyncSender<Result<Item, Failure>>,
 ) {
     for (number, line) in (1..).zip(lines.lines()) {
@@ -141,21 +158,16 @@ fn read(
             Err(error) => Err(place.blame(error)),
             Ok(line) if line.trim().is_empty() => continue,
             Ok(text) if form == LineForm::Text => {
-                let sentence = Sentence { instruction: None, text };
-                Ok(Item { place, id: None, sentence })
+                Ok(Item { place, id: None, sentence: Sentence::plain(&text) })
             }
             Ok(line) => match parse(&line) {
                 Ok((id, sentence)) => Ok(Item { place, id, sentence }),
                 Err(what) => Err(Failure::input(place.tell(&what)).hint(
-                    "a line is a JSON string, or an object with the string `text` and perhaps `id` and `instruction`",
+                    "a line is a JSON string, or an object with the string `text` and perhaps `id`, `instruction` and `prompt_name`",
                 )),
             },
         };
-        let item = item.map(|mut item| {
-            let own = item.sentence.instruction.take();
-            item.sentence.instruction = own.or_else(|| instruction.map(str::to_owned));
-            item
-        });
+        let item = item.map(|item| Item { sentence: said.before(item.sentence), ..item });
         let wrong = item.is_err();
         if sender.send(item).is_err() || wrong {
             return;
@@ -171,22 +183,24 @@ fn parse(line: &str) -> Result<(Option<Value>, Sentence), String> {
         format!("column {}: {what}", e.column())
     })?;
     match value {
-        Value::String(text) => Ok((None, Sentence { instruction: None, text })),
+        Value::String(text) => Ok((None, Sentence::plain(&text))),
         Value::Object(mut fields) => {
             let text = match fields.remove("text") {
                 Some(Value::String(text)) => text,
                 Some(other) => return Err(format!("`text` is {}, not a string", kind(&other))),
                 None => return Err("`text` is missing".to_owned()),
             };
-            let instruction = match fields.remove("instruction") {
-                Some(Value::String(instruction)) => Some(instruction),
-                Some(Value::Null) | None => None,
-                Some(other) => {
-                    return Err(format!("`instruction` is {}, not a string", kind(&other)));
-                }
+            let mut optional = |name: &str| match fields.remove(name) {
+                Some(Value::String(said)) => Ok(Some(said)),
+                Some(Value::Null) | None => Ok(None),
+                Some(other) => Err(format!("`{name}` is {}, not a string", kind(&other))),
             };
+            let (instruction, prompt_name) = (optional("instruction")?, optional("prompt_name")?);
+            if instruction.is_some() && prompt_name.is_some() {
+                return Err("`instruction` and `prompt_name` exclude each other".to_owned());
+            }
             let id = fields.remove("id").filter(|id| !id.is_null());
-            Ok((id, Sentence { instruction, text }))
+            Ok((id, Sentence { instruction, prompt_name, text }))
         }
         other => Err(format!("{} is no sentence", kind(&other))),
     }
@@ -209,7 +223,8 @@ mod tests {
 
     fn read_all(form: LineForm, text: &str) -> (Vec<Item>, Option<Failure>) {
         let (sender, items) = sync_channel(99);
-        read("`x`", form, text.as_bytes(), Some("find"), &sender);
+        let said = Prompt { instruction: Some("find".to_owned()), name: None };
+        read("`x`", form, text.as_bytes(), &said, &sender);
         drop(sender);
         let mut good = Vec::new();
         for item in items {
@@ -254,6 +269,9 @@ mod tests {
                 .collect();
             assert_eq!(got, want, "{text:?}");
         }
+        let (named, _) = read_all(LineForm::Jsonl, r#"{"text": "a", "prompt_name": "query"}"#);
+        let Sentence { instruction, prompt_name, .. } = &named[0].sentence;
+        assert_eq!((instruction, prompt_name.as_deref()), (&None, Some("query")));
         let (items, _) = read_all(
             LineForm::Jsonl,
             "{\"text\": \"a\", \"id\": 7}\n{\"id\": \"x\", \"text\": \"b\"}",
@@ -286,7 +304,7 @@ mod tests {
             assert_eq!((items.len(), failure.message.as_str(), failure.code), (1, want, 2));
         }
         let (sender, items) = sync_channel(9);
-        read("stdin", LineForm::Text, &b"a\n\xFF\n"[..], None, &sender);
+        read("stdin", LineForm::Text, &b"a\n\xFF\n"[..], &Prompt::default(), &sender);
         let failure = items.iter().nth(1).unwrap().unwrap_err();
         assert_eq!(failure.message, "stdin, line 2: stream did not contain valid UTF-8");
         assert_eq!(failure.code, 2);

@@ -8,12 +8,13 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Continuation, Continue, Distributions, Identity, Noise, Reference, ReferenceError};
+use super::{
+    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError,
+};
 use crate::base::{digest, fs};
-use crate::eval::sentences::Prepared;
 
 /// Raised when what is kept, or how it is computed, changes its meaning.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// `inner`, asked only for what the folder does not hold yet.
 #[derive(Debug)]
@@ -84,8 +85,8 @@ impl<R: Reference> Reference for Cached<R> {
         self.json("generate", request, || self.inner.generate(request))
     }
 
-    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
-        self.json("embed", &sentences, || self.inner.embed(sentences))
+    fn embed(&self, request: &EmbedRequest) -> Result<Vec<Vec<f32>>, ReferenceError> {
+        self.json("embed", request, || self.inner.embed(request))
     }
 }
 
@@ -165,6 +166,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::eval::sentences::{Prepared, Sentence};
 
     /// Counts how often it is asked.
     struct Counting {
@@ -225,9 +227,9 @@ mod tests {
             Ok(vec![one; request.prompts.len()])
         }
 
-        fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
+        fn embed(&self, request: &EmbedRequest) -> Result<Vec<Vec<f32>>, ReferenceError> {
             self.asked.fetch_add(1, Ordering::Relaxed);
-            Ok(vec![vec![0.1, -0.3, f32::MIN_POSITIVE]; sentences.len()])
+            Ok(vec![vec![0.1, -0.3, f32::MIN_POSITIVE]; request.prepared.len()])
         }
     }
 
@@ -289,13 +291,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let windows = vec![vec![1, 2, 3], vec![4, 5, 6]];
         let ask = |reference: &Cached<Counting>| {
-            let sentence = Prepared { ids: vec![5], pool: vec![1] };
+            let sentence = Prepared { ids: vec![5], pool: vec![1], left_out: 0 };
+            let sentences = vec![Sentence::plain("a")];
+            let embed =
+                EmbedRequest { sentences, prepared: vec![sentence], seq_len: 4, strip: false };
             let request = Continue { prompts: windows.clone(), max_tokens: 2, eos: vec![0] };
             (
                 reference.logits(&windows, 2).unwrap(),
                 reference.noise(&windows).unwrap(),
                 reference.generate(&request).unwrap(),
-                reference.embed(&[sentence]).unwrap(),
+                reference.embed(&embed).unwrap(),
             )
         };
         let first = Cached::new(Counting::of("2.7.0"), folder.path());

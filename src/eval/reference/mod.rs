@@ -16,7 +16,7 @@ pub use package::PackageReference;
 pub use python::{Ask, Checkpoint, PythonReference};
 
 use super::divergence::Expected;
-use super::sentences::Prepared;
+use super::sentences::{Prepared, Sentence};
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
 
@@ -37,7 +37,20 @@ pub trait Reference: Send + Sync {
     /// Greedy continuations of prompts.
     fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError>;
     /// Embeddings of sentences.
-    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError>;
+    fn embed(&self, request: &EmbedRequest) -> Result<Vec<Vec<f32>>, ReferenceError>;
+}
+
+/// What to embed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EmbedRequest {
+    /// The sentences as they are given.
+    pub sentences: Vec<Sentence>,
+    /// The same as tokens, as the artifact sees them.
+    pub prepared: Vec<Prepared>,
+    /// Tokens that the artifact takes at most.
+    pub seq_len: usize,
+    /// Whether spaces around a text are removed.
+    pub strip: bool,
 }
 
 /// What to continue.

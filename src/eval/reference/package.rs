@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Continuation, Continue, Distributions, Identity, Noise, Reference, ReferenceError};
+use super::{
+    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError,
+};
 use crate::base::clock::Clock;
 use crate::base::error::Hint;
 use crate::eval::artifact::Artifact;
@@ -17,7 +19,6 @@ use crate::eval::generate::{Request, generate};
 use crate::eval::runtime::Runtime;
 use crate::eval::sampling::Sampling;
 use crate::eval::scorer::Scorer;
-use crate::eval::sentences::Prepared;
 use crate::interp::sum_exp;
 
 /// A package's own answers, in the precision in which it runs.
@@ -123,9 +124,10 @@ impl Reference for PackageReference<'_> {
         Ok(request.prompts.iter().map(one).collect::<Result<_, _>>()?)
     }
 
-    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
+    fn embed(&self, request: &EmbedRequest) -> Result<Vec<Vec<f32>>, ReferenceError> {
         let (_, engine) = self.load()?;
-        let all: Result<Vec<_>, _> = sentences.par_iter().map(|s| embed(&engine, s)).collect();
+        let all: Result<Vec<_>, _> =
+            request.prepared.par_iter().map(|s| embed(&engine, s)).collect();
         Ok(all?)
     }
 }

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Continuation, Continue, Distributions, Identity, Noise, Reference, ReferenceError};
-use crate::base::error::Hint;
+use super::{
+    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError,
+};
+use crate::base::error::{Blame, Hint};
 use crate::base::fs::Staging;
-use crate::eval::sentences::Prepared;
 use crate::python::{Interpreter, PythonError};
 
 /// The Python side, or whatever stands for it: a request in, its answer out.
@@ -92,6 +93,8 @@ struct Outputs {
 #[derive(Deserialize)]
 struct Embeddings {
     embeddings: Vec<Vec<f32>>,
+    /// The tokens of each sentence.
+    tokens: Vec<Vec<u32>>,
 }
 
 impl<A: Ask> Reference for PythonReference<A> {
@@ -156,16 +159,39 @@ impl<A: Ask> Reference for PythonReference<A> {
         Ok(outputs)
     }
 
-    fn embed(&self, sentences: &[Prepared]) -> Result<Vec<Vec<f32>>, ReferenceError> {
+    fn embed(&self, request: &EmbedRequest) -> Result<Vec<Vec<f32>>, ReferenceError> {
         let Checkpoint { folder: model, encode_adapters, .. } = &self.checkpoint;
-        let input = |s: &Prepared| json!({ "input_ids": s.ids, "pool": s.pool });
-        let Embeddings { embeddings } = self.ask(&json!({
-            "op": "reference_embed", "model": model, "adapters": [],
-            "encode_adapters": encode_adapters,
-            "inputs": sentences.iter().map(input).collect::<Vec<_>>(),
+        let Embeddings { embeddings, tokens } = self.ask(&json!({
+            "op": "reference_embed", "model": model, "encode_adapters": encode_adapters,
+            "inputs": request.sentences, "seq_len": request.seq_len, "strip": request.strip,
         }))?;
-        same_number("embeddings", embeddings.len(), sentences.len())?;
+        same_number("embeddings", embeddings.len(), request.prepared.len())?;
+        same_number("token lists", tokens.len(), request.prepared.len())?;
+        for (index, (ours, theirs)) in request.prepared.iter().zip(&tokens).enumerate() {
+            if ours.ids != *theirs {
+                return Err(other_tokens(index, &ours.ids, theirs));
+            }
+        }
         Ok(embeddings)
+    }
+}
+
+/// A sentence that the artifact's tokenizer and the checkpoint's own library see as other tokens.
+fn other_tokens(index: usize, ours: &[u32], theirs: &[u32]) -> ReferenceError {
+    let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
+    let token = |ids: &[u32]| ids.get(at).map_or_else(|| "none".to_owned(), u32::to_string);
+    ReferenceError::Failed {
+        message: format!(
+            "sentence {index} has {} tokens here and {} in the reference; token {at} is {} here and {} there",
+            ours.len(),
+            theirs.len(),
+            token(ours),
+            token(theirs)
+        ),
+        advice: Some(
+            "convert the checkpoint again, so that its tokenizer and recipe are current".to_owned(),
+        ),
+        blame: Blame::Input,
     }
 }
 

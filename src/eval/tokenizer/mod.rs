@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokenizers::normalizers::Sequence;
+use tokenizers::normalizers::utils::Lowercase;
 use tokenizers::{PostProcessor as _, Tokenizer as Inner, TruncationDirection};
 
 use crate::base::error::Hint;
+use crate::source::embedding::{self, EmbeddingRecipe};
 use special::TokenizerConfig;
 
 /// Why text cannot become tokens.
@@ -32,6 +35,9 @@ pub enum TokenizerError {
     /// A file that cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The recipe for embeddings.
+    #[error(transparent)]
+    Recipe(#[from] embedding::Error),
     /// The tokenizer refused a text or ids.
     #[error("tokenizer failed: {what}")]
     Failed {
@@ -48,6 +54,7 @@ impl Hint for TokenizerError {
                     .to_owned(),
             ),
             Self::Io(e) => e.hint(),
+            Self::Recipe(e) => e.hint(),
             Self::Broken { .. } | Self::Failed { .. } => None,
         }
     }
@@ -63,6 +70,7 @@ pub struct Tokenizer {
     trained_as: Option<String>,
     max_seq_length: Option<usize>,
     lower_case: bool,
+    recipe: Option<EmbeddingRecipe>,
 }
 
 /// What is read of `config.json` and `generation_config.json`.
@@ -90,6 +98,11 @@ enum Ids {
 impl Tokenizer {
     /// Opens the tokenizer in `folder`: tokenizer.json, and the settings beside it where there are any.
     pub fn open(folder: &Path) -> Result<Self, TokenizerError> {
+        Self::open_beside(folder, folder)
+    }
+
+    /// The same, with the recipe for embeddings from `own` where `folder` has none.
+    pub fn open_beside(folder: &Path, own: &Path) -> Result<Self, TokenizerError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
             return Err(TokenizerError::Missing { folder: folder.to_owned() });
@@ -114,6 +127,21 @@ impl Tokenizer {
             None => settings.eos(&inner).into_iter().collect(),
         };
         let sentence: SentenceConfig = json(folder, "sentence_bert_config.json")?;
+        let recipe = match EmbeddingRecipe::open(folder)? {
+            None => EmbeddingRecipe::open(own)?,
+            found => found,
+        };
+        let lower_case = match &recipe {
+            Some(EmbeddingRecipe::Sentence(recipe)) => recipe.lower_case,
+            Some(EmbeddingRecipe::Llm2Vec(_)) => false,
+            None => sentence.do_lower_case.unwrap_or(false),
+        };
+        if lower_case {
+            // As sentence-transformers does: special tokens in a text are found before.
+            let rest = inner.get_normalizer().cloned();
+            let rules = std::iter::once(Lowercase.into()).chain(rest).collect();
+            inner.with_normalizer(Some(Sequence::new(rules))).map_err(broken)?;
+        }
         let mut tokenizer = Self {
             inner,
             clean_up: settings.clean_up_tokenization_spaces.unwrap_or(false),
@@ -121,7 +149,8 @@ impl Tokenizer {
             first: None,
             trained_as: config.name,
             max_seq_length: sentence.max_seq_length,
-            lower_case: sentence.do_lower_case.unwrap_or(false),
+            lower_case,
+            recipe,
         };
         let (with, plain) = (tokenizer.encode("a")?, tokenizer.encode_plain("a")?);
         tokenizer.first = with.first().filter(|first| plain.first() != Some(first)).copied();
@@ -182,6 +211,16 @@ impl Tokenizer {
     /// Tokens there are.
     pub fn n_tokens(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// The way from a text to the tokens of `encode`, where a conversion resolved it.
+    pub fn recipe(&self) -> Option<&EmbeddingRecipe> {
+        self.recipe.as_ref()
+    }
+
+    /// Whether `token` is one of those that stand for no text.
+    pub fn is_special(&self, token: u32) -> bool {
+        self.inner.get_added_tokens_decoder().get(&token).is_some_and(|added| added.special)
     }
 
     /// The name of the model in its configuration, where it has one.

@@ -145,6 +145,7 @@ fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
         sentences: sentences.map(|lines| {
             let sentence = |line: sweep::Sentence| Sentence {
                 instruction: line.instruction.or_else(|| asked.instruction.clone()),
+                prompt_name: None,
                 text: line.text,
             };
             lines.into_iter().map(sentence).collect()
