@@ -18,13 +18,9 @@ use crate::package::{FileRecord, Model, Package};
 use crate::python::Interpreter;
 use crate::source::adapter::{Adapter, ModelChanges};
 use crate::source::checkpoint::Checkpoint;
-<<<<<<< HEAD
 use crate::source::dtype::Float;
-use crate::source::weights::{Pour, Weights};
-=======
 use crate::source::llm2vec::{self, Llm2Vec};
-use crate::source::weights::Weights;
->>>>>>> main
+use crate::source::weights::{Pour, Weights};
 
 /// One package that a conversion wrote.
 #[derive(Debug)]
