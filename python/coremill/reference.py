@@ -101,8 +101,10 @@ def merge_reference(fields: dict) -> dict:
 
     checkpoint = Checkpoint(fields["model"])
     model = merge(checkpoint.real_model("eager"), fields["adapters"])
-    names = checkpoint.resolve(model.named_parameters())
-    tensors = {names[name]: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    parameters = dict(checkpoint.real_model("eager").named_parameters())
+    names = checkpoint.resolve(parameters.items())
+    merged = {names.get(name, name): parameter.detach() for name, parameter in model.named_parameters()}
+    tensors = {name: parameter.contiguous() for name, parameter in merged.items()}
     save_file(tensors, fields["out"])
     return {"tensors": len(tensors)}
 
