@@ -15,6 +15,7 @@ use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
 use crate::source::config::Allow;
 use crate::source::embedding::{self, EmbeddingRecipe};
+use crate::source::llm2vec::Llm2Vec;
 use crate::source::record::CheckpointRecord;
 
 /// A folder of the user's or a snapshot of a repository.
@@ -223,8 +224,14 @@ impl Job {
         let decoder = about.facts.is_none_or(|facts| facts.kind == "decoder");
         let adapters = self.adapters()?;
         let checkpoint = Checkpoint::open(&self.model.dir)?;
+        let adapters_of_encode: Vec<_> =
+            self.llm2vec.iter().map(|found| found.dir.clone()).collect();
         let record = CheckpointRecord {
             refusals: Vec::new(),
+            llm2vec: match &adapters_of_encode[..] {
+                [] => None,
+                adapters => Some(Llm2Vec::of(adapters).map_err(convert::ConvertError::from)?),
+            },
             ..CheckpointRecord::of(&checkpoint, &self.allow)
         };
         let facts = manifest::Facts {

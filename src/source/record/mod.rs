@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::checkpoint::{Checkpoint, Module};
+use super::checkpoint::Checkpoint;
 use super::config::{Allow, ModelConfig};
+use super::llm2vec::Llm2Vec;
+use super::sentence::SentenceConfig;
 
 /// What a checkpoint is: shown by `inspect`, written to the manifest, and what later stages go by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,9 +20,12 @@ pub struct CheckpointRecord {
     /// The tokenizer, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerRecord>,
-    /// The steps of a sentence-transformers model, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sentence: Vec<Module>,
+    /// What sentence-transformers does with the model, where the checkpoint is an embedder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentence: Option<SentenceConfig>,
+    /// What LLM2Vec does with the model, where its adapters are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm2vec: Option<Llm2Vec>,
     /// The stored weights.
     pub tensors: TensorsRecord,
     /// What speaks against a conversion; empty in a manifest.
@@ -139,7 +144,8 @@ impl CheckpointRecord {
                 chat_templates: facts.chat_templates.clone(),
                 model_max_length: facts.model_max_length,
             }),
-            sentence: checkpoint.modules().to_vec(),
+            sentence: checkpoint.sentence().cloned(),
+            llm2vec: None,
             tensors: TensorsRecord {
                 files: files.collect(),
                 count: tensors.iter().count(),

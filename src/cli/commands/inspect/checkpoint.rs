@@ -11,6 +11,7 @@ use crate::cli::tables;
 use crate::source::checkpoint::Checkpoint;
 use crate::source::config::Allow;
 use crate::source::record::{CheckpointRecord, TokenizerRecord};
+use crate::source::sentence::Module;
 
 /// Whether `path` is a checkpoint rather than a package.
 pub(super) fn is_at(path: &Path) -> bool {
@@ -68,13 +69,18 @@ fn describe(record: &CheckpointRecord, width: usize) -> String {
         Some(tokenizer) => ("tokenizer", tokenizer_line(tokenizer)),
         None => ("tokenizer", "none".to_owned()),
     });
-    if !record.sentence.is_empty() {
-        let steps: Vec<_> = record
-            .sentence
-            .iter()
-            .map(|module| module.class.rsplit('.').next().unwrap_or_default())
-            .collect();
+    if let Some(sentence) = &record.sentence {
+        let steps: Vec<_> = sentence.modules.iter().map(Module::describe).collect();
         rows.push(("sentence steps", steps.join(", ")));
+        let prompts = &sentence.prompts;
+        let named = prompts.prompts.iter().filter(|(_, prompt)| !prompt.is_empty());
+        let named: Vec<_> = named.map(|(name, prompt)| format!("{name} {prompt:?}")).collect();
+        if !named.is_empty() {
+            rows.push(("prompts", named.join(", ")));
+        }
+        if let Some(name) = &prompts.default_prompt_name {
+            rows.push(("default prompt", name.clone()));
+        }
     }
     let tensors = &record.tensors;
     let dtypes: Vec<_> = tensors.dtypes.iter().map(|(name, n)| format!("{n} {name}")).collect();
