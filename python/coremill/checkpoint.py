@@ -86,7 +86,7 @@ class Checkpoint:
             if tied and id(parameter) in first:
                 found[name] = first[id(parameter)]
                 continue
-            tensor = next((candidate for candidate in _spellings(name, prefix) if candidate in shapes), None)
+            tensor = next((candidate for candidate in self._names(name, prefix) if candidate in shapes), None)
             if tensor is None:
                 missing.append(name)
             elif tuple(shapes[tensor]) != tuple(parameter.shape):
@@ -104,6 +104,12 @@ class Checkpoint:
                 "check that the download is complete and that config.json belongs to it",
             )
         return found
+
+    def _names(self, parameter: str, prefix: str):
+        """The names under which a parameter may be stored; for the embedding of a tied head also the head's."""
+        yield from _spellings(parameter, prefix)
+        if self.is_decoder and self.config.tie_word_embeddings and parameter.endswith(("embed_tokens.weight", "wte.weight")):
+            yield "lm_head.weight"
 
     def _optional(self, name: str) -> dict:
         file = os.path.join(self.path, name)

@@ -25,6 +25,7 @@ _DEFAULTS = {
     "changes": None,
     "encode_changes": None,
     "allow_unused": [],
+    "untied_head": False,
 }
 _CHOICES = {
     "kv_cache": ("state", "io"),
@@ -40,12 +41,20 @@ def skeleton(fields: dict) -> dict:
     The response has `facts`, `functions` (name, path, inputs, outputs, states), `placeholders` and `unused`.
     """
     request = checked(fields)
-    checkpoint = Checkpoint(request["model"])
+    checkpoint = opened(request)
     table, known, model_of = placeholders_of(request, checkpoint)
     unused = unused_of(request, checkpoint, None)
     written = _write(request, request["out"], known, model_of, table)
     unused += [name for name in unused_of(request, checkpoint, table) if name not in unused]
     return {"facts": known.as_dict(), "functions": written, "placeholders": table.entries, "unused": unused}
+
+
+def opened(request: dict) -> Checkpoint:
+    """The checkpoint of a request, its head untied where Rust found that another one is stored."""
+    checkpoint = Checkpoint(request["model"])
+    if request["untied_head"]:
+        checkpoint.config.tie_word_embeddings = False
+    return checkpoint
 
 
 def placeholders_of(request: dict, checkpoint: Checkpoint):
@@ -81,7 +90,7 @@ def convert_full(fields: dict) -> dict:
     Of several functions it is a multifunction package; of one, a plain one. The response has `facts` and `functions`.
     """
     request = checked(fields)
-    checkpoint = Checkpoint(request["model"])
+    checkpoint = opened(request)
     unused_of(request, checkpoint, None)
     length, chat, encode = request["seq_len"], request["merge_adapters"], request["encode_adapters"]
 

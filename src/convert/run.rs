@@ -197,8 +197,10 @@ pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
 /// Lengths within the model's positions, and for a decoder a multiple of the prompt chunk.
 fn check_lengths(request: &Request, checkpoint: &Checkpoint) -> Result<(), ConvertError> {
     let (seq_len, chunk) = (request.seq_len, request.prompt_chunk.max(1));
-    checkpoint.check_seq_len(usize::try_from(seq_len).unwrap_or(usize::MAX))?;
-    if seq_len.is_multiple_of(chunk) || !checkpoint.is_decoder() {
+    let step = if checkpoint.is_decoder() { chunk } else { 1 };
+    let as_usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    checkpoint.check_seq_len(as_usize(seq_len), as_usize(step))?;
+    if seq_len.is_multiple_of(step) {
         return Ok(());
     }
     let positions = checkpoint.config().max_positions.map_or(u64::MAX, |n| n as u64);
@@ -263,6 +265,7 @@ pub(super) fn skeleton_fields(
         "encode_changes": encode_changes(request, weights)?,
         "encode_mode": request.encode_adapters,
         "allow_unused": request.allow.unused_tensors,
+        "untied_head": weights.checkpoint().is_untied(),
     }))
 }
 
@@ -295,6 +298,7 @@ pub fn run_full(
         "encode_changes": encode_changes(request, &weights)?,
         "encode_mode": request.encode_adapters,
         "allow_unused": request.allow.unused_tensors,
+        "untied_head": weights.checkpoint().is_untied(),
     }))?;
     progress.end();
     let facts: Facts = serde_json::from_value(answer["facts"].clone())?;
