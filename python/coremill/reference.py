@@ -77,8 +77,10 @@ def reference_tokens(fields: dict) -> dict:
     """
     from transformers import AutoTokenizer
 
-    folders = [folder for folder in fields.get("adapters") or [] if _has_tokenizer(folder)]
-    tokenizer = AutoTokenizer.from_pretrained(folders[-1] if folders else fields["model"])
+    folders = [folder for folder in (fields["model"], *(fields.get("adapters") or [])) if _has_tokenizer(folder)]
+    if not folders:
+        return {"mismatch": None}
+    tokenizer = AutoTokenizer.from_pretrained(folders[-1])
     for place, entry in enumerate(fields["texts"]):
         ids, ours = tokenizer.encode(entry["text"], add_special_tokens=entry["add_special_tokens"]), entry["ids"]
         if ids != ours:
