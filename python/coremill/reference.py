@@ -76,17 +76,28 @@ def reference_tokens(fields: dict) -> dict:
     has one, else the checkpoint's, as the generation of transformers that saved it reads it. `mismatch` is null where all
     agree.
     """
-    from .tokenizer import load
+    from transformers import AutoTokenizer
 
-    folders = [folder for folder in fields.get("adapters") or [] if _has_tokenizer(folder)]
-    tokenizer, _ = load(folders[-1] if folders else fields["model"])
-    for place, entry in enumerate(fields["texts"]):
+    folders = [folder for folder in (fields["model"], *(fields.get("adapters") or [])) if _has_tokenizer(folder)]
+    if not folders:
+        return {"mismatch": None}
+    found = _token_mismatch(AutoTokenizer.from_pretrained(folders[-1]), fields["texts"])
+    if found is not None:
+        # A folder that transformers 4 saved is read as 4 reads it; where 5 does not, that reading decides.
+        from .tokenizer import load
+
+        found = _token_mismatch(load(folders[-1])[0], fields["texts"])
+    return {"mismatch": found}
+
+
+def _token_mismatch(tokenizer, texts) -> dict | None:
+    for place, entry in enumerate(texts):
         ids, ours = tokenizer.encode(entry["text"], add_special_tokens=entry["add_special_tokens"]), entry["ids"]
         if ids != ours:
             pairs = enumerate(zip(ids, ours))
             at = next((at for at, (one, other) in pairs if one != other), min(len(ids), len(ours)))
-            return {"mismatch": {"text": place, "at": at, "expected": ids[max(0, at - 2) : at + 6]}}
-    return {"mismatch": None}
+            return {"text": place, "at": at, "expected": ids[max(0, at - 2) : at + 6]}
+    return None
 
 
 def _has_tokenizer(folder: str) -> bool:
