@@ -72,7 +72,8 @@ def reference_generate(fields: dict) -> dict:
 def reference_tokens(fields: dict) -> dict:
     """The first of `texts` to which `AutoTokenizer` gives other ids than ours: `mismatch` with `text`, `at`, `expected`.
 
-    Each text has `text`, our `ids` and `add_special_tokens`. The tokenizer is that of the last folder of `adapters` that
+    Each text has `text`, our `ids` and its `form`: `plain`, `special` (with the tokens around a text) or `chat` (a user's
+    message in the chat template). The tokenizer is that of the last folder of `adapters` that
     has one, else the checkpoint's, as the generation of transformers that saved it reads it. `mismatch` is null where all
     agree.
     """
@@ -92,12 +93,20 @@ def reference_tokens(fields: dict) -> dict:
 
 def _token_mismatch(tokenizer, texts) -> dict | None:
     for place, entry in enumerate(texts):
-        ids, ours = tokenizer.encode(entry["text"], add_special_tokens=entry["add_special_tokens"]), entry["ids"]
+        ids, ours = _ids(tokenizer, entry["text"], entry["form"]), entry["ids"]
         if ids != ours:
             pairs = enumerate(zip(ids, ours))
             at = next((at for at, (one, other) in pairs if one != other), min(len(ids), len(ours)))
             return {"text": place, "at": at, "expected": ids[max(0, at - 2) : at + 6]}
     return None
+
+
+def _ids(tokenizer, text: str, form: str) -> list[int]:
+    if form != "chat":
+        return tokenizer.encode(text, add_special_tokens=form == "special")
+    messages = [{"role": "user", "content": text}]
+    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tokenizer.encode(rendered, add_special_tokens=False)
 
 
 def _has_tokenizer(folder: str) -> bool:

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError, TokenizedText,
+    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference,
+    ReferenceError, TokenizedText,
 };
 use crate::base::{digest, fs};
 

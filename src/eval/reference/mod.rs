@@ -51,8 +51,20 @@ pub struct TokenizedText {
     pub text: String,
     /// Its tokens.
     pub ids: Vec<u32>,
-    /// Whether these include the tokens that the tokenizer puts around a text.
-    pub add_special_tokens: bool,
+    /// What was made of the text before.
+    pub form: TextForm,
+}
+
+/// How a text became tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextForm {
+    /// The text alone.
+    Plain,
+    /// With the tokens that the tokenizer puts around a text.
+    Special,
+    /// As a user's message in the model's chat template.
+    Chat,
 }
 
 /// What to embed.

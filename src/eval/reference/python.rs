@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError, TokenizedText,
+    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference,
+    ReferenceError, TokenizedText,
 };
 use crate::base::error::{Blame, Hint};
 use crate::base::fs::Staging;
@@ -192,7 +193,9 @@ impl<A: Ask> Reference for PythonReference<A> {
             message: format!(
                 "text {shown:?} has the tokens {ours:?} from token {begin} on, `AutoTokenizer` gives {expected:?}"
             ),
-            advice: Some("convert the checkpoint again, so that its tokenizer is current".to_owned()),
+            advice: Some(
+                "convert the checkpoint again, so that its tokenizer is current".to_owned(),
+            ),
             blame: Blame::Evaluation,
         })
     }
