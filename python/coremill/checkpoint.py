@@ -28,6 +28,8 @@ class Checkpoint:
         self.folder = self.modules[0]["path"] if self.modules else ""
         self.transformer = os.path.join(path, self.folder)
         self.config = _config(self.transformer)
+        # The configuration of the stored weights, also where adapters give the model another one.
+        self.stored_config = self.config
         self.names = list(getattr(self.config, "architectures", None) or [])
         self.row = architectures.find(self.config.model_type, self.names)
         _refuse_unknown_settings(self.config)
@@ -72,12 +74,18 @@ class Checkpoint:
         )
         return model.eval()
 
-    def resolve(self, parameters) -> dict[str, str]:
-        """Where each parameter lies: its name in the model to its tensor's name in the checkpoint, shapes checked."""
+    def resolve(self, parameters, tied: bool = False) -> dict[str, str]:
+        """Where each parameter lies: its name in the model to its tensor's name in the checkpoint, shapes checked.
+
+        With `tied` a parameter that comes under two names has one tensor: that of the first, if only that is stored.
+        """
         shapes = tensor_shapes(self.transformer)
         prefix = self._class_prefix()
-        found, missing = {}, []
+        found, missing, first = {}, [], {}
         for name, parameter in parameters:
+            if tied and id(parameter) in first:
+                found[name] = first[id(parameter)]
+                continue
             tensor = next((candidate for candidate in self._names(name, prefix) if candidate in shapes), None)
             if tensor is None:
                 missing.append(name)
@@ -88,7 +96,7 @@ class Checkpoint:
                     f"{list(parameter.shape)}",
                 )
             else:
-                found[name] = tensor
+                found[name] = first[id(parameter)] = tensor
         if missing:
             raise Known(
                 "bad_checkpoint",

@@ -62,11 +62,11 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
         });
     }
     let mut record = CheckpointRecord::of(checkpoint, &request.allow);
-    for index in 0..request.lora.len() + request.llm2vec.len() {
-        record.adapters.push(AdapterRecord::of(weights.adapter(index)?));
-    }
     if !request.llm2vec.is_empty() {
         record.llm2vec = Some(Llm2Vec::of(&request.llm2vec)?);
+    }
+    for index in 0..request.lora.len() + request.llm2vec.len() {
+        record.adapters.push(AdapterRecord::of(weights.adapter(index)?));
     }
     let mut warnings = record.warnings.clone();
     if request.kv_cache == KvForm::State && !config.head_dim.is_multiple_of(32) {

@@ -13,23 +13,23 @@ use super::llm2vec::Llm2Vec;
 use super::sentence::SentenceConfig;
 
 /// What a checkpoint is: shown by `inspect`, written to the manifest, and what later stages go by.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointRecord {
     /// `config.json`.
     pub config: ConfigRecord,
     /// How texts begin and end.
     pub generation: GenerationRecord,
     /// The tokenizer, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerRecord>,
     /// What sentence-transformers does with the model, where the checkpoint is an embedder.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentence: Option<SentenceConfig>,
     /// What LLM2Vec does with the model, where its adapters are given.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm2vec: Option<Llm2Vec>,
     /// The adapters that a conversion is asked to apply.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<AdapterRecord>,
     /// The stored weights.
     pub tensors: TensorsRecord,
@@ -111,7 +111,7 @@ pub struct TensorsRecord {
 }
 
 /// An adapter of a conversion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterRecord {
     /// The name of its folder.
     pub name: String,
@@ -120,7 +120,7 @@ pub struct AdapterRecord {
     /// Parameters that it brings whole.
     pub replaces: Vec<String>,
     /// Its `llm2vec_config.json`, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm2vec: Option<Llm2Vec>,
 }
 
@@ -182,7 +182,7 @@ impl CheckpointRecord {
                 model_max_length: facts.model_max_length,
             }),
             sentence: checkpoint.sentence().cloned(),
-            llm2vec: None,
+            llm2vec: llm2vec(checkpoint.dir()),
             adapters: Vec::new(),
             tensors: TensorsRecord {
                 files: files.collect(),
