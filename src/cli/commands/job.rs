@@ -197,22 +197,12 @@ impl Job {
         }
     }
 
-    /// Copies the tokenizer's files to `folder`, so that the package can be used with text.
-    pub(super) fn write_tokenizer(&self, folder: &Path) -> Result<(), Failure> {
-        let checkpoint = Checkpoint::open(&self.model.dir)?;
-        let sources = [self.model.dir.clone(), checkpoint.model_dir().to_owned()];
-        for name in TOKENIZER_FILES {
-            let Some(source) = sources.iter().map(|dir| dir.join(name)).find(|path| path.is_file())
-            else {
-                continue;
-            };
-            crate::base::fs::write_atomic(&folder.join(name), &fs_err::read(source)?)?;
-        }
-        self.write_recipe(&checkpoint, folder)
-    }
-
     /// Writes the way from text to the tokens of `encode` beside the tokenizer in `folder`, where there is an `encode`.
-    fn write_recipe(&self, checkpoint: &Checkpoint, folder: &Path) -> Result<(), Failure> {
+    pub(super) fn write_recipe(
+        &self,
+        checkpoint: &Checkpoint,
+        folder: &Path,
+    ) -> Result<(), Failure> {
         if self.llm2vec.is_empty() && !checkpoint.embeds() {
             return Ok(());
         }
@@ -310,16 +300,6 @@ pub(super) struct About<'a> {
     /// What the gates said.
     pub(super) verdicts: &'a [Verdict],
 }
-
-/// What travels beside a package so that text can be turned into tokens and back.
-const TOKENIZER_FILES: [&str; 6] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "config.json",
-    "generation_config.json",
-    "sentence_bert_config.json",
-];
 
 /// Files, sizes and digests of the package at `path`, which `files` lists.
 pub(super) fn artifact(path: &Path, files: Vec<FileRecord>) -> Result<Artifact, Failure> {

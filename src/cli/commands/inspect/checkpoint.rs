@@ -10,7 +10,7 @@ use crate::cli::commands::{HOLDS, Outcome};
 use crate::cli::tables;
 use crate::source::checkpoint::Checkpoint;
 use crate::source::config::Allow;
-use crate::source::record::CheckpointRecord;
+use crate::source::record::{CheckpointRecord, TokenizerRecord};
 use crate::source::sentence::Module;
 
 /// Whether `path` is a checkpoint rather than a package.
@@ -66,9 +66,7 @@ fn describe(record: &CheckpointRecord, width: usize) -> String {
         ),
     ));
     rows.push(match &record.tokenizer {
-        Some(tokenizer) => {
-            ("tokenizer", format!("{} ids, {} added tokens", tokenizer.n_ids, tokenizer.n_added))
-        }
+        Some(tokenizer) => ("tokenizer", tokenizer_line(tokenizer)),
         None => ("tokenizer", "none".to_owned()),
     });
     if let Some(sentence) = &record.sentence {
@@ -120,4 +118,16 @@ fn short(value: &Value) -> String {
     } else {
         format!("{}...", text.chars().take(LONGEST).collect::<String>())
     }
+}
+
+/// The tokenizer in a line.
+fn tokenizer_line(tokenizer: &TokenizerRecord) -> String {
+    let mut line = match tokenizer.n_ids {
+        Some(n) => format!("{n} ids, {} added tokens", tokenizer.n_added),
+        None => tokenizer.files.join(", "),
+    };
+    if !tokenizer.chat_templates.is_empty() {
+        line = format!("{line}, chat template {}", tokenizer.chat_templates.join(", "));
+    }
+    line
 }
