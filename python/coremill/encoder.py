@@ -152,7 +152,7 @@ def ramp_mean(hidden, mask, skipped=None):
     """
     count = _count(mask)
     first = _end(mask) - mask.sum(-1, keepdim=True, dtype=torch.int32)
-    before = first if skipped is None else skipped
+    before = 0 if skipped is None else skipped
     ramp = (_numbers(mask) - (first - before)) * mask
     return weighted(hidden, ramp / (2 * before + count + 1) * (2 / count))
 

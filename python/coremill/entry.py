@@ -39,6 +39,7 @@ OPERATIONS = {
     "plan": "plan",
     "skeleton": "package",
     "convert_full": "package",
+    "taken_out": "adapters",
     "reference_logits": "reference",
     "reference_noise": "reference",
     "reference_generate": "reference",
@@ -47,6 +48,7 @@ OPERATIONS = {
     "merge_reference": "reference",
     "quantize_reference": "compressed",
     "dequantize": "compressed",
+    "tokenizer": "tokenizer",
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from safetensors.torch import load_file
 
-from .checkpoint import read_json, safetensors_header
+from .checkpoint import read_json, tensor_shapes
 from .errors import Known
 
 # Pooling modes by the flag that turns each on, in the order in which sentence-transformers joins their results.
@@ -217,14 +217,10 @@ def _config(checkpoint: str, folder: str) -> dict:
 
 def _shapes(checkpoint: str, folder: str, wanted: dict[str, list]) -> dict[str, list[int]]:
     """The shapes of a module's tensors, which must be those that its settings imply."""
-    path = os.path.join(checkpoint, folder)
-    safe, pickled = (os.path.join(path, name) for name in ("model.safetensors", "pytorch_model.bin"))
-    if not folder or not (os.path.exists(safe) or os.path.exists(pickled)):
+    shapes = tensor_shapes(os.path.join(checkpoint, folder), False) if folder else {}
+    if not shapes:
         raise Known("bad_checkpoint", f"module {folder or 'in the checkpoint itself'} has no weights")
-    if os.path.exists(safe):
-        shapes = {name: entry["shape"] for name, entry in safetensors_header(safe, "bad_checkpoint").items()}
-    else:
-        shapes = {name: list(tensor.shape) for name, tensor in stored(path).items()}
+    shapes = {name: list(shape) for name, shape in shapes.items()}
     for name in sorted({*shapes, *wanted}):
         if name not in shapes:
             raise Known("bad_checkpoint", f"module {folder} lacks tensor `{name}`")

@@ -54,6 +54,9 @@ def unused(checkpoint, table, shapes) -> list[str]:
     for name in getattr(model, "_tied_weights_keys", None) or ():
         used.update((name, f"{model.base_model_prefix}.{name}"))
     patterns = [*_IGNORED["*"], *_IGNORED.get(checkpoint.config.model_type, ())]
+    if checkpoint.modules:
+        # A decoder that embeds has no use for its head.
+        patterns.append(r"^lm_head\.")
     patterns += getattr(type(model), "_keys_to_ignore_on_load_unexpected", None) or ()
     left = [name for name in sorted(found - used) if not _matches(name, patterns)]
     for module in (checkpoint.modules or [])[1:]:

@@ -57,8 +57,15 @@ impl Printer {
 
     /// Part of a line, seen at once; says whether there is somebody to read the next.
     pub(crate) fn piece(self, text: &str) -> io::Result<ControlFlow<()>> {
-        let mut out = anstream::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `anstream` takes away more than colours where stdout is no terminal: U+007F inside a JSON string, for one.
+        let written = if self.json() {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        } else {
+            let mut out = anstream::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        };
+        match written {
             Ok(()) => Ok(ControlFlow::Continue(())),
             // A reader such as `head` that has seen enough is no failure.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::bundle::WiringError;
+use super::chat::ChatError;
 use super::head::HeadError;
 use super::layout::LayoutError;
 use super::overlap::{BEARABLE, RUN};
@@ -34,6 +35,9 @@ pub enum EvalError {
         /// How they do not.
         source: WiringError,
     },
+    /// A prompt that the chat template does not take.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     /// A head that gives tokens and no logits.
     #[error("the head of `{}` gives the likeliest tokens, not their logits", path.display())]
     NoLogits {
@@ -223,6 +227,7 @@ impl Hint for EvalError {
             ),
             Self::Runtime(e) => e.hint(),
             Self::Tokenizer(e) => e.hint(),
+            Self::Chat(e) => e.hint(),
             Self::Reference(e) => e.hint(),
             Self::Io(e) => e.hint(),
             Self::Head(e) => e.hint(),
@@ -272,6 +277,7 @@ impl Hint for EvalError {
             Self::Bundle(e) => e.blame(),
             Self::Runtime(e) => e.blame(),
             Self::Tokenizer(e) => e.blame(),
+            Self::Chat(e) => e.blame(),
             Self::Reference(e) => e.blame(),
             Self::Io(e) => e.blame(),
             Self::Cancelled(e) => e.blame(),

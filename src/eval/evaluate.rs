@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::artifact::Artifact;
+use super::chat;
 use super::decoder::{CacheUsage, Decoder};
 use super::embed::embed;
 use super::engine::Engine;
@@ -15,7 +16,7 @@ use super::memory;
 use super::overflow;
 use super::overlap;
 use super::perplexity::Scores;
-use super::reference::{Continue, EmbedRequest, Reference};
+use super::reference::{Continue, EmbedRequest, Reference, TextForm, TokenizedText};
 use super::results::{
     KvCache, Logits, Measurements, Overflow, Perplexity, Similarity, Transcripts,
 };
@@ -78,6 +79,8 @@ pub struct PromptPlan {
     pub prompts: Vec<String>,
     /// Tokens to generate at most for each.
     pub max_tokens: usize,
+    /// Whether each is a user's message in the model's chat template, where it has one.
+    pub chat_template: bool,
     /// Whether they are a first look at any artifact: prompts and continuations are shortened to what its cache holds, and the
     /// logits along the reference's continuations are compared.
     pub probe: bool,
@@ -185,6 +188,11 @@ fn score(
             return Err(EvalError::Leak { share });
         }
     }
+    check_tokens(
+        [(&plan.text, bench.tokenizer.encode_plain(&plan.text)?)],
+        TextForm::Plain,
+        bench,
+    )?;
     bench.progress.begin("reference perplexity", None, Unit::Items);
     let reference =
         bench.reference.logits(&windows.tokens, plan.top_k.clamp(1, layout.vocab.max(1)))?;
@@ -217,6 +225,16 @@ fn score(
     Ok(Scored { perplexity, tokens, usage, overflow })
 }
 
+/// Fails if the source's own tokenizer gives other tokens to one of `texts`.
+fn check_tokens<'a>(
+    texts: impl IntoIterator<Item = (&'a String, Vec<u32>)>,
+    form: TextForm,
+    bench: &Bench<'_>,
+) -> Result<(), EvalError> {
+    let pair = |(text, ids): (&String, Vec<u32>)| TokenizedText { text: text.clone(), ids, form };
+    Ok(bench.reference.check_tokens(&texts.into_iter().map(pair).collect::<Vec<_>>())?)
+}
+
 /// The transcripts, and each prompt with the reference's continuation.
 fn transcribe(
     artifact: &Artifact,
@@ -225,8 +243,11 @@ fn transcribe(
     bench: &Bench<'_>,
 ) -> Result<(Transcripts, Vec<Vec<u32>>, CacheUsage), EvalError> {
     let tokenizer = bench.tokenizer;
-    let encode = |prompt: &String| tokenizer.encode(prompt);
+    let chat_template = plan.chat_template && tokenizer.has_chat_template();
+    let encode = |prompt: &String| chat::encode(tokenizer, prompt, chat_template);
     let mut prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+    let form = if chat_template { TextForm::Chat } else { TextForm::Special };
+    check_tokens(plan.prompts.iter().zip(prompts.clone()), form, bench)?;
     let mut max_tokens = plan.max_tokens;
     if plan.probe {
         // Past its capacity a cache forgets what the reference still sees.
@@ -268,7 +289,7 @@ fn transcribe(
         bench.progress.advance(1);
     }
     bench.progress.end();
-    Ok((transcripts::compare(pairs)?, sequences, usage))
+    Ok((transcripts::compare(pairs, chat_template)?, sequences, usage))
 }
 
 /// The logits along `sequences`, all cut to the length of the shortest; nothing where that leaves nothing to compare.

@@ -5,6 +5,7 @@
 
 mod artifact;
 mod bundle;
+pub mod chat;
 mod chunks;
 pub mod compare;
 mod decoder;
@@ -71,6 +72,6 @@ pub use scorer::{EachRows, Scorer};
 pub use sentences::{Prepared, Sentence};
 pub use speak::{EachPiece, Piece, Spoken, speak};
 pub use text::{Cut, Windows};
-pub use tokenizer::{Tokenizer, TokenizerError};
+pub use tokenizer::{RECORD, SpecialToken, Tokenizer, TokenizerError, TokenizerRecord};
 pub use tokens::{Token, Tokens, TokensError};
 pub use weights::{WeightErrors, WeightsError, weight_errors};

@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use super::chat;
 use super::decoder::Decoder;
 use super::engine::Engine;
 use super::error::EvalError;
 use super::generate::{Request, generate};
-use super::results::Transcript;
+use super::results::{Transcript, Transcripts};
 use super::sampling::Sampling;
 use super::tokenizer::Tokenizer;
 use super::transcripts::first_divergence;
@@ -28,12 +29,12 @@ pub struct Rerun {
 pub fn rerun(
     engine: &Engine,
     tokenizer: &Tokenizer,
-    recorded: &[Transcript],
+    recorded: &Transcripts,
     clock: &dyn Clock,
 ) -> Result<Vec<Rerun>, EvalError> {
     let one = |transcript: &Transcript| {
         cancel::check()?;
-        let prompt = tokenizer.encode(&transcript.prompt)?;
+        let prompt = chat::encode(tokenizer, &transcript.prompt, recorded.chat_template)?;
         let request = Request {
             prompt: &prompt,
             max_tokens: transcript.tokens.len(),
@@ -48,5 +49,5 @@ pub fn rerun(
         let first_divergence = at.map(|at| at as u64);
         Ok(Rerun { prompt: transcript.prompt.clone(), first_divergence, margin })
     };
-    recorded.iter().map(one).collect()
+    recorded.prompts.iter().map(one).collect()
 }

@@ -211,6 +211,9 @@ pub struct Transcripts {
     pub equal: u64,
     /// Mean share of the reference's tokens before the first divergence.
     pub agreement: Figure,
+    /// Whether the prompts are a user's messages in the model's chat template.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chat_template: bool,
     /// The logits along the reference's transcripts, where they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logits: Option<Logits>,

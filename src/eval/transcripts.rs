@@ -23,13 +23,13 @@ pub(super) struct Pair<'a> {
 }
 
 /// Compares continuations prompt by prompt.
-pub(super) fn compare(pairs: Vec<Pair<'_>>) -> Result<Transcripts, EvalError> {
+pub(super) fn compare(pairs: Vec<Pair<'_>>, chat_template: bool) -> Result<Transcripts, EvalError> {
     let shares: Vec<f64> =
         pairs.iter().map(|pair| agreement(&pair.tokens, &pair.reference.tokens)).collect();
     let agreement = Mean::of(&shares).ok_or(EvalError::Nothing { what: "prompts" })?.figure("1");
     let prompts: Vec<Transcript> = pairs.into_iter().map(transcript).collect();
     let equal = prompts.iter().filter(|t| t.first_divergence.is_none()).count() as u64;
-    Ok(Transcripts { prompts, equal, agreement, logits: None })
+    Ok(Transcripts { prompts, equal, agreement, chat_template, logits: None })
 }
 
 fn transcript(pair: Pair<'_>) -> Transcript {
@@ -103,7 +103,7 @@ mod tests {
                 },
                 reference_text: String::new(),
             };
-            let got = compare(vec![pair]).unwrap();
+            let got = compare(vec![pair], false).unwrap();
             assert_eq!(got.prompts[0].first_divergence, first);
             assert_eq!(got.prompts[0].margin, margin);
             assert!((got.agreement.value - agreement).abs() < 1e-12);

@@ -141,7 +141,13 @@ mod tests {
             let prompts: Vec<_> = prompts.into_iter().map(transcript).collect();
             let agreement = Figure { value: 0.0, unit: "1".to_owned(), n: 0, standard_error: None };
             let measurements = Measurements {
-                transcripts: Some(Transcripts { prompts, equal: 0, agreement, logits: None }),
+                transcripts: Some(Transcripts {
+                    prompts,
+                    equal: 0,
+                    agreement,
+                    chat_template: false,
+                    logits: None,
+                }),
                 ..Measurements::default()
             };
             let subject = Subject::of(&measurements);

@@ -55,6 +55,7 @@ fn measurements(increase: f64, error: f64, cosine: f64) -> Measurements {
             ..Perplexity::default()
         }),
         transcripts: Some(Transcripts {
+            chat_template: false,
             prompts: vec![transcript],
             equal: 1,
             agreement: figure(1.0, "1", 1, None),

@@ -1,4 +1,4 @@
-//! `TokenizerFacts`: whether the ids of `tokenizer.json` fit the model's vocabulary.
+//! `TokenizerFacts`: what a folder's tokenizer files say, and whether their ids fit the model's vocabulary.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -6,21 +6,29 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::error::Hint;
 
-/// What a tokenizer says about its ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a folder's tokenizer files say, as far as it is known without `transformers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TokenizerFacts {
-    /// Distinct ids at most: one above the largest.
-    pub n_ids: usize,
+    /// The files that decide what the tokenizer is.
+    pub files: Vec<String>,
+    /// Class in `transformers`, where the settings name one.
+    pub class: Option<String>,
+    /// One above the largest id; none where only `transformers` reads the vocabulary (SentencePiece).
+    pub n_ids: Option<usize>,
     /// Tokens added on top of the model's vocabulary, by their text.
     pub added: BTreeMap<String, usize>,
     /// Ids of the roles (`bos_token`, `eos_token`, ...) of `tokenizer_config.json` that are added tokens.
     pub roles: BTreeMap<String, usize>,
+    /// Names of the chat templates.
+    pub chat_templates: Vec<String>,
+    /// Most tokens of a text, where the settings say.
+    pub model_max_length: Option<u64>,
 }
 
 /// What is wrong with a tokenizer.
@@ -29,10 +37,8 @@ pub struct TokenizerFacts {
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("`{dir}` has no `tokenizer.json`")]
+    #[error("`{dir}` has no tokenizer")]
     Missing { dir: PathBuf },
-    #[error("`{dir}` has `{file}` but no `tokenizer.json`")]
-    SlowOnly { dir: PathBuf, file: &'static str },
     #[error("`{file}` cannot be read: {reason}")]
     Bad { file: PathBuf, reason: String },
     #[error(
@@ -47,10 +53,6 @@ impl Hint for Error {
             Self::Missing { .. } => {
                 Some("copy the tokenizer of the model into the checkpoint's folder".to_owned())
             }
-            Self::SlowOnly { .. } => Some(
-                "convert it once: `AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)`"
-                    .to_owned(),
-            ),
             Self::TooLarge { .. } => Some(
                 "the tokenizer belongs to another model, or the model's embedding was not resized for added tokens"
                     .to_owned(),
@@ -63,17 +65,123 @@ impl Hint for Error {
 impl TokenizerFacts {
     /// Reads the tokenizer of the folder `dir` and checks its ids against `vocab_size`.
     pub fn open(dir: &Path, vocab_size: usize) -> Result<Self, Error> {
-        let file = dir.join("tokenizer.json");
-        if !file.is_file() {
-            let dir = dir.to_owned();
-            return Err(match SLOW.iter().find(|name| dir.join(name).is_file()) {
-                Some(file) => Error::SlowOnly { dir, file },
-                None => Error::Missing { dir },
-            });
+        if !is_in(dir) {
+            return Err(Error::Missing { dir: dir.to_owned() });
         }
+        let (largest, added) = ids(dir)?;
+        if let Some((file, id, token)) = &largest
+            && *id >= vocab_size
+        {
+            let (file, id, token) = (file.clone(), *id, token.clone());
+            return Err(Error::TooLarge { file, id, token, vocab_size });
+        }
+        let config = dir.join("tokenizer_config.json");
+        let fields: BTreeMap<String, Value> =
+            if config.is_file() { parse(&config)? } else { BTreeMap::new() };
+        let mut roles = BTreeMap::new();
+        for (role, value) in fields.iter().filter(|(role, _)| role.ends_with("_token")) {
+            let text = value.as_str().or_else(|| value.get("content")?.as_str());
+            if let Some(id) = text.and_then(|text| added.get(text)) {
+                roles.insert(role.clone(), *id);
+            }
+        }
+        Ok(Self {
+            files: files(dir)?,
+            class: fields.get("tokenizer_class").and_then(Value::as_str).map(str::to_owned),
+            n_ids: largest.map(|(_, id, _)| id + 1),
+            added,
+            roles,
+            chat_templates: templates(dir, fields.get("chat_template"))?,
+            model_max_length: fields.get("model_max_length").and_then(Value::as_u64),
+        })
+    }
+}
+
+/// Files that hold a vocabulary; a folder with one of them has a tokenizer.
+const VOCABULARIES: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "tekken.json",
+    "tiktoken.model",
+    "vocab.json",
+    "vocab.txt",
+];
+
+/// Files that change what a vocabulary is used for.
+const SETTINGS: [&str; 6] = [
+    "added_tokens.json",
+    "chat_template.jinja",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "config.json",
+];
+
+/// The folder of chat templates that have names.
+pub(crate) const TEMPLATES: &str = "additional_chat_templates";
+
+/// Whether a folder has a tokenizer.
+pub fn is_in(dir: &Path) -> bool {
+    VOCABULARIES.iter().any(|name| dir.join(name).is_file())
+}
+
+/// The files of `dir` that decide what its tokenizer is, by path below it.
+pub fn files(dir: &Path) -> io::Result<Vec<String>> {
+    let names = VOCABULARIES.iter().chain(&SETTINGS).map(|name| (*name).to_owned());
+    let mut found: Vec<String> = names.filter(|name| dir.join(name).is_file()).collect();
+    found.extend(named_templates(dir)?.into_iter().map(|name| format!("{TEMPLATES}/{name}.jinja")));
+    found.sort();
+    Ok(found)
+}
+
+/// The names of the templates that lie in a folder of their own.
+fn named_templates(dir: &Path) -> io::Result<Vec<String>> {
+    let folder = dir.join(TEMPLATES);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let name = entry?.file_name();
+        found.extend(name.to_str().and_then(|name| name.strip_suffix(".jinja")).map(str::to_owned));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The names of all chat templates; a file wins over the settings.
+fn templates(dir: &Path, stated: Option<&Value>) -> io::Result<Vec<String>> {
+    let mut names = named_templates(dir)?;
+    if dir.join("chat_template.jinja").is_file() {
+        names.push("default".to_owned());
+    } else {
+        match stated {
+            Some(Value::String(_)) => names.push("default".to_owned()),
+            Some(Value::Array(list)) => {
+                let named = list.iter().filter_map(|one| one.get("name")?.as_str());
+                names.extend(named.map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// The largest id of a vocabulary: the file that has it, the id, its token.
+type Largest = Option<(PathBuf, usize, String)>;
+
+/// The largest id, and the ids of added tokens, of the first vocabulary that can be read here.
+fn ids(dir: &Path) -> Result<(Largest, BTreeMap<String, usize>), Error> {
+    let file = dir.join("tokenizer.json");
+    let mut added = BTreeMap::new();
+    if file.is_file() {
         let parsed: TokenizerFile = parse(&file)?;
         let mut largest = parsed.model.vocab.largest;
-        let mut added = BTreeMap::new();
         for token in parsed.added_tokens {
             if largest.as_ref().is_none_or(|(id, _)| *id < token.id) {
                 largest = Some((token.id, token.content.clone()));
@@ -83,26 +191,21 @@ impl TokenizerFacts {
         let Some((id, token)) = largest else {
             return Err(Error::Bad { file, reason: "its vocabulary is empty".to_owned() });
         };
-        if id >= vocab_size {
-            return Err(Error::TooLarge { file, id, token, vocab_size });
-        }
-        let mut roles = BTreeMap::new();
-        let config = dir.join("tokenizer_config.json");
-        if config.is_file() {
-            let fields: BTreeMap<String, Value> = parse(&config)?;
-            for (role, value) in fields.iter().filter(|(role, _)| role.ends_with("_token")) {
-                let text = value.as_str().or_else(|| value.get("content")?.as_str());
-                if let Some(id) = text.and_then(|text| added.get(text)) {
-                    roles.insert(role.clone(), *id);
-                }
-            }
-        }
-        Ok(Self { n_ids: id + 1, added, roles })
+        return Ok((Some((file, id, token)), added));
     }
+    let file = dir.join("vocab.json");
+    if file.is_file() {
+        let vocab: Vocab = parse(&file)?;
+        return Ok((vocab.largest.map(|(id, token)| (file, id, token)), added));
+    }
+    let file = dir.join("vocab.txt");
+    if file.is_file() {
+        let text = fs_err::read_to_string(&file)?;
+        let last = text.lines().enumerate().last();
+        return Ok((last.map(|(id, token)| (file, id, token.to_owned())), added));
+    }
+    Ok((None, added))
 }
-
-/// Files of tokenizers that only the slow implementations of `transformers` read.
-const SLOW: [&str; 4] = ["tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"];
 
 fn parse<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T, Error> {
     serde_json::from_slice(&fs_err::read(file)?)
@@ -182,11 +285,25 @@ mod tests {
     fn ids_and_roles_are_found() {
         let config = r#"{"eos_token": {"content": "</s>"}, "bos_token": "</s>", "pad_token": null, "unk_token": "?"}"#;
         let got = open(&[("tokenizer.json", BPE), ("tokenizer_config.json", config)], 4).unwrap();
-        assert_eq!(got.n_ids, 4);
+        assert_eq!(got.n_ids, Some(4));
         let want = [("bos_token".to_owned(), 3), ("eos_token".to_owned(), 3)];
         assert_eq!(got.roles, BTreeMap::from(want));
         let unigram = r#"{"model": {"type": "Unigram", "vocab": [["a", -1.5], ["b", -2.0]]}}"#;
-        assert_eq!(open(&[("tokenizer.json", unigram)], 2).unwrap().n_ids, 2);
+        assert_eq!(open(&[("tokenizer.json", unigram)], 2).unwrap().n_ids, Some(2));
+    }
+
+    #[test]
+    fn a_folder_without_tokenizer_json_has_facts_too() {
+        let got = open(&[("vocab.txt", "[PAD]\na\n##b\n"), ("merges.txt", "")], 3).unwrap();
+        assert_eq!(
+            (got.n_ids, got.files),
+            (Some(3), vec!["merges.txt".to_owned(), "vocab.txt".to_owned()])
+        );
+        let config = r#"{"tokenizer_class": "LlamaTokenizer", "model_max_length": 4096,
+            "chat_template": [{"name": "rag", "template": ""}, {"name": "default", "template": ""}]}"#;
+        let got = open(&[("tokenizer.model", ""), ("tokenizer_config.json", config)], 3).unwrap();
+        assert_eq!((got.n_ids, got.model_max_length), (None, Some(4096)));
+        assert_eq!(got.chat_templates, ["default", "rag"]);
     }
 
     #[test]
@@ -203,8 +320,8 @@ mod tests {
                 2,
                 "has token id 3 (`</s>`), outside the model's vocabulary of 2",
             ),
-            (&[("tokenizer.model", "")], 9, "has `tokenizer.model` but no `tokenizer.json`"),
-            (&[], 9, "has no `tokenizer.json`"),
+            (&[("vocab.json", "{\"a\": 9}")], 9, "has token id 9 (`a`), outside"),
+            (&[("merges.txt", "")], 9, "has no tokenizer"),
             (&[("tokenizer.json", "{")], 9, "cannot be read: EOF while parsing"),
         ];
         for (files, vocab_size, want) in cases {

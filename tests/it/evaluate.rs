@@ -86,6 +86,7 @@ fn measured_so(
         prompts: Some(PromptPlan {
             prompts: vec!["w1 w2".to_owned(), "w7".to_owned()],
             max_tokens: 6,
+            chat_template: true,
             probe: false,
             explain: false,
         }),
@@ -177,7 +178,7 @@ fn recorded_transcripts_are_written_again() {
         let runtime = Interp { precision: Precision::Declared };
         let clock = FixedClock(0);
         let engine = Engine::load(&artifact, &runtime, &clock).unwrap();
-        rerun(&engine, &tokenizer, &recorded.prompts, &clock).unwrap()
+        rerun(&engine, &tokenizer, &recorded, &clock).unwrap()
     };
     let same = again(&Bigram::new());
     assert_eq!(same.len(), 2);

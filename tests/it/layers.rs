@@ -52,6 +52,8 @@ const SOLE_USERS: &[(&str, &[&str])] = &[
     ("objc2", &["coreml"]),
     ("objc2_core_ml", &["coreml"]),
     ("objc2_foundation", &["coreml"]),
+    ("minijinja", &["eval"]),
+    ("minijinja_contrib", &["eval"]),
     ("owo_colors", &["cli", "report"]),
     ("prost", &["package", "proto"]),
     ("pyo3", &["python"]),

@@ -215,8 +215,7 @@ fn what_cannot_be_embedded_is_told_by_its_line() {
     sandbox.write("in.txt", "w1\nw2");
     sandbox.write("empty.txt", " \n\n");
     sandbox.write("bad.jsonl", "\"w1\"\n{\"text\": 3}\n\"w2\"\n");
-    sandbox
-        .write("long.jsonl", "{\"text\": \"\", \"instruction\": \"w1 w1\"}\n");
+    sandbox.write("long.jsonl", "{\"text\": \"\", \"instruction\": \"w1 w1\"}\n");
     assert_snapshot!(sandbox.session(&[
         "embed x",
         "embed x --input-format text w1",

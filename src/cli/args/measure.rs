@@ -46,6 +46,9 @@ pub struct MeasureArgs {
     /// Golden prompts, a JSON list of strings.
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
+    /// Continue the prompts as they are, not as a user's messages in the model's chat template.
+    #[arg(long)]
+    pub no_chat_template: bool,
     /// Tokens to generate for each prompt.
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub max_tokens: u64,

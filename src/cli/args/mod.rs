@@ -19,7 +19,9 @@ pub use convert::{
 };
 pub use look::{Drawn, InspectArgs, ManifestCommand, ReportArgs, ReportForm};
 pub use measure::{EvaluateArgs, ExplainArgs, GateArgs, GateForm, MeasureArgs, VerifyArgs};
-pub use run::{EmbedArgs, GenerateArgs, LineForm, PrecisionArg, PredictArgs};
+pub use run::{
+    EmbedArgs, GenerateArgs, LineForm, PrecisionArg, PredictArgs, TemplateArgs, TokenizeArgs,
+};
 
 /// Hugging Face checkpoints to Core ML packages that are proven before they ship.
 #[derive(Debug, Parser)]
@@ -99,6 +101,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Continue a prompt.
     Generate(GenerateArgs),
+    /// Show the tokens of texts.
+    Tokenize(TokenizeArgs),
     /// Embed sentences.
     Embed(EmbedArgs),
     /// List what a package holds.

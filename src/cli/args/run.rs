@@ -62,6 +62,12 @@ pub struct GenerateArgs {
     /// File with the text to continue, `-` for stdin; a line end at its end does not count.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompt_file: Option<PathBuf>,
+    /// Render the prompt with the model's chat template: a message of the user, or messages as a JSON list.
+    #[arg(long)]
+    pub chat: bool,
+    /// What the chat template is given beside the prompt.
+    #[command(flatten)]
+    pub template: TemplateArgs,
     /// Tokens to generate at most.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 64)]
     pub max_tokens: u64,
@@ -92,6 +98,44 @@ pub struct GenerateArgs {
     /// What runs the package.
     #[command(flatten)]
     pub backend: BackendArgs,
+}
+
+/// What a chat template is given.
+#[derive(Debug, Args)]
+pub struct TemplateArgs {
+    /// Message of the system, before all others.
+    #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
+    pub system: Option<String>,
+    /// Chat template by name, where the model has several [default: `tool_use` for tools, else `default`].
+    #[arg(long, value_name = "NAME", requires = "chat")]
+    pub chat_template: Option<String>,
+    /// Variable of the chat template, its value as JSON or text; may be given again.
+    #[arg(long, value_name = "NAME=VALUE", requires = "chat")]
+    pub chat_arg: Vec<String>,
+}
+
+/// `tokenize`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("given").args(["text", "file"]).required(true))]
+pub struct TokenizeArgs {
+    /// The package, or the folder of a tokenizer.
+    #[arg(value_name = "PKG|DIR")]
+    pub source: PathBuf,
+    /// A text; may be given again.
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
+    pub text: Vec<String>,
+    /// File of texts, one a line as a JSON string or an object with `text`; `-` for stdin.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Leave out the tokens that the tokenizer puts around a text.
+    #[arg(long)]
+    pub no_special_tokens: bool,
+    /// Render each text with the chat template first: a message of the user, or messages as a JSON list.
+    #[arg(long)]
+    pub chat: bool,
+    /// What the chat template is given beside the text.
+    #[command(flatten)]
+    pub template: TemplateArgs,
 }
 
 /// `embed`.

@@ -14,14 +14,16 @@ use super::verify::judged;
 use super::{HOLDS, Outcome};
 use crate::base::clock::Clock as _;
 use crate::base::fmt;
-use crate::base::fs::PARTIAL;
+use crate::base::fs::{PARTIAL, files_below, write_atomic};
 use crate::cli::args::{ConvertArgs, Engine, PaletteGranularity, ShapeArgs, SourceArgs};
 use crate::cli::failure::Failure;
 use crate::compress::{self, Options, Recipe};
 use crate::convert::{self, Converted, Preflight};
 use crate::coreml::ComputeUnits;
 use crate::eval::results::Measurements;
-use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, Tokenizer};
+use crate::eval::{
+    Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, Tokenizer, TokenizerRecord,
+};
 use crate::gate::{self, Gates, Subject, Verdict};
 use crate::manifest::{Artifact, manifest_path};
 use crate::package::{FileRecord, Package};
@@ -46,7 +48,7 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     }
     let mut expected = convert::preflight(&request)?;
     if args.dry_run {
-        rehearse(&request, &mut expected, context)?;
+        rehearse(&job, &request, &mut expected, context)?;
         for warning in &expected.warnings {
             context.printer.warn(warning);
         }
@@ -58,6 +60,12 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
         context.printer.warn(warning);
     }
     let started = context.clock.elapsed();
+    // Before the weights: a tokenizer that cannot travel with the package is refused at once.
+    let tokenizer = staging.path().join("tokenizer");
+    job.write_tokenizer(&tokenizer, context)?;
+    for warning in TokenizerRecord::read(&tokenizer)?.iter().flat_map(|record| &record.warnings) {
+        context.printer.warn(warning);
+    }
     let converted = match args.engine {
         Engine::Native => convert::run(&request, context.python()?, &*context.progress)?,
         Engine::Coremltools => convert::run_full(&request, context.python()?, &*context.progress)?,
@@ -67,7 +75,7 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
         let finished = finish(one, &recipe, args, context)?;
         packages.push(finished);
     }
-    job.write_tokenizer(&sidecar(&args.output))?;
+    put_tokenizer(&tokenizer, &sidecar(&args.output))?;
     let seconds = context.clock.elapsed().saturating_sub(started).as_secs_f64();
 
     let validated = if args.profile_validate {
@@ -128,6 +136,7 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
 
 /// Goes through the conversion without writing anything, where Python is there already.
 fn rehearse(
+    job: &Job,
     request: &convert::Request,
     expected: &mut Preflight,
     context: &Context,
@@ -142,6 +151,7 @@ fn rehearse(
     if let Some(record) = &mut expected.checkpoint {
         record.tensors.unused = plan.unused;
     }
+    expected.warnings.extend(job.check_tokenizer(context)?);
     Ok(())
 }
 
@@ -223,6 +233,7 @@ fn validate(
         prompts: Some(PromptPlan {
             prompts: PROBES.map(str::to_owned).to_vec(),
             max_tokens: 16,
+            chat_template: true,
             probe: true,
             explain: true,
         }),
@@ -311,6 +322,20 @@ fn told(expected: &Preflight) -> String {
 
 fn name_of(package: &Path) -> String {
     package.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Puts what was written to `from` beside the package; files of the kind that an older conversion left there go.
+fn put_tokenizer(from: &Path, to: &Path) -> Result<(), Failure> {
+    let files = files_below(from)?;
+    for old in if to.is_dir() { files_below(to)? } else { Vec::new() } {
+        if !files.contains(&old) {
+            fs_err::remove_file(to.join(old))?;
+        }
+    }
+    for file in files {
+        write_atomic(&to.join(&file), &fs_err::read(from.join(&file))?)?;
+    }
+    Ok(())
 }
 
 fn sidecar(package: &Path) -> PathBuf {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::bench::tokenizer_folder;
 use super::context::Context;
-use super::{HOLDS, Outcome, backend};
+use super::{HOLDS, Outcome, backend, chat};
 use crate::base::clock::Clock as _;
 use crate::cli::args::GenerateArgs;
 use crate::cli::failure::Failure;
@@ -30,10 +30,15 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let artifact = Artifact::open(&args.package)?;
     let opened = context.clock.elapsed().saturating_sub(start);
     let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, args.tokenizer.as_deref()))?;
+    let text = if args.chat { chat::prompt(&tokenizer, &text, &args.template)? } else { text };
     let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
     let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
     let mut decoder = Decoder::new(&engine)?;
-    let prompt = tokenizer.encode(&text)?;
+    // A chat template writes the special tokens itself, and what it wrote is not part of the answer.
+    let prompt =
+        if args.chat { tokenizer.encode_plain(&text)? } else { tokenizer.encode(&text)? };
+    let rendered = args.chat.then(|| text.clone());
+    let text = if args.chat { String::new() } else { text };
     let max_tokens = usize::try_from(args.max_tokens).unwrap_or(usize::MAX);
     let request = Request { prompt: &prompt, max_tokens, sampling, eos: tokenizer.eos() };
     let mut voice = Voice::new(context, &text, args.no_stream);
@@ -47,7 +52,7 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
         return Ok(HOLDS);
     }
     let usage = decoder.usage();
-    let answer = json!({
+    let mut answer = json!({
         "text": continuation,
         "backend": chosen.choice,
         "tokens": generated.tokens,
@@ -61,6 +66,9 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
         },
         "timing": timing(opened + engine.load_time(), prompt.len(), &generated),
     });
+    if let Some(rendered) = rendered {
+        answer["prompt"] = json!(rendered);
+    }
     if context.printer.json() || args.no_stream {
         context.printer.answer(&answer, &format!("{text}{continuation}"))?;
     }

@@ -15,6 +15,7 @@ use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
 use crate::source::config::Allow;
 use crate::source::embedding::{self, EmbeddingRecipe};
+use crate::source::llm2vec::Llm2Vec;
 use crate::source::record::CheckpointRecord;
 
 /// A folder of the user's or a snapshot of a repository.
@@ -196,22 +197,12 @@ impl Job {
         }
     }
 
-    /// Copies the tokenizer's files to `folder`, so that the package can be used with text.
-    pub(super) fn write_tokenizer(&self, folder: &Path) -> Result<(), Failure> {
-        let checkpoint = Checkpoint::open(&self.model.dir)?;
-        let sources = [self.model.dir.clone(), checkpoint.model_dir().to_owned()];
-        for name in TOKENIZER_FILES {
-            let Some(source) = sources.iter().map(|dir| dir.join(name)).find(|path| path.is_file())
-            else {
-                continue;
-            };
-            crate::base::fs::write_atomic(&folder.join(name), &fs_err::read(source)?)?;
-        }
-        self.write_recipe(&checkpoint, folder)
-    }
-
     /// Writes the way from text to the tokens of `encode` beside the tokenizer in `folder`, where there is an `encode`.
-    fn write_recipe(&self, checkpoint: &Checkpoint, folder: &Path) -> Result<(), Failure> {
+    pub(super) fn write_recipe(
+        &self,
+        checkpoint: &Checkpoint,
+        folder: &Path,
+    ) -> Result<(), Failure> {
         if self.llm2vec.is_empty() && !checkpoint.embeds() {
             return Ok(());
         }
@@ -233,8 +224,14 @@ impl Job {
         let decoder = about.facts.is_none_or(|facts| facts.kind == "decoder");
         let adapters = self.adapters()?;
         let checkpoint = Checkpoint::open(&self.model.dir)?;
+        let adapters_of_encode: Vec<_> =
+            self.llm2vec.iter().map(|found| found.dir.clone()).collect();
         let record = CheckpointRecord {
             refusals: Vec::new(),
+            llm2vec: match &adapters_of_encode[..] {
+                [] => None,
+                adapters => Some(Llm2Vec::of(adapters).map_err(convert::ConvertError::from)?),
+            },
             ..CheckpointRecord::of(&checkpoint, &self.allow)
         };
         let facts = manifest::Facts {
@@ -303,16 +300,6 @@ pub(super) struct About<'a> {
     /// What the gates said.
     pub(super) verdicts: &'a [Verdict],
 }
-
-/// What travels beside a package so that text can be turned into tokens and back.
-const TOKENIZER_FILES: [&str; 6] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "config.json",
-    "generation_config.json",
-    "sentence_bert_config.json",
-];
 
 /// Files, sizes and digests of the package at `path`, which `files` lists.
 pub(super) fn artifact(path: &Path, files: Vec<FileRecord>) -> Result<Artifact, Failure> {

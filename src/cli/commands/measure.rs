@@ -34,10 +34,13 @@ pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failur
     };
     let prompts = match &args.prompts {
         None => None,
-        Some(path) => {
-            let max_tokens = count(args.max_tokens);
-            Some(PromptPlan { prompts: list(path)?, max_tokens, probe: false, explain: true })
-        }
+        Some(path) => Some(PromptPlan {
+            prompts: list(path)?,
+            max_tokens: count(args.max_tokens),
+            probe: false,
+            explain: true,
+            chat_template: !args.no_chat_template,
+        }),
     };
     let sentences: Option<Vec<Sentence>> = args.sentences.as_deref().map(list).transpose()?;
     let latency = (args.latency > 0).then_some(Repeat { warm_up: WARM_UP, n: args.latency });

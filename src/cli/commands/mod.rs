@@ -2,6 +2,7 @@
 
 mod backend;
 mod bench;
+mod chat;
 mod compare;
 mod compute_plan;
 mod context;
@@ -26,8 +27,10 @@ mod recorded;
 mod report;
 mod sentences;
 mod setup;
+mod sidecar;
 mod sweep;
 mod texts;
+mod tokenize;
 mod verify;
 
 use super::args::{Cli, Command};
@@ -57,6 +60,7 @@ pub(super) fn run(cli: Cli, printer: Printer) -> Outcome {
         Command::Gate(args) => gate::run(&args, &context),
         Command::Predict(args) => predict::run(&args, &context),
         Command::Generate(args) => generate::run(&args, &context),
+        Command::Tokenize(args) => tokenize::run(&args, &context),
         Command::Embed(args) => embed::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Manifest(command) => manifest::run(&command, &context),

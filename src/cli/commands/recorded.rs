@@ -45,7 +45,7 @@ pub(super) fn check(
         let artifact = Artifact::open(package)?;
         let tokenizer = Tokenizer::open(&bench::tokenizer_folder(&artifact, tokenizer))?;
         let engine = Engine::load(&artifact, runtime, &context.clock)?;
-        reruns = rerun(&engine, &tokenizer, &recorded.prompts, &context.clock)?;
+        reruns = rerun(&engine, &tokenizer, &recorded, &context.clock)?;
         let same = reruns.iter().filter(|rerun| stays(rerun)).count();
         lines.push(format!("{same} of {} recorded transcripts are written again", reruns.len()));
         lines.extend(reruns.iter().filter_map(differing));

@@ -1,7 +1,9 @@
 //! The tokenizer of an artifact: text to token ids and back, as transformers does it.
 
+mod record;
 mod special;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -13,6 +15,7 @@ use tokenizers::{PostProcessor as _, Tokenizer as Inner, TruncationDirection};
 
 use crate::base::error::Hint;
 use crate::source::embedding::{self, EmbeddingRecipe};
+pub use record::{RECORD, SpecialToken, TokenizerRecord};
 use special::TokenizerConfig;
 
 /// Why text cannot become tokens.
@@ -35,6 +38,18 @@ pub enum TokenizerError {
     /// A file that cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A token that the model has no embedding for.
+    #[error(
+        "text has the token `{token}` with id {id}, outside the model's vocabulary of {vocab_size}"
+    )]
+    OutsideVocabulary {
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// The model's vocabulary.
+        vocab_size: u64,
+    },
     /// The recipe for embeddings.
     #[error(transparent)]
     Recipe(#[from] embedding::Error),
@@ -54,6 +69,10 @@ impl Hint for TokenizerError {
                     .to_owned(),
             ),
             Self::Io(e) => e.hint(),
+            Self::OutsideVocabulary { .. } => Some(
+                "the tokenizer knows the token, the model does not: leave it out of the text"
+                    .to_owned(),
+            ),
             Self::Recipe(e) => e.hint(),
             Self::Broken { .. } | Self::Failed { .. } => None,
         }
@@ -70,6 +89,9 @@ pub struct Tokenizer {
     trained_as: Option<String>,
     max_seq_length: Option<usize>,
     lower_case: bool,
+    record: Option<TokenizerRecord>,
+    chat_templates: BTreeMap<String, String>,
+    template_tokens: BTreeMap<String, String>,
     recipe: Option<EmbeddingRecipe>,
 }
 
@@ -88,11 +110,23 @@ struct SentenceConfig {
     do_lower_case: Option<bool>,
 }
 
+/// One id or a list of them.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Ids {
-    One(u32),
-    Several(Vec<u32>),
+#[serde(transparent)]
+struct Ids(serde_json::Value);
+
+impl Ids {
+    /// The ids that are some: transformers writes -1 for none, and other writers `2.0` for 2.
+    fn valid(&self) -> Vec<u32> {
+        let id = |value: &serde_json::Value| {
+            let number = value.as_f64().filter(|id| id.fract() == 0.0 && *id >= 0.0)?;
+            (number <= f64::from(u32::MAX)).then_some(number as u32)
+        };
+        match &self.0 {
+            serde_json::Value::Array(ids) => ids.iter().filter_map(id).collect(),
+            one => id(one).into_iter().collect(),
+        }
+    }
 }
 
 impl Tokenizer {
@@ -115,18 +149,37 @@ impl Tokenizer {
         // Whoever made the file may have left these on; transformers sets them anew for each call.
         inner.with_truncation(None).map_err(broken)?;
         inner.with_padding(None);
-        let settings: TokenizerConfig = json(folder, "tokenizer_config.json")?;
-        if let Some(processor) = settings.post_processor(&inner) {
-            inner.with_post_processor(Some(processor));
+        let record = TokenizerRecord::read(folder)?;
+        let settings: TokenizerConfig = match &record {
+            Some(_) => TokenizerConfig::default(),
+            None => json(folder, "tokenizer_config.json")?,
+        };
+        match &record {
+            Some(record) => inner.set_encode_special_tokens(record.split_special_tokens),
+            None => {
+                if let Some(processor) = settings.post_processor(&inner) {
+                    inner.with_post_processor(Some(processor));
+                }
+            }
         }
         let config: ModelConfig = json(folder, "config.json")?;
         let generation: ModelConfig = json(folder, "generation_config.json")?;
-        let eos = match generation.eos_token_id.or(config.eos_token_id) {
-            Some(Ids::One(id)) => vec![id],
-            Some(Ids::Several(ids)) => ids,
-            None => settings.eos(&inner).into_iter().collect(),
+        let own_eos = match &record {
+            Some(record) => record.id("eos_token"),
+            None => settings.eos(&inner),
         };
+        let stated = generation.eos_token_id.or(config.eos_token_id).map(|ids| ids.valid());
+        let mut eos =
+            stated.filter(|ids| !ids.is_empty()).unwrap_or_else(|| own_eos.into_iter().collect());
+        // An adapter that was trained with another end token ends its texts with it.
+        if record.as_ref().is_some_and(|record| record.adapter.is_some()) {
+            eos.extend(own_eos.filter(|id| !eos.contains(id)));
+        }
         let sentence: SentenceConfig = json(folder, "sentence_bert_config.json")?;
+        let (chat_templates, template_tokens) = match &record {
+            Some(record) => (record.chat_templates.clone(), record.template_tokens.clone()),
+            None => (special::chat_templates(folder, &settings)?, settings.tokens()),
+        };
         let recipe = match EmbeddingRecipe::open(folder)? {
             None => EmbeddingRecipe::open(own)?,
             found => found,
@@ -144,11 +197,17 @@ impl Tokenizer {
         }
         let mut tokenizer = Self {
             inner,
-            clean_up: settings.clean_up_tokenization_spaces.unwrap_or(false),
+            clean_up: match &record {
+                Some(record) => record.clean_up_tokenization_spaces,
+                None => settings.clean_up_tokenization_spaces.unwrap_or(false),
+            },
             eos,
             first: None,
             trained_as: config.name,
             max_seq_length: sentence.max_seq_length,
+            record,
+            chat_templates,
+            template_tokens,
             lower_case,
             recipe,
         };
@@ -159,12 +218,12 @@ impl Tokenizer {
 
     /// The tokens of `text`, with those that the tokenizer puts around it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        ids(&self.inner, text, true)
+        self.known(ids(&self.inner, text, true)?)
     }
 
     /// The tokens of `text` alone.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        ids(&self.inner, text, false)
+        self.known(ids(&self.inner, text, false)?)
     }
 
     /// At most `length` tokens of `text` and around it: the text is cut, what is around it stays.
@@ -178,7 +237,21 @@ impl Tokenizer {
         let mut encoding = self.inner.encode_fast(text, false).map_err(failed)?;
         encoding.truncate(length.saturating_sub(around), 0, TruncationDirection::Right);
         let encoding = self.inner.post_process(encoding, None, true).map_err(failed)?;
-        Ok(encoding.get_ids().to_vec())
+        self.known(encoding.get_ids().to_vec())
+    }
+
+    /// Ids that the model has embeddings for.
+    fn known(&self, ids: Vec<u32>) -> Result<Vec<u32>, TokenizerError> {
+        let Some(vocab_size) = self.record.as_ref().and_then(|record| record.vocab_size) else {
+            return Ok(ids);
+        };
+        match ids.iter().find(|&&id| u64::from(id) >= vocab_size) {
+            Some(&id) => {
+                let token = self.token(id).unwrap_or_default();
+                Err(TokenizerError::OutsideVocabulary { token, id, vocab_size })
+            }
+            None => Ok(ids),
+        }
     }
 
     /// The text of `tokens`, special ones left out.
@@ -196,6 +269,37 @@ impl Tokenizer {
     /// Whether text is [`cleaned`].
     pub(super) fn cleans_up(&self) -> bool {
         self.clean_up
+    }
+
+    /// The text of `tokens` with special ones, not cleaned up.
+    pub fn decode_with_special(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
+        let failed = |e: tokenizers::Error| TokenizerError::Failed { what: e.to_string() };
+        self.inner.decode(tokens, false).map_err(failed)
+    }
+
+    /// The token with an id, as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Chat templates by name; `default` is the usual one.
+    pub fn chat_templates(&self) -> &BTreeMap<String, String> {
+        &self.chat_templates
+    }
+
+    /// Whether there is a usual chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.chat_templates.contains_key("default")
+    }
+
+    /// Texts that a chat template finds under the names of their roles.
+    pub fn template_tokens(&self) -> &BTreeMap<String, String> {
+        &self.template_tokens
+    }
+
+    /// What the conversion recorded; none for a folder as transformers saves it.
+    pub fn record(&self) -> Option<&TokenizerRecord> {
+        self.record.as_ref()
     }
 
     /// Tokens that end a text.
@@ -251,7 +355,9 @@ fn json<T: DeserializeOwned + Default>(folder: &Path, name: &str) -> Result<T, T
     if !path.is_file() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&fs_err::read(&path)?)
+    let bytes = fs_err::read(&path)?;
+    // A byte-order mark, which some editors write, is no part of the JSON.
+    serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes))
         .map_err(|e| TokenizerError::Broken { path, what: e.to_string() })
 }
 

@@ -3,6 +3,9 @@
 //! Most tokenizers say so in tokenizer.json itself. For the classes of [`CLASSES`] transformers puts a template of its
 //! own in place, from `add_bos_token` and `add_eos_token`.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde::Deserialize;
 use serde_json::json;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
@@ -25,6 +28,41 @@ pub(super) struct TokenizerConfig {
     add_bos_token: Option<bool>,
     add_eos_token: Option<bool>,
     pub(super) clean_up_tokenization_spaces: Option<bool>,
+    chat_template: Option<Templates>,
+    #[serde(flatten)]
+    others: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    One(String),
+    Named(Vec<Named>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
+    template: String,
+}
+
+/// The chat templates of a folder as transformers saves it: files win over the settings.
+pub(super) fn chat_templates(
+    folder: &Path,
+    settings: &TokenizerConfig,
+) -> std::io::Result<BTreeMap<String, String>> {
+    let mut found: BTreeMap<String, String> = match &settings.chat_template {
+        Some(Templates::One(text)) => [("default".to_owned(), text.clone())].into(),
+        Some(Templates::Named(list)) => {
+            list.iter().map(|one| (one.name.clone(), one.template.clone())).collect()
+        }
+        None => BTreeMap::new(),
+    };
+    let file = folder.join("chat_template.jinja");
+    if file.is_file() {
+        found = [("default".to_owned(), fs_err::read_to_string(file)?)].into();
+    }
+    Ok(found)
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,6 +81,21 @@ impl Token {
 }
 
 impl TokenizerConfig {
+    /// The special tokens by role, as chat templates see them.
+    pub(super) fn tokens(&self) -> BTreeMap<String, String> {
+        let named = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
+        let named = named
+            .into_iter()
+            .filter_map(|(role, token)| Some((role.to_owned(), token.as_ref()?.text().to_owned())));
+        let others = self.others.iter().filter(|(role, _)| role.ends_with("_token")).filter_map(
+            |(role, value)| {
+                let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
+                Some((role.clone(), text.to_owned()))
+            },
+        );
+        named.chain(others).collect()
+    }
+
     /// The id of the end token.
     pub(super) fn eos(&self, tokenizer: &Tokenizer) -> Option<u32> {
         tokenizer.token_to_id(self.eos_token.as_ref()?.text())

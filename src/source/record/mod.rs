@@ -1,12 +1,16 @@
 //! `CheckpointRecord`: what a checkpoint is, resolved from all the files that say so.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::checkpoint::{Checkpoint, Module};
+use super::adapter::Adapter;
+use super::checkpoint::Checkpoint;
 use super::config::{Allow, ModelConfig};
+use super::llm2vec::Llm2Vec;
+use super::sentence::SentenceConfig;
 
 /// What a checkpoint is: shown by `inspect`, written to the manifest, and what later stages go by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,13 +22,19 @@ pub struct CheckpointRecord {
     /// The tokenizer, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerRecord>,
-    /// The steps of a sentence-transformers model, in order.
+    /// What sentence-transformers does with the model, where the checkpoint is an embedder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentence: Option<SentenceConfig>,
+    /// What LLM2Vec does with the model, where its adapters are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm2vec: Option<Llm2Vec>,
+    /// The adapters that a conversion is asked to apply.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sentence: Vec<Module>,
+    pub adapters: Vec<AdapterRecord>,
     /// The stored weights.
     pub tensors: TensorsRecord,
     /// What speaks against a conversion; empty in a manifest.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<String>,
     /// What was read otherwise than one might think.
     pub warnings: Vec<String>,
@@ -56,15 +66,28 @@ pub struct GenerationRecord {
     pub pad: Option<usize>,
 }
 
-/// `tokenizer.json`.
+/// The tokenizer's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenizerRecord {
-    /// One above the largest id.
-    pub n_ids: usize,
+    /// The files that decide what the tokenizer is.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Class in `transformers`, where the settings name one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// One above the largest id; none where only `transformers` reads the vocabulary (SentencePiece).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_ids: Option<usize>,
     /// Tokens added on top of the vocabulary.
     pub n_added: usize,
     /// Added tokens by their role.
     pub roles: BTreeMap<String, usize>,
+    /// Names of the chat templates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chat_templates: Vec<String>,
+    /// Most tokens of a text, where the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_max_length: Option<u64>,
 }
 
 /// The stored weights.
@@ -85,6 +108,38 @@ pub struct TensorsRecord {
     /// Stored tensors that nothing uses, where they were looked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unused: Vec<String>,
+}
+
+/// An adapter of a conversion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterRecord {
+    /// The name of its folder.
+    pub name: String,
+    /// Modules with a low-rank pair.
+    pub low_rank: usize,
+    /// Parameters that it brings whole.
+    pub replaces: Vec<String>,
+    /// Its `llm2vec_config.json`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm2vec: Option<Llm2Vec>,
+}
+
+impl AdapterRecord {
+    /// The record of `adapter`.
+    pub fn of(adapter: &Adapter) -> Self {
+        let dir = adapter.dir();
+        Self {
+            name: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            low_rank: adapter.low_rank().count(),
+            replaces: adapter.replacements().map(str::to_owned).collect(),
+            llm2vec: llm2vec(dir),
+        }
+    }
+}
+
+/// The settings of LLM2Vec in `dir`, if it has a file of them that reads.
+fn llm2vec(dir: &Path) -> Option<Llm2Vec> {
+    dir.join("llm2vec_config.json").is_file().then(|| Llm2Vec::open(dir).ok()).flatten()
 }
 
 impl CheckpointRecord {
@@ -118,11 +173,17 @@ impl CheckpointRecord {
                 pad: config.pad_token_id,
             },
             tokenizer: checkpoint.tokenizer().ok().map(|facts| TokenizerRecord {
+                files: facts.files.clone(),
+                class: facts.class.clone(),
                 n_ids: facts.n_ids,
                 n_added: facts.added.len(),
                 roles: facts.roles.clone(),
+                chat_templates: facts.chat_templates.clone(),
+                model_max_length: facts.model_max_length,
             }),
-            sentence: checkpoint.modules().to_vec(),
+            sentence: checkpoint.sentence().cloned(),
+            llm2vec: llm2vec(checkpoint.dir()),
+            adapters: Vec::new(),
             tensors: TensorsRecord {
                 files: files.collect(),
                 count: tensors.iter().count(),

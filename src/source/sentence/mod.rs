@@ -14,7 +14,7 @@ mod transformer;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use modules::{Module, PoolingMode};
 pub use prompts::Prompts;
@@ -24,7 +24,7 @@ pub use transformer::TransformerSettings;
 use crate::base::error::Hint;
 
 /// The settings of a sentence-transformers checkpoint: its modules and how text becomes tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentenceConfig {
     /// The modules after the Transformer, in their order.
     pub modules: Vec<Module>,

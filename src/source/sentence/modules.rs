@@ -9,7 +9,7 @@ use super::Error;
 use super::settings::Settings;
 
 /// A step from token vectors to an embedding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "module", rename_all = "snake_case")]
 pub enum Module {
     /// Token vectors to one vector: the results of all modes side by side.
@@ -48,6 +48,40 @@ pub enum Module {
         /// Whether it works on token vectors, before pooling.
         on_tokens: bool,
     },
+}
+
+impl Module {
+    /// The class, as sentence-transformers names it, with what tells it from others of its kind.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Pooling { modes, include_prompt } => {
+                let modes: Vec<_> = modes.iter().map(|mode| mode.name()).collect();
+                let left_out = if *include_prompt { "" } else { ", prompt left out" };
+                format!("Pooling ({}{left_out})", modes.join(" + "))
+            }
+            Self::Dense { in_features, out_features, activation, residual, .. } => {
+                let added = if *residual { ", residual" } else { "" };
+                format!("Dense ({in_features} to {out_features}, {activation}{added})")
+            }
+            Self::LayerNorm { .. } => "LayerNorm".to_owned(),
+            Self::Dropout => "Dropout".to_owned(),
+            Self::Normalize { .. } => "Normalize".to_owned(),
+        }
+    }
+}
+
+impl PoolingMode {
+    /// The mode as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cls => "cls",
+            Self::Max => "max",
+            Self::Mean => "mean",
+            Self::MeanSqrt => "mean_sqrt_len_tokens",
+            Self::WeightedMean => "weightedmean",
+            Self::LastToken => "lasttoken",
+        }
+    }
 }
 
 /// How token vectors become one, as sentence-transformers names it.

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Error;
 use super::settings::Settings;
 
 /// What the Transformer module does to a text.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransformerSettings {
     /// The most tokens that the model is given, where the settings say.
     pub max_seq_length: Option<usize>,

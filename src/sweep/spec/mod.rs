@@ -163,6 +163,8 @@ pub struct EvaluateSpec {
     pub noise_floor: bool,
     /// Prompts to continue greedily.
     pub prompts: Lines,
+    /// Whether each prompt is a user's message in the model's chat template, where it has one.
+    pub chat_template: bool,
     /// Tokens that each prompt is continued by.
     pub max_new_tokens: Option<u64>,
     /// Sentences to embed.
@@ -288,6 +290,7 @@ impl Default for EvaluateSpec {
             top_k: None,
             noise_floor: true,
             prompts: Lines::default(),
+            chat_template: true,
             max_new_tokens: None,
             sentences: Lines::default(),
             instruction: None,

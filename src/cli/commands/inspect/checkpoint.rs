@@ -10,7 +10,8 @@ use crate::cli::commands::{HOLDS, Outcome};
 use crate::cli::tables;
 use crate::source::checkpoint::Checkpoint;
 use crate::source::config::Allow;
-use crate::source::record::CheckpointRecord;
+use crate::source::record::{CheckpointRecord, TokenizerRecord};
+use crate::source::sentence::Module;
 
 /// Whether `path` is a checkpoint rather than a package.
 pub(super) fn is_at(path: &Path) -> bool {
@@ -65,18 +66,21 @@ fn describe(record: &CheckpointRecord, width: usize) -> String {
         ),
     ));
     rows.push(match &record.tokenizer {
-        Some(tokenizer) => {
-            ("tokenizer", format!("{} ids, {} added tokens", tokenizer.n_ids, tokenizer.n_added))
-        }
+        Some(tokenizer) => ("tokenizer", tokenizer_line(tokenizer)),
         None => ("tokenizer", "none".to_owned()),
     });
-    if !record.sentence.is_empty() {
-        let steps: Vec<_> = record
-            .sentence
-            .iter()
-            .map(|module| module.class.rsplit('.').next().unwrap_or_default())
-            .collect();
+    if let Some(sentence) = &record.sentence {
+        let steps: Vec<_> = sentence.modules.iter().map(Module::describe).collect();
         rows.push(("sentence steps", steps.join(", ")));
+        let prompts = &sentence.prompts;
+        let named = prompts.prompts.iter().filter(|(_, prompt)| !prompt.is_empty());
+        let named: Vec<_> = named.map(|(name, prompt)| format!("{name} {prompt:?}")).collect();
+        if !named.is_empty() {
+            rows.push(("prompts", named.join(", ")));
+        }
+        if let Some(name) = &prompts.default_prompt_name {
+            rows.push(("default prompt", name.clone()));
+        }
     }
     let tensors = &record.tensors;
     let dtypes: Vec<_> = tensors.dtypes.iter().map(|(name, n)| format!("{n} {name}")).collect();
@@ -114,4 +118,16 @@ fn short(value: &Value) -> String {
     } else {
         format!("{}...", text.chars().take(LONGEST).collect::<String>())
     }
+}
+
+/// The tokenizer in a line.
+fn tokenizer_line(tokenizer: &TokenizerRecord) -> String {
+    let mut line = match tokenizer.n_ids {
+        Some(n) => format!("{n} ids, {} added tokens", tokenizer.n_added),
+        None => tokenizer.files.join(", "),
+    };
+    if !tokenizer.chat_templates.is_empty() {
+        line = format!("{line}, chat template {}", tokenizer.chat_templates.join(", "));
+    }
+    line
 }

@@ -139,6 +139,7 @@ fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
         prompts: prompts.map(|lines| PromptPlan {
             prompts: lines.into_iter().map(|line| line.text).collect(),
             max_tokens: count(asked.max_new_tokens.unwrap_or(MAX_TOKENS)),
+            chat_template: asked.chat_template,
             probe: false,
             explain: false,
         }),

@@ -113,11 +113,11 @@ impl Source {
     }
 
     /// Copies the tokenizer's files beside what the sweep makes, so that it can be used with text.
-    pub(super) fn write_tokenizer(&self, folder: &Path) -> Result<(), Failure> {
+    pub(super) fn write_tokenizer(&self, folder: &Path, context: &Context) -> Result<(), Failure> {
         let to = folder.join("tokenizer");
         sweep_stale(&to)?;
         match self {
-            Self::Job(job) => job.write_tokenizer(&to),
+            Self::Job(job) => job.write_tokenizer(&to, context),
             Self::Package { path, .. } => {
                 let own = path.with_file_name(format!("{}.tokenizer", stem(path)));
                 let shared = path.with_file_name("tokenizer");

@@ -69,7 +69,7 @@ impl Stages for Work<'_> {
     }
 
     fn beside(&self, folder: &Path) -> Result<(), StageError> {
-        self.source.write_tokenizer(folder).map_err(failed)
+        self.source.write_tokenizer(folder, self.context).map_err(failed)
     }
 
     fn baseline(&self, package: &Path, progress: &dyn Progress) -> Result<Artifact, StageError> {
