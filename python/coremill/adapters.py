@@ -3,7 +3,7 @@
 import os
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
 from .checkpoint import read_json, safetensors_header
@@ -71,12 +71,6 @@ class Adapter:
                 "check that the adapter was trained on this base",
             )
 
-    def changes(self, parameter: str) -> bool:
-        """Whether merging changes a parameter of the model."""
-        module, _, leaf = parameter.rpartition(".")
-        saved = self.config.get("modules_to_save") or []
-        return (leaf == "weight" and module in self.pairs) or module.rpartition(".")[2] in saved
-
     def scale(self, module: str, rank: int) -> float:
         """What the product B A of a module is multiplied by."""
         alpha = self.config["lora_alpha"]
@@ -123,14 +117,89 @@ def branch_weights(adapters: list[Adapter], module: torch.nn.Module, sign: float
 
 
 def merge(model: torch.nn.Module, paths: list[str]) -> torch.nn.Module:
-    """`model` with each adapter merged by peft, one after the other, in the model's own type."""
+    """`model` with each adapter merged by peft, one after the other, in the model's own type.
+
+    Every module gets weights of its own first, so that merging one reaches no other: what comes out is what peft
+    computes without merging.
+    """
     from peft import PeftModel
 
     for path in paths:
-        adapter = Adapter(path, model)
-        if adapter.inner:
-            name = model.base_model_prefix
-            setattr(model, name, PeftModel.from_pretrained(getattr(model, name), path).merge_and_unload())
+        header = safetensors_header(os.path.join(path, _WEIGHTS), "bad_adapter")
+        inner = _is_inner(header, model)
+        base = getattr(model, model.base_model_prefix) if inner else model
+        _resize(base, header)
+        loaded = PeftModel.from_pretrained(base, path)
+        _untie(loaded)
+        merged = loaded.merge_and_unload()
+        if inner:
+            setattr(model, model.base_model_prefix, merged)
         else:
-            model = PeftModel.from_pretrained(model, path).merge_and_unload()
+            model = merged
     return model.eval()
+
+
+def taken_out(fields: dict) -> dict:
+    """Writes to `out` what peft's initialisation `init` of a pair takes out of the tensor in the file `weight`.
+
+    The factors `left` [rows, rank] and `right` [rank, columns], times the scale, are in the layout of the tensor, which
+    `in_out` says is that of a `Conv1D`.
+    """
+    from peft import LoraConfig
+    from peft.tuners.lora.layer import Linear
+
+    weight = load_file(fields["weight"])["weight"]
+    rows, columns = weight.shape
+    layer = Conv1D(columns, rows) if fields["in_out"] else torch.nn.Linear(columns, rows, bias=False)
+    layer.weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
+    rank, alpha = fields["rank"], fields["alpha"]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        use_rslora=fields["use_rslora"],
+        init_lora_weights=fields["init"],
+        fan_in_fan_out=fields["in_out"],
+    )
+    pair = Linear(layer, "default", config, r=rank, lora_alpha=alpha, is_target_conv_1d_layer=fields["in_out"])
+    left, right = pair.lora_B["default"].weight.data, pair.lora_A["default"].weight.data
+    if (left.shape[0], right.shape[1]) != (rows, columns):
+        left, right = right.t(), left.t()
+    change, product = weight - layer.weight.data, pair.scaling["default"] * (left @ right)
+    if not torch.allclose(change, product, rtol=1e-3, atol=1e-5 * float(weight.abs().max())):
+        left, right = right.t(), left.t()
+        product = pair.scaling["default"] * (left @ right) if left.shape[0] == rows else product
+    if not torch.allclose(change, product, rtol=1e-3, atol=1e-5 * float(weight.abs().max())):
+        raise Known("bad_adapter", f"`{fields['init']}` does not take its own product out of a weight {[rows, columns]}")
+    save_file({"left": left.contiguous(), "right": right.contiguous()}, fields["out"])
+    return {"rank": rank}
+
+
+def _is_inner(header: dict, model: torch.nn.Module) -> bool:
+    """Whether the adapter was trained on the model without its head, whose names are shorter."""
+    prefix = f"{_PREFIX}{model.base_model_prefix}."
+    return not any(key.startswith((prefix, f"{_PREFIX}lm_head")) for key in header)
+
+
+def _resize(model: torch.nn.Module, header: dict) -> None:
+    """Gives the model the vocabulary that the adapter brings."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    names = tuple(f"{name}.weight" for name in ("embed_tokens", "wte", "word_embeddings", "lm_head"))
+    for key, entry in header.items():
+        plain = key.replace(".base_layer", "").replace(".original_module", "")
+        if plain.endswith(names) and "lora_" not in key and entry["shape"][0] != rows:
+            model.resize_token_embeddings(entry["shape"][0], mean_resizing=False)
+            return
+
+
+def _untie(model: torch.nn.Module) -> None:
+    """Gives every module parameters of its own, and a bias to layers whose pair has one; a tied model is one no more."""
+    seen = set()
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) in seen:
+                setattr(module, name, torch.nn.Parameter(parameter.detach().clone(), requires_grad=False))
+            seen.add(id(parameter))
+        if any(getattr(module, "lora_bias", {}).values()) and module.get_base_layer().bias is None:
+            bias = torch.zeros(module.get_base_layer().out_features)
+            module.get_base_layer().bias = torch.nn.Parameter(bias, requires_grad=False)
+    model.config.tie_word_embeddings = False

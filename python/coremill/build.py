@@ -10,6 +10,7 @@ from .adapters import Adapter, branch_placeholders, branch_weights
 from .adapters import merge as merge_adapters
 from .architectures import attention_sites
 from .attention import Step
+from .changes import Changes, empty_model
 from .checkpoint import Checkpoint, check_rotary_length
 from .errors import Known
 from .layers import Linear, RmsNorm, Rotary
@@ -26,21 +27,23 @@ class Table:
         self._made: dict[tuple, torch.nn.Parameter] = {}
 
     def add(
-        self, tensor: str, shape, *, transpose=False, adapter=None, merged_adapters=None, folder=""
+        self, tensor: str | None, shape, *, parameter="", transpose=False, adapter=None, merged_adapters=None, folder=""
     ) -> torch.nn.Parameter:
         """The placeholder for a `tensor` of the checkpoint, or of the adapter that `adapter` names.
 
-        `shape` is the one in the program; `transpose` says that the stored one is the reverse; `merged_adapters`
-        lists the encode adapters that are to be merged into the tensor; `folder` is where in the checkpoint it lies.
+        `parameter` is its name in the model, `tensor` is `None` for one that only adapters have; `shape` is the one in
+        the program; `transpose` says that the stored one is the reverse; `merged_adapters` lists the encode adapters
+        that are to be merged into the tensor; `folder` is where in the checkpoint it lies.
         """
-        key = (folder, tensor, adapter and adapter["index"], tuple(merged_adapters or ()))
+        key = (folder, parameter or tensor, adapter and adapter["index"], tuple(merged_adapters or ()))
         if key not in self._made:
             identity = len(self.entries)
             self.entries.append(
                 {
                     "id": identity,
                     "folder": folder,
-                    "tensor": tensor,
+                    "parameter": parameter,
+                    "tensor": tensor or "",
                     "shape": list(shape),
                     "transpose": transpose,
                     "adapter": adapter,
@@ -61,30 +64,31 @@ class Model:
     checkpoint: Checkpoint
 
 
-def skeleton(checkpoint: Checkpoint, length: int, table: Table, adapters=(), merge=False) -> Model:
+def skeleton(
+    checkpoint: Checkpoint, length: int, table: Table, adapters=(), merge=False, changes: Changes = Changes()
+) -> Model:
     """The model with a placeholder for every parameter, for functions of `length` positions.
 
-    `adapters` are paths of encode adapters: they become branches, or with `merge` marks at the tensors they change.
+    `adapters` are paths of encode adapters: they become branches, or with `merge` marks at the tensors. `changes` is
+    what merged adapters make of the model.
     """
-    module = checkpoint.empty_model()
-    tensors = checkpoint.resolve(module.named_parameters())
-    placed = [Adapter(path, module) for path in adapters]
-    transposed = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, Conv1D)}
-    made = {}
-    for name, parameter in module.named_parameters():
-        turned = name in transposed
-        shape = tuple(parameter.shape)[::-1] if turned else tuple(parameter.shape)
-        merged = [index for index, adapter in enumerate(placed) if adapter.changes(name)] if merge else None
-        made[name] = table.add(
-            tensors[name], shape, transpose=turned, merged_adapters=merged or None, folder=checkpoint.folder
+    module, parts = empty_model(checkpoint, changes)
+    placed = [] if merge else [Adapter(path, module) for path in adapters]
+    merged = list(range(len(adapters))) if merge else None
+    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters(remove_duplicate=False)}
+    for name, part in parts.items():
+        shape = shapes[name][::-1] if part.transpose else shapes[name]
+        made = table.add(
+            part.tensor,
+            shape,
+            parameter=part.name,
+            transpose=part.transpose,
+            merged_adapters=merged,
+            folder=checkpoint.folder,
         )
-    # Tied parameters are one object under several names: each keeps the placeholder of the first.
-    first = {id(parameter): name for name, parameter in reversed(list(module.named_parameters()))}
-    for name, parameter in list(module.named_parameters(remove_duplicate=False)):
-        _assign(module, name, made[first[id(parameter)]])
+        _assign(module, name, made)
     model = _operate(module, checkpoint, length, blank=True)
-    if not merge:
-        branch_placeholders(placed, module, table)
+    branch_placeholders(placed, module, table)
     return model
 
 

@@ -28,6 +28,8 @@ class Checkpoint:
         self.folder = self.modules[0]["path"] if self.modules else ""
         self.transformer = os.path.join(path, self.folder)
         self.config = _config(self.transformer)
+        # The configuration of the stored weights, also where adapters give the model another one.
+        self.stored_config = self.config
         self.names = list(getattr(self.config, "architectures", None) or [])
         self.row = architectures.find(self.config.model_type, self.names)
         _refuse_unknown_settings(self.config)
@@ -72,13 +74,19 @@ class Checkpoint:
         )
         return model.eval()
 
-    def resolve(self, parameters) -> dict[str, str]:
-        """Where each parameter lies: its name in the model to its tensor's name in the checkpoint, shapes checked."""
+    def resolve(self, parameters, tied: bool = False) -> dict[str, str]:
+        """Where each parameter lies: its name in the model to its tensor's name in the checkpoint, shapes checked.
+
+        With `tied` a parameter that comes under two names has one tensor: that of the first, if only that is stored.
+        """
         shapes = tensor_shapes(self.transformer)
         prefix = self._class_prefix()
-        found, missing = {}, []
+        found, missing, first = {}, [], {}
         for name, parameter in parameters:
-            tensor = next((candidate for candidate in _spellings(name, prefix) if candidate in shapes), None)
+            if tied and id(parameter) in first:
+                found[name] = first[id(parameter)]
+                continue
+            tensor = next((candidate for candidate in self._names(name, prefix) if candidate in shapes), None)
             if tensor is None:
                 missing.append(name)
             elif tuple(shapes[tensor]) != tuple(parameter.shape):
@@ -88,7 +96,7 @@ class Checkpoint:
                     f"{list(parameter.shape)}",
                 )
             else:
-                found[name] = tensor
+                found[name] = first[id(parameter)] = tensor
         if missing:
             raise Known(
                 "bad_checkpoint",
@@ -96,6 +104,12 @@ class Checkpoint:
                 "check that the download is complete and that config.json belongs to it",
             )
         return found
+
+    def _names(self, parameter: str, prefix: str):
+        """The names under which a parameter may be stored; for the embedding of a tied head also the head's."""
+        yield from _spellings(parameter, prefix)
+        if self.is_decoder and self.config.tie_word_embeddings and parameter.endswith(("embed_tokens.weight", "wte.weight")):
+            yield "lm_head.weight"
 
     def _optional(self, name: str) -> dict:
         file = os.path.join(self.path, name)

@@ -39,6 +39,7 @@ OPERATIONS = {
     "plan": "plan",
     "skeleton": "package",
     "convert_full": "package",
+    "taken_out": "adapters",
     "reference_logits": "reference",
     "reference_noise": "reference",
     "reference_generate": "reference",

@@ -7,6 +7,7 @@ import tempfile
 from coremltools.models.utils import MultiFunctionDescriptor, save_multifunction
 
 from . import build, facts, functions, stored
+from .changes import Changes
 from .checkpoint import Checkpoint, tensor_shapes
 from .convert import convert
 from .errors import Known
@@ -21,7 +22,10 @@ _DEFAULTS = {
     "encode_mode": "branches",
     "compute_precision": "fp16",
     "merge_adapters": [],
+    "changes": None,
+    "encode_changes": None,
     "allow_unused": [],
+    "untied_head": False,
 }
 _CHOICES = {
     "kv_cache": ("state", "io"),
@@ -37,7 +41,7 @@ def skeleton(fields: dict) -> dict:
     The response has `facts`, `functions` (name, path, inputs, outputs, states), `placeholders` and `unused`.
     """
     request = checked(fields)
-    checkpoint = Checkpoint(request["model"])
+    checkpoint = opened(request)
     table, known, model_of = placeholders_of(request, checkpoint)
     unused = unused_of(request, checkpoint, None)
     written = _write(request, request["out"], known, model_of, table)
@@ -45,19 +49,32 @@ def skeleton(fields: dict) -> dict:
     return {"facts": known.as_dict(), "functions": written, "placeholders": table.entries, "unused": unused}
 
 
+def opened(request: dict) -> Checkpoint:
+    """The checkpoint of a request, its head untied where Rust found that another one is stored."""
+    checkpoint = Checkpoint(request["model"])
+    if request["untied_head"]:
+        checkpoint.config.tie_word_embeddings = False
+    return checkpoint
+
+
 def placeholders_of(request: dict, checkpoint: Checkpoint):
     """The table of placeholders, the facts, and what gives the model that a function is made of."""
+    base = checkpoint
+    changes, own_changes = (Changes(**request[name] or {}) for name in ("changes", "encode_changes"))
+    checkpoint = changes.of(base)
     table = build.Table()
-    plain = build.skeleton(checkpoint, request["seq_len"], table)
+    plain = build.skeleton(checkpoint, request["seq_len"], table, changes=changes)
     known = facts.gather(checkpoint, plain.windows)
 
     def model_of(name):
         if name != "encode" or not request["encode_adapters"]:
             return plain
-        merge = request["encode_mode"] == "merge"
+        if request["encode_mode"] == "merge":
+            own = own_changes.of(base)
+            return build.skeleton(own, request["seq_len"], table, request["encode_adapters"], True, own_changes)
         # Beside shared weights stand the adapters of `encode`, then those that are taken out of the weights again.
-        adapters = request["encode_adapters"] + ([] if merge else request["undo_adapters"])
-        return build.skeleton(checkpoint, request["seq_len"], table, adapters, merge)
+        adapters = request["encode_adapters"] + request["undo_adapters"]
+        return build.skeleton(checkpoint, request["seq_len"], table, adapters, changes=changes)
 
     return table, known, model_of
 
@@ -73,7 +90,7 @@ def convert_full(fields: dict) -> dict:
     Of several functions it is a multifunction package; of one, a plain one. The response has `facts` and `functions`.
     """
     request = checked(fields)
-    checkpoint = Checkpoint(request["model"])
+    checkpoint = opened(request)
     unused_of(request, checkpoint, None)
     length, chat, encode = request["seq_len"], request["merge_adapters"], request["encode_adapters"]
 
@@ -89,7 +106,7 @@ def convert_full(fields: dict) -> dict:
         return real(tuple(chat), tuple(encode), tuple(request["undo_adapters"]))
 
     refuse_existing(request["out"])
-    known = facts.gather(checkpoint)
+    known = facts.gather(_changed(checkpoint, request["changes"]))
     folder = os.path.dirname(os.path.abspath(request["out"]))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".functions-") as staging:
         written = _write(request, staging, known, model_of, None)
@@ -124,6 +141,15 @@ def _write(request: dict, out: str, known: facts.Facts, model_of, table) -> list
         convert(function, path, request["target"], request["compute_precision"])
         written.append({**function.as_dict(), "path": path})
     return written
+
+
+def _changed(checkpoint: Checkpoint, fields: dict | None) -> Checkpoint:
+    """The checkpoint with the configuration that merged adapters give the model."""
+    changes = Changes(**fields or {})
+    changed = changes.of(checkpoint)
+    if changes.layers is not None:
+        changed.config.num_hidden_layers = len(changes.layers)
+    return changed
 
 
 def refuse_existing(path: str) -> None:

@@ -1,7 +1,6 @@
 """The operation `plan`: the functions of a checkpoint built as for a skeleton, without their graphs."""
 
 from . import functions, package
-from .checkpoint import Checkpoint
 
 
 def plan(fields: dict) -> dict:
@@ -11,7 +10,7 @@ def plan(fields: dict) -> dict:
     and `missing`, which is empty: missing tensors are an error.
     """
     request = package.checked({**fields, "out": ""})
-    checkpoint = Checkpoint(request["model"])
+    checkpoint = package.opened(request)
     table, known, model_of = package.placeholders_of(request, checkpoint)
     functions.check_lengths(known, request["seq_len"], request["prompt_chunk"])
     for name in request["functions"] or package.every_function(known):

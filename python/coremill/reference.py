@@ -72,21 +72,41 @@ def reference_generate(fields: dict) -> dict:
 def reference_tokens(fields: dict) -> dict:
     """The first of `texts` to which `AutoTokenizer` gives other ids than ours: `mismatch` with `text`, `at`, `expected`.
 
-    Each text has `text`, our `ids` and `add_special_tokens`. The tokenizer is that of the last folder of `adapters` that
+    Each text has `text`, our `ids` and its `form`: `plain`, `special` (with the tokens around a text) or `chat` (a user's
+    message in the chat template). The tokenizer is that of the last folder of `adapters` that
     has one, else the checkpoint's, as the generation of transformers that saved it reads it. `mismatch` is null where all
     agree.
     """
-    from .tokenizer import load
+    from transformers import AutoTokenizer
 
-    folders = [folder for folder in fields.get("adapters") or [] if _has_tokenizer(folder)]
-    tokenizer, _ = load(folders[-1] if folders else fields["model"])
-    for place, entry in enumerate(fields["texts"]):
-        ids, ours = tokenizer.encode(entry["text"], add_special_tokens=entry["add_special_tokens"]), entry["ids"]
+    folders = [folder for folder in (fields["model"], *(fields.get("adapters") or [])) if _has_tokenizer(folder)]
+    if not folders:
+        return {"mismatch": None}
+    found = _token_mismatch(AutoTokenizer.from_pretrained(folders[-1]), fields["texts"])
+    if found is not None:
+        # A folder that transformers 4 saved is read as 4 reads it; where 5 does not, that reading decides.
+        from .tokenizer import load
+
+        found = _token_mismatch(load(folders[-1])[0], fields["texts"])
+    return {"mismatch": found}
+
+
+def _token_mismatch(tokenizer, texts) -> dict | None:
+    for place, entry in enumerate(texts):
+        ids, ours = _ids(tokenizer, entry["text"], entry["form"]), entry["ids"]
         if ids != ours:
             pairs = enumerate(zip(ids, ours))
             at = next((at for at, (one, other) in pairs if one != other), min(len(ids), len(ours)))
-            return {"mismatch": {"text": place, "at": at, "expected": ids[max(0, at - 2) : at + 6]}}
-    return {"mismatch": None}
+            return {"text": place, "at": at, "expected": ids[max(0, at - 2) : at + 6]}
+    return None
+
+
+def _ids(tokenizer, text: str, form: str) -> list[int]:
+    if form != "chat":
+        return tokenizer.encode(text, add_special_tokens=form == "special")
+    messages = [{"role": "user", "content": text}]
+    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tokenizer.encode(rendered, add_special_tokens=False)
 
 
 def _has_tokenizer(folder: str) -> bool:
@@ -101,8 +121,10 @@ def merge_reference(fields: dict) -> dict:
 
     checkpoint = Checkpoint(fields["model"])
     model = merge(checkpoint.real_model("eager"), fields["adapters"])
-    names = checkpoint.resolve(model.named_parameters())
-    tensors = {names[name]: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    parameters = dict(checkpoint.real_model("eager").named_parameters())
+    names = checkpoint.resolve(parameters.items())
+    merged = {names.get(name, name): parameter.detach() for name, parameter in model.named_parameters()}
+    tensors = {name: parameter.contiguous() for name, parameter in merged.items()}
     save_file(tensors, fields["out"])
     return {"tensors": len(tensors)}
 

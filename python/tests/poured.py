@@ -113,6 +113,8 @@ class Source:
         for index in entry["merged_adapters"] or []:
             module = entry["tensor"].removesuffix(".weight")
             tensors, config = self.adapters[index]
+            if not any(key.endswith(f"{module}.lora_A.weight") for key in tensors):
+                continue
             (a,) = (tensors[key] for key in tensors if key.endswith(f"{module}.lora_A.weight"))
             (b,) = (tensors[key] for key in tensors if key.endswith(f"{module}.lora_B.weight"))
             delta = b @ a * self._scale(index, a.shape[0])

@@ -135,11 +135,17 @@ def test_tokens_are_compared(tmp_path):
     plain = AutoTokenizer.from_pretrained(base).encode(text, add_special_tokens=False)
     mine = AutoTokenizer.from_pretrained(adapter).encode(text)
 
-    def found(ids, special=True, adapters=()):
-        texts = [{"text": text, "ids": ids, "add_special_tokens": special}]
+    def found(ids, form="special", adapters=()):
+        texts = [{"text": text, "ids": ids, "form": form}]
         return ask("reference_tokens", model=str(base), adapters=list(map(str, adapters)), texts=texts)["mismatch"]
 
-    assert found(theirs) is None and found(plain, special=False) is None
+    assert found(theirs) is None and found(plain, form="plain") is None
     assert found(mine, adapters=[tmp_path, adapter]) is None
     assert found(theirs[:-1]) == {"text": 0, "at": len(theirs) - 1, "expected": theirs[-3:]}
     assert found(theirs, adapters=[adapter])["text"] == 0
+
+    cases.edit(adapter, "tokenizer_config.json", chat_template="<|user|>{{ messages[0].content }}</s>")
+    Path(adapter, "chat_template.jinja").unlink(missing_ok=True)
+    chat = AutoTokenizer.from_pretrained(adapter).encode(f"<|user|>{text}</s>", add_special_tokens=False)
+    assert found(chat, form="chat", adapters=[adapter]) is None
+    assert found(mine, form="chat", adapters=[adapter])["at"] == 0

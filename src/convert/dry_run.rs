@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::ConvertError;
 use super::origin::Origin;
-use super::request::Request;
+use super::request::{AdapterMode, Request};
 use super::run;
 use super::table::{Facts, Placeholder};
 use crate::base::cancel;
@@ -32,11 +32,16 @@ pub fn dry_run(
     progress: &dyn Progress,
 ) -> Result<DryRun, ConvertError> {
     run::check(request)?;
-    let weights = run::open(request)?;
+    let mut weights = run::open(request)?;
     progress.begin("check model", None, Unit::Items);
-    let answer = python.call(&run::skeleton_fields(request, &weights, "plan", None))?;
+    let answer = python.call(&run::skeleton_fields(request, &weights, "plan", None)?)?;
     let plan: DryRun = serde_json::from_value(answer)?;
     progress.end();
+    // Adapters whose initialisation changes the base need a place for what PEFT computes.
+    let scratch = if weights.is_initialised() { Some(run::Scratch::new(request)?) } else { None };
+    if let Some(scratch) = &scratch {
+        run::take_out(&mut weights, request, python, scratch.path(), progress)?;
+    }
 
     let mut functions = vec!["decode"];
     if !request.llm2vec.is_empty() {
@@ -46,8 +51,9 @@ pub fn dry_run(
     let mut known = BTreeSet::new();
     for placeholder in &plan.placeholders {
         for function in &functions {
-            // Only `encode` has weights with its own adapters merged.
-            if *function == "decode" && !placeholder.merged_adapters.is_empty() {
+            // Only `encode` has weights with its own adapters merged, and then no others.
+            let own = *function == "encode" && request.encode_adapters == AdapterMode::Merge;
+            if own == placeholder.merged_adapters.is_empty() {
                 continue;
             }
             let origin = Origin::of(placeholder, function, request, &weights)?;

@@ -109,6 +109,16 @@ pub enum ConvertError {
         /// The target.
         target: String,
     },
+    /// A branch of `encode` on layers that a chat adapter numbers anew.
+    #[error(
+        "`{}` cannot stay beside the weights: a chat adapter replicates layers, so they are not those it was \
+         trained on",
+        adapter.display()
+    )]
+    ReplicatedLayers {
+        /// The adapter of `encode`.
+        adapter: PathBuf,
+    },
     /// Something stands where the package should.
     #[error("`{}` exists", path.display())]
     Exists {
@@ -156,6 +166,7 @@ impl Hint for ConvertError {
                 })
             }
             Self::NoStates { .. } => Some("pass `--kv-cache io`, or a target of iOS18".to_owned()),
+            Self::ReplicatedLayers { .. } => Some("use `--encode-adapters merge`".to_owned()),
             Self::Exists { .. } => {
                 Some("pass `--force` to replace it, or choose another output".to_owned())
             }

@@ -72,7 +72,7 @@ impl Origin {
             && !request.llm2vec.is_empty()
             && request.encode_adapters == AdapterMode::Merge;
         let adapters: Vec<usize> = if own_weights {
-            placeholder.merged_adapters.iter().map(|index| chat + index).collect()
+            (chat..chat + request.llm2vec.len()).collect()
         } else {
             (0..chat).collect()
         };
@@ -123,11 +123,12 @@ impl Origin {
     }
 }
 
-/// The name of a tensor in the whole checkpoint: modules beside the transformer keep theirs in folders of their own.
+/// The name of a parameter, or of its tensor where it belongs to a module beside the transformer, which keeps its own
+/// in a folder.
 fn qualified(checkpoint: &Checkpoint, placeholder: &Placeholder) -> String {
     let transformer = checkpoint.modules().first().map_or("", |module| &module.path);
     if placeholder.folder == transformer {
-        placeholder.tensor.clone()
+        placeholder.parameter.clone()
     } else {
         format!("{}/{}", placeholder.folder, placeholder.tensor)
     }

@@ -7,7 +7,7 @@ use super::request::{AdapterMode, KvForm, Request};
 use super::run;
 use crate::base::fmt;
 use crate::source::llm2vec::Llm2Vec;
-use crate::source::record::CheckpointRecord;
+use crate::source::record::{AdapterRecord, CheckpointRecord};
 
 /// What is expected of a conversion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,6 +64,9 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
     let mut record = CheckpointRecord::of(checkpoint, &request.allow);
     if !request.llm2vec.is_empty() {
         record.llm2vec = Some(Llm2Vec::of(&request.llm2vec)?);
+    }
+    for index in 0..request.lora.len() + request.llm2vec.len() {
+        record.adapters.push(AdapterRecord::of(weights.adapter(index)?));
     }
     let mut warnings = record.warnings.clone();
     if request.kv_cache == KvForm::State && !config.head_dim.is_multiple_of(32) {

@@ -16,10 +16,11 @@ use crate::base::fs::{PARTIAL, sweep_stale};
 use crate::base::progress::{Progress, Unit};
 use crate::package::{FileRecord, Model, Package};
 use crate::python::Interpreter;
-use crate::source::adapter::Adapter;
+use crate::source::adapter::{Adapter, ModelChanges};
 use crate::source::checkpoint::Checkpoint;
+use crate::source::dtype::Float;
 use crate::source::llm2vec::{self, Llm2Vec};
-use crate::source::weights::Weights;
+use crate::source::weights::{Pour, Weights};
 
 /// One package that a conversion wrote.
 #[derive(Debug)]
@@ -42,11 +43,12 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Vec<Converted>, ConvertError> {
     check(request)?;
-    let weights = open(request)?;
+    let mut weights = open(request)?;
     let scratch = Scratch::new(request)?;
     progress.begin("draw graph", None, Unit::Items);
     let table = draw(request, &weights, python, scratch.path())?;
     progress.end();
+    take_out(&mut weights, request, python, scratch.path(), progress)?;
     cancel::check()?;
 
     let mut parts = Vec::new();
@@ -91,11 +93,89 @@ pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
     }
     let mut adapters = Vec::new();
     for path in request.lora.iter().chain(&request.llm2vec) {
-        let adapter = Adapter::open(path)?;
-        adapter.check(&checkpoint)?;
-        adapters.push(adapter);
+        adapters.push(Adapter::open(path)?);
     }
-    Ok(Weights::new(checkpoint, adapters)?)
+    let shares = request.encode_adapters == AdapterMode::Branches;
+    if shares {
+        for adapter in &adapters[request.lora.len()..] {
+            adapter.check_branches()?;
+        }
+    }
+    let weights = Weights::new(checkpoint, adapters, request.lora.len())?;
+    if shares && !request.llm2vec.is_empty() && shared_changes(request, &weights)?.layers.is_some()
+    {
+        let adapter = request.llm2vec[0].clone();
+        return Err(ConvertError::ReplicatedLayers { adapter });
+    }
+    Ok(weights)
+}
+
+/// What the chat adapters make of the model that functions share.
+fn shared_changes(request: &Request, weights: &Weights) -> Result<ModelChanges, ConvertError> {
+    let chat: Vec<usize> = (0..request.lora.len()).collect();
+    Ok(weights.changes(&chat)?)
+}
+
+/// What the adapters of `encode` make of the model, where it has weights of its own.
+fn encode_changes(request: &Request, weights: &Weights) -> Result<ModelChanges, ConvertError> {
+    let chat = request.lora.len();
+    let own: Vec<usize> = (chat..chat + request.llm2vec.len()).collect();
+    Ok(weights.changes(&own)?)
+}
+
+/// Has PEFT compute what the initialisations of adapters take out of the weights they start from, one weight after the
+/// other, and puts the factors into `scratch`.
+pub(super) fn take_out(
+    weights: &mut Weights,
+    request: &Request,
+    python: &Interpreter,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<(), ConvertError> {
+    let chat = request.lora.len();
+    let mut wanted = Vec::new();
+    for index in 0..chat + request.llm2vec.len() {
+        let first = if index < chat { 0 } else { chat };
+        let before: Vec<usize> = (first..index).collect();
+        wanted.push((index, before.clone(), weights.initialised(index, &before)?));
+    }
+    let total: usize = wanted.iter().map(|(_, _, pairs)| pairs.len()).sum();
+    if total == 0 {
+        return Ok(());
+    }
+    progress.begin("initialise adapters", Some(total as u64), Unit::Items);
+    for (index, before, pairs) in wanted {
+        for pair in pairs {
+            cancel::check()?;
+            let branch = weights.fit(index)?.branches()[pair].clone();
+            let config = weights.adapter(index)?.config();
+            let weight = scratch.join("weight.safetensors");
+            let out = scratch.join(format!("taken-out-{index}-{pair}.safetensors"));
+            let request = json!({
+                "op": "taken_out",
+                "weight": weight,
+                "out": out,
+                "init": branch.init.name(),
+                "rank": branch.rank,
+                "alpha": config.alpha(&branch.module),
+                "use_rslora": config.use_rslora,
+                "in_out": branch.in_out,
+            });
+            let pour = Pour {
+                tensor: branch.weight(),
+                transpose: false,
+                adapters: &before,
+                out: Float::F32,
+            };
+            weights.save(&pour, &weight)?;
+            python.call(&request)?;
+            fs_err::remove_file(&weight)?;
+            weights.set_taken_out(index, pair, &out);
+            progress.advance(1);
+        }
+    }
+    progress.end();
+    Ok(())
 }
 
 /// `out/x.mlpackage` and `init` as `out/x.init.mlpackage`.
@@ -117,8 +197,10 @@ pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
 /// Lengths within the model's positions, and for a decoder a multiple of the prompt chunk.
 fn check_lengths(request: &Request, checkpoint: &Checkpoint) -> Result<(), ConvertError> {
     let (seq_len, chunk) = (request.seq_len, request.prompt_chunk.max(1));
-    checkpoint.check_seq_len(usize::try_from(seq_len).unwrap_or(usize::MAX))?;
-    if seq_len.is_multiple_of(chunk) || !checkpoint.is_decoder() {
+    let step = if checkpoint.is_decoder() { chunk } else { 1 };
+    let as_usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    checkpoint.check_seq_len(as_usize(seq_len), as_usize(step))?;
+    if seq_len.is_multiple_of(step) {
         return Ok(());
     }
     let positions = checkpoint.config().max_positions.map_or(u64::MAX, |n| n as u64);
@@ -155,7 +237,7 @@ fn draw(
     python: &Interpreter,
     out: &Path,
 ) -> Result<Table, ConvertError> {
-    let answer = python.call(&skeleton_fields(request, weights, "skeleton", Some(out)))?;
+    let answer = python.call(&skeleton_fields(request, weights, "skeleton", Some(out))?)?;
     Ok(serde_json::from_value(answer)?)
 }
 
@@ -165,10 +247,10 @@ pub(super) fn skeleton_fields(
     weights: &Weights,
     op: &str,
     out: Option<&Path>,
-) -> serde_json::Value {
+) -> Result<serde_json::Value, ConvertError> {
     // Without a list Python draws what the checkpoint has: `init` and `decode`, or `encode`.
     let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
-    json!({
+    Ok(json!({
         "op": op,
         "model": request.model,
         "out": out,
@@ -179,9 +261,12 @@ pub(super) fn skeleton_fields(
         "functions": functions,
         "encode_adapters": request.llm2vec,
         "undo_adapters": undone(request, weights),
+        "changes": shared_changes(request, weights)?,
+        "encode_changes": encode_changes(request, weights)?,
         "encode_mode": request.encode_adapters,
         "allow_unused": request.allow.unused_tensors,
-    })
+        "untied_head": weights.checkpoint().is_untied(),
+    }))
 }
 
 /// Converts the plain way: real weights through torch and coremltools, adapters merged by peft. Slow and large; it is
@@ -209,8 +294,11 @@ pub fn run_full(
         "merge_adapters": request.lora,
         "encode_adapters": request.llm2vec,
         "undo_adapters": undone(request, &weights),
+        "changes": shared_changes(request, &weights)?,
+        "encode_changes": encode_changes(request, &weights)?,
         "encode_mode": request.encode_adapters,
         "allow_unused": request.allow.unused_tensors,
+        "untied_head": weights.checkpoint().is_untied(),
     }))?;
     progress.end();
     let facts: Facts = serde_json::from_value(answer["facts"].clone())?;
@@ -236,12 +324,12 @@ pub fn run_full(
 }
 
 /// A folder for skeletons, gone at the end unless it is to be kept.
-struct Scratch {
+pub(super) struct Scratch {
     dir: tempfile::TempDir,
 }
 
 impl Scratch {
-    fn new(request: &Request) -> Result<Self, ConvertError> {
+    pub(super) fn new(request: &Request) -> Result<Self, ConvertError> {
         fs_err::create_dir_all(&request.tmp)?;
         sweep_stale(&request.tmp)?;
         // What a killed run leaves is known as half-written by its name; what is kept for a look is not hidden.
@@ -251,7 +339,7 @@ impl Scratch {
         Ok(Self { dir })
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.dir.path()
     }
 }

@@ -59,7 +59,11 @@ pub struct Drawn {
 pub struct Placeholder {
     /// The id that its blob offset carries.
     pub id: u64,
-    /// The tensor's name in the checkpoint, or in the adapter.
+    /// The parameter's name in the model; empty for a factor of an adapter.
+    #[serde(default)]
+    pub parameter: String,
+    /// The tensor's name in the checkpoint, or in the adapter; empty for a bias that only adapters have.
+    #[serde(default)]
     pub tensor: String,
     /// The folder of the checkpoint that it lies in; empty for the checkpoint itself.
     #[serde(default)]

@@ -16,7 +16,7 @@ use super::memory;
 use super::overflow;
 use super::overlap;
 use super::perplexity::Scores;
-use super::reference::{Continue, EmbedRequest, Reference};
+use super::reference::{Continue, EmbedRequest, Reference, TextForm, TokenizedText};
 use super::results::{
     KvCache, Logits, Measurements, Overflow, Perplexity, Similarity, Transcripts,
 };
@@ -188,6 +188,11 @@ fn score(
             return Err(EvalError::Leak { share });
         }
     }
+    check_tokens(
+        [(&plan.text, bench.tokenizer.encode_plain(&plan.text)?)],
+        TextForm::Plain,
+        bench,
+    )?;
     bench.progress.begin("reference perplexity", None, Unit::Items);
     let reference =
         bench.reference.logits(&windows.tokens, plan.top_k.clamp(1, layout.vocab.max(1)))?;
@@ -220,6 +225,16 @@ fn score(
     Ok(Scored { perplexity, tokens, usage, overflow })
 }
 
+/// Fails if the source's own tokenizer gives other tokens to one of `texts`.
+fn check_tokens<'a>(
+    texts: impl IntoIterator<Item = (&'a String, Vec<u32>)>,
+    form: TextForm,
+    bench: &Bench<'_>,
+) -> Result<(), EvalError> {
+    let pair = |(text, ids): (&String, Vec<u32>)| TokenizedText { text: text.clone(), ids, form };
+    Ok(bench.reference.check_tokens(&texts.into_iter().map(pair).collect::<Vec<_>>())?)
+}
+
 /// The transcripts, and each prompt with the reference's continuation.
 fn transcribe(
     artifact: &Artifact,
@@ -231,6 +246,8 @@ fn transcribe(
     let chat_template = plan.chat_template && tokenizer.has_chat_template();
     let encode = |prompt: &String| chat::encode(tokenizer, prompt, chat_template);
     let mut prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+    let form = if chat_template { TextForm::Chat } else { TextForm::Special };
+    check_tokens(plan.prompts.iter().zip(prompts.clone()), form, bench)?;
     let mut max_tokens = plan.max_tokens;
     if plan.probe {
         // Past its capacity a cache forgets what the reference still sees.

@@ -202,6 +202,11 @@ impl Checkpoint {
         self.config.tie_word_embeddings && !self.untied
     }
 
+    /// Whether a head of its own is stored although the configuration ties it to the embedding.
+    pub fn is_untied(&self) -> bool {
+        self.untied
+    }
+
     /// Whether the family writes text.
     pub fn is_decoder(&self) -> bool {
         config::keys::family(&self.config.model_type).is_none_or(|family| family.is_decoder)
@@ -248,13 +253,19 @@ impl Checkpoint {
         Ok(self.tokenizer.as_ref().ok_or_else(missing)?)
     }
 
-    /// Fails if the model does not know `seq_len` positions.
-    pub fn check_seq_len(&self, seq_len: usize) -> Result<(), Error> {
+    /// Fails if the model does not know `seq_len` positions; lengths that fit are multiples of `step`.
+    pub fn check_seq_len(&self, seq_len: usize, step: usize) -> Result<(), Error> {
         match self.config.max_positions {
             Some(max_positions) if seq_len > max_positions => {
                 let dir = self.root.clone();
                 let dynamic = self.config.rope.as_ref().is_some_and(config::Rope::is_dynamic);
-                Err(config::Error::TooLong { dir, seq_len, max_positions, dynamic }.into())
+                // A chunk is never longer than the sequence.
+                let fits = if max_positions > step {
+                    max_positions - max_positions % step
+                } else {
+                    max_positions
+                };
+                Err(config::Error::TooLong { dir, seq_len, max_positions, fits, dynamic }.into())
             }
             _ => Ok(()),
         }
@@ -450,8 +461,8 @@ mod tests {
         let checkpoint = Checkpoint::open(dir.path()).unwrap();
         assert_eq!((checkpoint.n_parameters(), checkpoint.n_bytes()), (19, 76));
         assert_eq!(checkpoint.tokenizer().unwrap().n_ids, Some(4));
-        checkpoint.check_seq_len(16).unwrap();
-        let error = checkpoint.check_seq_len(17).unwrap_err();
+        checkpoint.check_seq_len(16, 1).unwrap();
+        let error = checkpoint.check_seq_len(17, 1).unwrap_err();
         assert!(
             error.to_string().starts_with("sequence length 17 is beyond the 16 positions"),
             "{error}"

@@ -76,6 +76,60 @@ pub(crate) fn tied_to(model_type: &str, parameter: &str) -> Vec<String> {
     heads.flat_map(|(_, embedding)| spellings(model_type, embedding)).collect()
 }
 
+/// The embedding of the family's tokens and the output head, by their names in a model without prefix.
+const VOCABULARY: [&str; 4] =
+    ["embed_tokens.weight", "wte.weight", "embeddings.word_embeddings.weight", "lm_head.weight"];
+
+/// Names of modules that look vectors up by token, position or type.
+const EMBEDDINGS: [&str; 6] = [
+    "embed_tokens",
+    "wte",
+    "wpe",
+    "word_embeddings",
+    "position_embeddings",
+    "token_type_embeddings",
+];
+
+/// The name of `parameter` in the model without a head, which a parameter beside it keeps: one name for each
+/// parameter, whether the model that is spoken of has a head or not.
+pub(crate) fn bare<'a>(model_type: &str, parameter: &'a str) -> &'a str {
+    let prefix = base_model_prefix(model_type);
+    let rest = prefix.and_then(|prefix| parameter.strip_prefix(prefix)?.strip_prefix('.'));
+    rest.unwrap_or(parameter)
+}
+
+/// The name that `transformers` gives today to a parameter of that stored name.
+pub(crate) fn modern(stored: &str) -> String {
+    let old = OLD.iter().find_map(|(new, old)| Some((new, stored.strip_suffix(old)?)));
+    old.map_or_else(|| stored.to_owned(), |(new, stem)| format!("{stem}{new}"))
+}
+
+/// Whether the parameter of that bare name has one row for each token of the vocabulary.
+pub(crate) fn of_vocabulary(bare: &str) -> bool {
+    VOCABULARY.contains(&bare)
+}
+
+/// Whether a module of that name is an embedding.
+pub(crate) fn is_embedding(module: &str) -> bool {
+    EMBEDDINGS.contains(&module.rsplit('.').next().unwrap_or(module))
+}
+
+/// The number of the layer in the name of a parameter, and where it is written.
+pub(crate) fn layer(parameter: &str) -> Option<(std::ops::Range<usize>, usize)> {
+    let mut begin = 0;
+    let mut before = "";
+    for part in parameter.split('.') {
+        if ["layers", "layer", "h"].contains(&before)
+            && let Ok(number) = part.parse()
+        {
+            return Some((begin..begin + part.len(), number));
+        }
+        begin += part.len() + 1;
+        before = part;
+    }
+    None
+}
+
 /// The weight of a decoder's head.
 pub(crate) const HEAD: &str = "lm_head.weight";
 
@@ -123,6 +177,37 @@ mod tests {
         for (family, parameter, want) in cases {
             assert_eq!(spellings(family, parameter), want);
         }
+    }
+
+    #[test]
+    fn a_parameter_has_one_bare_name_and_one_layer() {
+        let cases = [
+            (
+                "llama",
+                "model.layers.12.mlp.up_proj.weight",
+                "layers.12.mlp.up_proj.weight",
+                Some(12),
+            ),
+            ("llama", "layers.0.mlp.up_proj.weight", "layers.0.mlp.up_proj.weight", Some(0)),
+            ("llama", "lm_head.weight", "lm_head.weight", None),
+            ("gpt2", "transformer.h.3.ln_1.bias", "h.3.ln_1.bias", Some(3)),
+            (
+                "bert",
+                "bert.encoder.layer.1.output.dense.bias",
+                "encoder.layer.1.output.dense.bias",
+                Some(1),
+            ),
+        ];
+        for (family, parameter, want, number) in cases {
+            assert_eq!(bare(family, parameter), want);
+            let found = layer(parameter);
+            assert_eq!(found.as_ref().map(|(_, number)| *number), number, "{parameter}");
+            if let Some((at, number)) = found {
+                assert_eq!(parameter[at], number.to_string());
+            }
+        }
+        assert!(of_vocabulary("wte.weight") && !of_vocabulary("wpe.weight"));
+        assert!(is_embedding("transformer.wpe") && !is_embedding("lm_head"));
     }
 
     #[test]

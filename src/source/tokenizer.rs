@@ -10,6 +10,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::json;
 use crate::base::error::Hint;
 
 /// What a folder's tokenizer files say, as far as it is known without `transformers`.
@@ -37,6 +38,8 @@ pub struct TokenizerFacts {
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Json(#[from] json::Error),
     #[error("`{dir}` has no tokenizer")]
     Missing { dir: PathBuf },
     #[error("`{file}` cannot be read: {reason}")]
@@ -50,6 +53,7 @@ pub enum Error {
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Json(e) => e.hint(),
             Self::Missing { .. } => {
                 Some("copy the tokenizer of the model into the checkpoint's folder".to_owned())
             }
@@ -207,9 +211,11 @@ fn ids(dir: &Path) -> Result<(Largest, BTreeMap<String, usize>), Error> {
     Ok((None, added))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T, Error> {
-    serde_json::from_slice(&fs_err::read(file)?)
-        .map_err(|e| Error::Bad { file: file.to_owned(), reason: e.to_string() })
+fn parse<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, Error> {
+    json::read(file).map_err(|error| match error {
+        json::Error::Bad { file, reason } => Error::Bad { file, reason },
+        other => other.into(),
+    })
 }
 
 #[derive(Deserialize)]
@@ -322,7 +328,7 @@ mod tests {
             ),
             (&[("vocab.json", "{\"a\": 9}")], 9, "has token id 9 (`a`), outside"),
             (&[("merges.txt", "")], 9, "has no tokenizer"),
-            (&[("tokenizer.json", "{")], 9, "cannot be read: EOF while parsing"),
+            (&[("tokenizer.json", "{")], 9, "is cut off: EOF while parsing"),
         ];
         for (files, vocab_size, want) in cases {
             let error = open(files, vocab_size).unwrap_err();

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError,
+    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference,
+    ReferenceError, TokenizedText,
 };
 use crate::base::{digest, fs};
 
@@ -87,6 +88,15 @@ impl<R: Reference> Reference for Cached<R> {
 
     fn embed(&self, request: &EmbedRequest) -> Result<Vec<Vec<f32>>, ReferenceError> {
         self.json("embed", request, || self.inner.embed(request))
+    }
+
+    fn check_tokens(&self, texts: &[TokenizedText]) -> Result<(), ReferenceError> {
+        let place = self.place("tokens", &texts, "json");
+        if read(&place)?.is_none() {
+            self.inner.check_tokens(texts)?;
+            fs::write_atomic(&place, b"true")?;
+        }
+        Ok(())
     }
 }
 

@@ -38,6 +38,33 @@ pub trait Reference: Send + Sync {
     fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError>;
     /// Embeddings of sentences.
     fn embed(&self, request: &EmbedRequest) -> Result<Vec<Vec<f32>>, ReferenceError>;
+    /// Fails if the source's own tokenizer gives other tokens to one of `texts`; passes where it has none to ask.
+    fn check_tokens(&self, _texts: &[TokenizedText]) -> Result<(), ReferenceError> {
+        Ok(())
+    }
+}
+
+/// A text with the tokens that the artifact's tokenizer gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TokenizedText {
+    /// The text.
+    pub text: String,
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// What was made of the text before.
+    pub form: TextForm,
+}
+
+/// How a text became tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextForm {
+    /// The text alone.
+    Plain,
+    /// With the tokens that the tokenizer puts around a text.
+    Special,
+    /// As a user's message in the model's chat template.
+    Chat,
 }
 
 /// What to embed.

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError,
+    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference,
+    ReferenceError, TokenizedText,
 };
 use crate::base::error::{Blame, Hint};
 use crate::base::fs::Staging;
@@ -174,6 +175,42 @@ impl<A: Ask> Reference for PythonReference<A> {
         }
         Ok(embeddings)
     }
+
+    fn check_tokens(&self, texts: &[TokenizedText]) -> Result<(), ReferenceError> {
+        let Checkpoint { folder: model, adapters, .. } = &self.checkpoint;
+        let TokenCheck { mismatch } = self.ask(&json!({
+            "op": "reference_tokens", "model": model, "adapters": adapters, "texts": texts,
+        }))?;
+        let Some(Mismatch { text, at, expected }) = mismatch else { return Ok(()) };
+        let Some(TokenizedText { text, ids, .. }) = texts.get(text) else {
+            let what = format!("text {text} of {} differs", texts.len());
+            return Err(ReferenceError::Answer { what });
+        };
+        let begin = at.saturating_sub(2).min(ids.len());
+        let ours = &ids[begin..ids.len().min(begin + expected.len())];
+        let shown: String = text.chars().take(60).collect();
+        Err(ReferenceError::Failed {
+            message: format!(
+                "text {shown:?} has the tokens {ours:?} from token {begin} on, `AutoTokenizer` gives {expected:?}"
+            ),
+            advice: Some(
+                "convert the checkpoint again, so that its tokenizer is current".to_owned(),
+            ),
+            blame: Blame::Evaluation,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenCheck {
+    mismatch: Option<Mismatch>,
+}
+
+#[derive(Deserialize)]
+struct Mismatch {
+    text: usize,
+    at: usize,
+    expected: Vec<u32>,
 }
 
 /// A sentence that the artifact's tokenizer and the checkpoint's own library see as other tokens.

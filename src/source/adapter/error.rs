@@ -22,9 +22,21 @@ pub enum Error {
     #[error("`{file}` cannot be read: {reason}")]
     BadConfig { file: PathBuf, reason: String },
     #[error("adapter `{file}` is of type {peft_type}, which is not supported (LORA is)")]
-    PeftType { file: PathBuf, peft_type: String },
+    PeftType { file: PathBuf, peft_type: String, remedy: &'static str },
+    #[error("adapter `{file}` is an adapter of MLX, which is not supported")]
+    Mlx { file: PathBuf },
     #[error("adapter `{file}` sets `{setting}` to {value}, which is not supported")]
-    Setting { file: PathBuf, setting: &'static str, value: String },
+    Setting { file: PathBuf, setting: String, value: String, remedy: &'static str },
+    #[error(
+        "adapter `{dir}` replicates layers {ranges:?}, beyond the {n_layers} layers of its base"
+    )]
+    Layers { dir: PathBuf, ranges: Vec<[usize; 2]>, n_layers: usize },
+    #[error(
+        "tensor `{tensor}` in `{dir}` is one that PEFT does not load: its `{setting}` leaves the module out"
+    )]
+    Ignored { dir: PathBuf, tensor: String, setting: &'static str },
+    #[error("adapter `{dir}` has no tensor for `{module}`, which its `{setting}` asks for")]
+    Missing { dir: PathBuf, module: String, setting: &'static str },
     #[error("tensor `{tensor}` in `{dir}` has a name that no LoRA adapter uses")]
     UnknownTensor { dir: PathBuf, tensor: String },
     #[error("module `{module}` in `{dir}` has {has} but no {lacks}")]
@@ -41,6 +53,8 @@ pub enum Error {
         n_tensors: usize,
         first: Box<Misfit>,
     },
+    #[error("adapter `{dir}` has `{what}`, which cannot stay beside the weights")]
+    NotABranch { dir: PathBuf, what: String },
     #[error("adapter `{dir}` changes nothing: every product of its low-rank pairs is zero")]
     ChangesNothing { dir: PathBuf },
 }
@@ -73,6 +87,32 @@ pub enum Misfit {
         /// The rank that the configuration gives the module.
         rank: usize,
     },
+    /// A token beyond the vocabulary.
+    Token {
+        /// The embedding's parameter.
+        parameter: String,
+        /// The token.
+        token: usize,
+        /// Tokens of the embedding.
+        rows: usize,
+    },
+    /// A parameter of `modules_to_save` that the file does not hold.
+    NotSaved {
+        /// The parameter.
+        parameter: String,
+    },
+    /// A module that the configuration targets and that has no pair.
+    NoPair {
+        /// The module.
+        module: String,
+    },
+    /// The adapter changes the size of the vocabulary but does not bring this parameter.
+    Vocabulary {
+        /// The parameter.
+        parameter: String,
+        /// Tokens of the new vocabulary.
+        rows: usize,
+    },
     /// The magnitude has not one value for each output.
     Magnitude {
         /// The module.
@@ -94,11 +134,47 @@ impl fmt::Display for Misfit {
             Self::Rank { module, a, b, rank } => {
                 write!(f, "`{module}`: lora_A {a:?} and lora_B {b:?} are not of rank {rank}")
             }
+            Self::Token { parameter, token, rows } => {
+                write!(f, "`{parameter}`: token {token} is beyond its {rows} tokens")
+            }
+            Self::NotSaved { parameter } => {
+                write!(f, "`{parameter}`, which `modules_to_save` names and the adapter lacks")
+            }
+            Self::NoPair { module } => {
+                write!(f, "`{module}`, which `target_modules` names and which has no pair")
+            }
+            Self::Vocabulary { parameter, rows } => {
+                write!(
+                    f,
+                    "`{parameter}`, which the adapter lacks in its vocabulary of {rows} tokens"
+                )
+            }
             Self::Magnitude { module, found, outputs } => {
                 write!(f, "`{module}`: {found} magnitudes for {outputs} outputs")
             }
         }
     }
+}
+
+impl Misfit {
+    fn hint(&self) -> &'static str {
+        const RESIZE: &str = "give the base the adapter's vocabulary first (`model.resize_token_embeddings(SIZE)`, \
+             `model.save_pretrained(FOLDER)`) and pass that folder as the model";
+        match self {
+            Self::Token { .. } | Self::Vocabulary { .. } => RESIZE,
+            Self::Shape { parameter, .. } if is_of_vocabulary(parameter) => RESIZE,
+            Self::NotSaved { .. } | Self::NoPair { .. } => {
+                "the adapter is not complete, or not of this base; save it again with PEFT"
+            }
+            _ => "pass the base model that the adapter was trained on",
+        }
+    }
+}
+
+fn is_of_vocabulary(parameter: &str) -> bool {
+    let module = parameter.strip_suffix(".weight").unwrap_or(parameter);
+    let leaf = module.rsplit('.').next().unwrap_or(module);
+    ["embed_tokens", "wte", "word_embeddings", "lm_head"].contains(&leaf)
 }
 
 impl Hint for Error {
@@ -108,13 +184,25 @@ impl Hint for Error {
             Self::NoConfig { .. } | Self::NoWeights { .. } => {
                 Some("pass the folder that PEFT's `save_pretrained` wrote".to_owned())
             }
-            Self::PeftType { .. } | Self::Setting { .. } => Some(
-                "merge it with PEFT (`merge_and_unload`, `save_pretrained`) and convert the merged checkpoint"
+            Self::PeftType { remedy, .. } | Self::Setting { remedy, .. } => {
+                Some((*remedy).to_owned())
+            }
+            Self::Mlx { .. } => Some(
+                "fuse it (`mlx_lm.fuse --model BASE --adapter-path ADAPTER --save-path FUSED`, with `--dequantize` \
+                 for a quantised base) and convert the fused checkpoint"
                     .to_owned(),
             ),
-            Self::DoesNotFit { .. } => {
+            Self::Layers { .. } => {
                 Some("pass the base model that the adapter was trained on".to_owned())
             }
+            Self::Ignored { setting, .. } => Some(format!(
+                "correct `{setting}` in `adapter_config.json`, or remove the tensor from the file"
+            )),
+            Self::Missing { .. } => {
+                Some("the adapter is not complete; save it again with PEFT".to_owned())
+            }
+            Self::DoesNotFit { first, .. } => Some(first.hint().to_owned()),
+            Self::NotABranch { .. } => Some("use `--encode-adapters merge`".to_owned()),
             Self::ChangesNothing { .. } => {
                 Some("the adapter was saved before it was trained; leave it out or pass the trained one".to_owned())
             }

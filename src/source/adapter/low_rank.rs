@@ -1,8 +1,10 @@
 //! `Delta`: `scale B A` as two factors, added to any block of a weight.
 
 use std::ops::Range;
+use std::path::Path;
 
 use super::{Adapter, Branch, Error};
+use crate::source::safetensors::Tensors;
 
 /// The product of a low-rank pair in the layout of its weight: `left` [rows, rank] times `right` [rank, columns].
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,18 @@ impl Delta {
             *x *= branch.scale as f32;
         }
         Ok(Self { left, right, rank, n_columns })
+    }
+
+    /// Reads the factors that an initialisation takes out of a weight: the product with the opposite sign.
+    pub(crate) fn taken_out(file: &Path, branch: &Branch) -> Result<Self, Error> {
+        let factors = Tensors::open_file(file)?;
+        let mut left = factors.read_f32("left")?;
+        let right = factors.read_f32("right")?;
+        for x in &mut left {
+            *x *= -branch.scale as f32;
+        }
+        let n_columns = if branch.in_out { branch.n_outputs } else { branch.n_inputs };
+        Ok(Self { left, right, rank: branch.rank, n_columns })
     }
 
     /// Whether it adds nothing anywhere: for each inner index one of the factors is zero.

@@ -84,7 +84,7 @@ pub enum Error {
     #[error("`{field}` of `{dir}` is {id}, outside the vocabulary of {vocab_size}")]
     TokenOutside { dir: PathBuf, field: &'static str, id: usize, vocab_size: usize },
     #[error("sequence length {seq_len} is beyond the {max_positions} positions of `{dir}`{}", depends(*.dynamic))]
-    TooLong { dir: PathBuf, seq_len: usize, max_positions: usize, dynamic: bool },
+    TooLong { dir: PathBuf, seq_len: usize, max_positions: usize, fits: usize, dynamic: bool },
 }
 
 fn depends(dynamic: bool) -> &'static str {
@@ -108,9 +108,10 @@ impl Hint for Error {
                 "pass the folder of a `transformers` checkpoint, or a repository of the hub"
                     .to_owned(),
             ),
-            Self::TooLong { max_positions, .. } => {
-                Some(format!("pass `--seq-len {max_positions}` or less"))
+            Self::TooLong { max_positions, fits, .. } if max_positions == fits => {
+                Some(format!("pass `--seq-len {fits}` or less"))
             }
+            Self::TooLong { fits, .. } => Some(format!("pass `--seq-len {fits}`")),
             _ => None,
         }
     }

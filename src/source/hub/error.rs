@@ -26,8 +26,6 @@ pub enum Error {
     Status { endpoint: String, what: String, status: u16 },
     #[error("the hub's answer about `{what}` makes no sense: {reason}")]
     BadAnswer { what: String, reason: String },
-    #[error("repository `{repository}` holds `{file}` but no safetensors weights")]
-    PickleOnly { repository: String, file: String },
     #[error("repository `{repository}` has no file `{file}`")]
     NoFile { repository: String, file: String },
     #[error("repository `{repository}` holds no weights")]
@@ -74,9 +72,6 @@ impl Hint for Error {
             }
             Self::Network { .. } => {
                 "connect to the network, or pass a folder that holds the checkpoint"
-            }
-            Self::PickleOnly { .. } => {
-                "convert the weights to safetensors first, or look for a revision that has them"
             }
             Self::WrongSize { .. } | Self::WrongDigest { .. } => {
                 "the file was removed from the cache: run again to fetch it afresh"

@@ -12,8 +12,6 @@ use super::{Error, Hub};
 use crate::source::checkpoint::COMPANIONS;
 use crate::source::tokenizer::TEMPLATES;
 
-const INDEX: &str = "model.safetensors.index.json";
-
 /// The files of a repository at one commit.
 #[derive(Debug)]
 pub(super) struct Listing {
@@ -93,42 +91,48 @@ impl Listing {
         self.files.keys().filter(|name| wanted(name)).cloned().collect()
     }
 
-    /// The safetensors files that make up the weights; the index must have been fetched into `dir`.
+    /// The files that make up the weights, of the first format that is there in the order of transformers; an index must
+    /// have been fetched into `dir`.
     pub(super) fn weight_files(&self, dir: &Path) -> Result<Vec<String>, Error> {
+        let has = |file: &str| self.files.contains_key(file);
         let mut out = Vec::new();
-        if self.files.contains_key(INDEX) {
-            out.extend(self.shards(dir)?);
-        } else {
-            let single = ["model.safetensors", "adapter_model.safetensors"];
-            out.extend(
-                single.into_iter().filter(|f| self.files.contains_key(*f)).map(str::to_owned),
-            );
+        for single in ["model.safetensors", "pytorch_model.bin"] {
+            let index = format!("{single}.index.json");
+            if has(single) {
+                out.push(single.to_owned());
+            } else if has(&index) {
+                out.extend(self.shards(dir, &index)?);
+            }
+            if !out.is_empty() {
+                break;
+            }
         }
-        let in_step = |name: &&String| {
-            name.rsplit_once('/')
-                .is_some_and(|(folder, file)| self.is_step(folder) && file == "model.safetensors")
-        };
-        out.extend(self.files.keys().filter(in_step).cloned());
-        if !out.is_empty() {
-            return Ok(out);
+        let adapter = ["adapter_model.safetensors", "adapter_model.bin"];
+        out.extend(adapter.into_iter().find(|file| has(file)).map(str::to_owned));
+        for name in self.files.keys() {
+            let Some((folder, file)) = name.rsplit_once('/').filter(|(f, _)| self.is_step(f))
+            else {
+                continue;
+            };
+            let first = !has(&format!("{folder}/model.safetensors"));
+            if file == "model.safetensors" || (file == "pytorch_model.bin" && first) {
+                out.push(name.clone());
+            }
         }
-        let repository = self.repository.clone();
-        let pickled =
-            |name: &&String| Path::new(name).extension().is_some_and(|e| e == "bin" || e == "pt");
-        match self.files.keys().find(pickled) {
-            Some(file) => Err(Error::PickleOnly { repository, file: file.clone() }),
-            None => Err(Error::NoWeights { repository }),
+        if out.is_empty() {
+            return Err(Error::NoWeights { repository: self.repository.clone() });
         }
+        Ok(out)
     }
 
-    fn shards(&self, dir: &Path) -> Result<BTreeSet<String>, Error> {
+    fn shards(&self, dir: &Path, index: &str) -> Result<BTreeSet<String>, Error> {
         #[derive(Deserialize)]
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let Index { weight_map } = serde_json::from_slice(&fs_err::read(dir.join(INDEX))?)
+        let Index { weight_map } = serde_json::from_slice(&fs_err::read(dir.join(index))?)
             .map_err(|e| Error::BadAnswer {
-                what: format!("{}/{INDEX}", self.repository),
+                what: format!("{}/{index}", self.repository),
                 reason: e.to_string(),
             })?;
         let shards: BTreeSet<String> = weight_map.into_values().collect();
@@ -136,7 +140,7 @@ impl Listing {
             None => Ok(shards),
             Some(file) => Err(Error::MissingShard {
                 repository: self.repository.clone(),
-                index: INDEX.to_owned(),
+                index: index.to_owned(),
                 file: file.clone(),
             }),
         }

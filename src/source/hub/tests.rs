@@ -300,10 +300,7 @@ fn without_a_network_the_cache_serves() {
 #[test]
 fn repositories_without_usable_weights_are_named() {
     let cases: [(Files<'_>, &str); 3] = [
-        (
-            &[("config.json", b"{}"), ("pytorch_model.bin", b"x")],
-            "repository `o/n` holds `pytorch_model.bin` but no safetensors weights",
-        ),
+        (&[("config.json", b"{}"), ("model.gguf", b"x")], "repository `o/n` holds no weights"),
         (&[("config.json", b"{}")], "repository `o/n` holds no weights"),
         (
             &[("model.safetensors.index.json", INDEX), ("model-1.safetensors", b"x")],

@@ -1,10 +1,12 @@
 //! `CheckpointRecord`: what a checkpoint is, resolved from all the files that say so.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::adapter::Adapter;
 use super::checkpoint::Checkpoint;
 use super::config::{Allow, ModelConfig};
 use super::llm2vec::Llm2Vec;
@@ -26,10 +28,13 @@ pub struct CheckpointRecord {
     /// What LLM2Vec does with the model, where its adapters are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm2vec: Option<Llm2Vec>,
+    /// The adapters that a conversion is asked to apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<AdapterRecord>,
     /// The stored weights.
     pub tensors: TensorsRecord,
     /// What speaks against a conversion; empty in a manifest.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<String>,
     /// What was read otherwise than one might think.
     pub warnings: Vec<String>,
@@ -105,6 +110,38 @@ pub struct TensorsRecord {
     pub unused: Vec<String>,
 }
 
+/// An adapter of a conversion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterRecord {
+    /// The name of its folder.
+    pub name: String,
+    /// Modules with a low-rank pair.
+    pub low_rank: usize,
+    /// Parameters that it brings whole.
+    pub replaces: Vec<String>,
+    /// Its `llm2vec_config.json`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm2vec: Option<Llm2Vec>,
+}
+
+impl AdapterRecord {
+    /// The record of `adapter`.
+    pub fn of(adapter: &Adapter) -> Self {
+        let dir = adapter.dir();
+        Self {
+            name: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            low_rank: adapter.low_rank().count(),
+            replaces: adapter.replacements().map(str::to_owned).collect(),
+            llm2vec: llm2vec(dir),
+        }
+    }
+}
+
+/// The settings of LLM2Vec in `dir`, if it has a file of them that reads.
+fn llm2vec(dir: &Path) -> Option<Llm2Vec> {
+    dir.join("llm2vec_config.json").is_file().then(|| Llm2Vec::open(dir).ok()).flatten()
+}
+
 impl CheckpointRecord {
     /// The record of `checkpoint`, with what `allow` lets pass.
     pub fn of(checkpoint: &Checkpoint, allow: &Allow) -> Self {
@@ -145,7 +182,8 @@ impl CheckpointRecord {
                 model_max_length: facts.model_max_length,
             }),
             sentence: checkpoint.sentence().cloned(),
-            llm2vec: None,
+            llm2vec: llm2vec(checkpoint.dir()),
+            adapters: Vec::new(),
             tensors: TensorsRecord {
                 files: files.collect(),
                 count: tensors.iter().count(),

@@ -1,5 +1,6 @@
 //! `Weight`: any block of a stored tensor with what is merged into it, in f32.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -19,8 +20,9 @@ const CHUNK: usize = 1 << 16;
 
 /// A stored tensor and the arithmetic between it and the weight that is poured.
 pub(super) struct Weight<'a> {
-    pub(super) tensors: &'a safetensors::Tensors,
-    pub(super) tensor: String,
+    /// Where the elements lie, by file and name; without it they are zeros.
+    pub(super) stored: Option<(&'a safetensors::Tensors, String)>,
+    pub(super) shape: Vec<usize>,
     pub(super) steps: Vec<Step>,
 }
 
@@ -30,11 +32,18 @@ pub(super) enum Step {
     Add(Delta),
     /// One factor for each output: a column if the weight is stored [in, out], else a row.
     Scale(Vec<f32>, bool),
+    /// Rows are replaced.
+    Rows(BTreeMap<usize, Vec<f32>>),
+    /// A vector is added to a vector.
+    Bias(Vec<f32>),
 }
 
 impl Weight<'_> {
     pub(super) fn size(&self) -> (usize, usize) {
-        self.tensors.get(&self.tensor).expect("a resolved tensor is stored").rows_and_columns()
+        match self.shape.split_first() {
+            None => (1, 1),
+            Some((rows, rest)) => (*rows, rest.iter().product()),
+        }
     }
 
     /// The weight's `rows` and `columns`, row by row; rows are shared out among the threads.
@@ -48,7 +57,10 @@ impl Weight<'_> {
         let read = |(i, out): (usize, &mut [f32])| {
             let first = rows.start + i * n_rows;
             let rows = first..first + out.len() / columns.len();
-            self.tensors.read_block(&self.tensor, &rows, columns, out)?;
+            match &self.stored {
+                Some((tensors, tensor)) => tensors.read_block(tensor, &rows, columns, out)?,
+                None => out.fill(0.0),
+            }
             for step in &self.steps {
                 step.apply(&rows, columns, out);
             }
@@ -80,6 +92,19 @@ impl Step {
     fn apply(&self, rows: &Range<usize>, columns: &Range<usize>, block: &mut [f32]) {
         match self {
             Self::Add(delta) => delta.add_to(rows, columns, block),
+            Self::Rows(replaced) => {
+                for (row, values) in rows.clone().zip(block.chunks_mut(columns.len())) {
+                    if let Some(vector) = replaced.get(&row) {
+                        values.copy_from_slice(&vector[columns.clone()]);
+                    }
+                }
+            }
+            // A vector is a matrix of one column.
+            Self::Bias(bias) => {
+                for (x, b) in block.iter_mut().zip(&bias[rows.clone()]) {
+                    *x += b;
+                }
+            }
             Self::Scale(factors, in_out) => {
                 for (row, values) in rows.clone().zip(block.chunks_mut(columns.len())) {
                     if *in_out {

@@ -23,6 +23,10 @@ pub enum Error {
     NoAdapter { index: usize, n_adapters: usize },
     #[error("adapter `{dir}` has no low-rank pair for module `{module}`")]
     NoModule { dir: PathBuf, module: String },
+    #[error(
+        "what `{init}` takes out of module `{module}` for adapter `{dir}` has not been computed"
+    )]
+    NotPrepared { dir: PathBuf, module: String, init: &'static str },
     #[error("tensor `{tensor}` of shape {shape:?} cannot be transposed: it is not a matrix")]
     NotAMatrix { tensor: String, shape: Vec<usize> },
     #[error("tensor `{tensor}` does not fit f16: element {index:?} is {value}, the limit is 65504")]

@@ -2,13 +2,17 @@
 
 mod block;
 mod error;
+mod plan;
 
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use block::{BLOCK, STRIP, Step, Weight, encode, strips, transposed};
 pub use error::Error;
+use plan::{MergePlan, PlanStep, Source};
 
-use super::adapter::{self, Adapter, Branch, Delta, Fit};
+use super::adapter::{self, Adapter, Branch, Delta, Fit, Init, ModelChanges};
 use super::checkpoint::Checkpoint;
 use super::dtype::Float;
 use crate::base::cancel;
@@ -19,12 +23,14 @@ use crate::base::index::unravel;
 pub struct Weights {
     checkpoint: Checkpoint,
     adapters: Vec<(Adapter, Fit)>,
+    /// Files with the factors that initialisations take out, by adapter and pair.
+    taken_out: BTreeMap<(usize, usize), PathBuf>,
 }
 
 /// A weight as it is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Pour<'a> {
-    /// The parameter, by the name of its module or of its stored tensor.
+    /// The parameter, by its name in the model or by that of its stored tensor.
     pub tensor: &'a str,
     /// Whether to pour a matrix with rows and columns exchanged.
     pub transpose: bool,
@@ -60,27 +66,77 @@ pub enum Part {
 
 /// What a poured weight is made of: two requests with the same value pour the same elements.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
-    /// The adapter that brings the weight whole, if one does.
-    brought_by: Option<usize>,
-    /// The stored tensor.
-    tensor: String,
-    /// Adapters and modules whose products are added.
-    added: Vec<(usize, String)>,
-}
+pub struct Identity(MergePlan);
 
 /// What takes the bytes.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
 impl Weights {
-    /// Joins a checkpoint and its adapters; each must fit.
-    pub fn new(checkpoint: Checkpoint, adapters: Vec<Adapter>) -> Result<Self, Error> {
+    /// Joins a checkpoint and its adapters; each must fit what those before it in its chain have made of the base.
+    /// The first `n_chat` adapters are one chain, the others another.
+    pub fn new(
+        checkpoint: Checkpoint,
+        adapters: Vec<Adapter>,
+        n_chat: usize,
+    ) -> Result<Self, Error> {
         let mut fitted = Vec::new();
-        for adapter in adapters {
-            let fit = adapter.fits(&checkpoint)?;
+        let mut before = ModelChanges::default();
+        for (i, adapter) in adapters.into_iter().enumerate() {
+            if i == n_chat {
+                before = ModelChanges::default();
+            }
+            let fit = adapter.check(&checkpoint, &before)?;
+            before = fit.changes().clone();
             fitted.push((adapter, fit));
         }
-        Ok(Self { checkpoint, adapters: fitted })
+        Ok(Self { checkpoint, adapters: fitted, taken_out: BTreeMap::new() })
+    }
+
+    /// The pairs of an adapter, by their indices, whose initialisation takes something out of a weight that the
+    /// adapter does not replace; `before` are the adapters that come before it.
+    pub fn initialised(&self, index: usize, before: &[usize]) -> Result<Vec<usize>, Error> {
+        let adapters: Vec<usize> = before.iter().copied().chain([index]).collect();
+        let mut out = Vec::new();
+        for (i, branch) in self.fit(index)?.branches().iter().enumerate() {
+            if branch.init != Init::Unchanged
+                && self
+                    .plan(&branch.weight, &adapters)?
+                    .steps
+                    .contains(&PlanStep::TakeOut(index, i))
+            {
+                out.push(i);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Whether an adapter's initialisation takes something out of the base.
+    pub fn is_initialised(&self) -> bool {
+        self.adapters.iter().any(|(adapter, _)| adapter.config().init != Init::Unchanged)
+    }
+
+    /// Writes what a request pours as the tensor `weight` of a safetensors file, in f32.
+    pub fn save(&self, pour: &Pour<'_>, file: &Path) -> Result<(), Error> {
+        let shape = self.shape(pour)?;
+        let n_bytes = shape.iter().product::<usize>() * Float::F32.size();
+        let header = serde_json::json!({
+            "weight": { "dtype": "F32", "shape": shape, "data_offsets": [0, n_bytes] }
+        });
+        let sink_error = |error| Error::Sink { tensor: pour.tensor.to_owned(), error };
+        let header = header.to_string();
+        let mut out = io::BufWriter::new(fs_err::File::create(file).map_err(sink_error)?);
+        let prefix = (header.len() as u64).to_le_bytes();
+        out.write_all(&prefix)
+            .and_then(|()| out.write_all(header.as_bytes()))
+            .map_err(sink_error)?;
+        self.stream(&Pour { out: Float::F32, ..*pour }, &mut |bytes| out.write_all(bytes))?;
+        out.flush().map_err(sink_error)
+    }
+
+    /// Says where the factors lie that the initialisation of a pair takes out of its weight: a safetensors file with
+    /// `left` [rows, rank] and `right` [rank, columns], without the scale.
+    pub fn set_taken_out(&mut self, adapter: usize, pair: usize, file: &Path) {
+        self.taken_out.insert((adapter, pair), file.to_owned());
     }
 
     /// The checkpoint.
@@ -100,7 +156,7 @@ impl Weights {
 
     /// The shape that a request pours.
     pub fn shape(&self, pour: &Pour<'_>) -> Result<Vec<usize>, Error> {
-        let mut shape = self.recipe(pour)?.shape;
+        let mut shape = self.plan_of(pour)?.shape;
         if pour.transpose {
             shape.reverse();
         }
@@ -109,16 +165,13 @@ impl Weights {
 
     /// What a request pours, so that equal weights are poured once.
     pub fn identity(&self, pour: &Pour<'_>) -> Result<Identity, Error> {
-        let Recipe { brought_by, tensor, branches, .. } = self.recipe(pour)?;
-        let added =
-            branches.iter().map(|(index, branch)| (*index, branch.module.clone())).collect();
-        Ok(Identity { brought_by, tensor, added })
+        Ok(Identity(self.plan_of(pour)?))
     }
 
     /// Pours a weight as little-endian bytes, block by block; all arithmetic is f32, rounded once at the end.
     pub fn stream(&self, pour: &Pour<'_>, sink: &mut Sink<'_>) -> Result<(), Error> {
-        let recipe = self.recipe(pour)?;
-        let weight = self.prepare(&recipe)?;
+        let plan = self.plan_of(pour)?;
+        let weight = self.prepare(&plan)?;
         let (n_rows, n_columns) = weight.size();
         if n_rows == 0 || n_columns == 0 {
             return Ok(());
@@ -144,7 +197,7 @@ impl Weights {
                 } else {
                     (rows.start + at / n_columns, at % n_columns)
                 };
-                let index = unravel(row * n_columns + column, &recipe.shape);
+                let index = unravel(row * n_columns + column, &plan.shape);
                 Error::bad_value(pour.tensor, index, ordered[at])
             })?;
             sink(&bytes).map_err(|error| Error::Sink { tensor: pour.tensor.to_owned(), error })?;
@@ -188,8 +241,9 @@ impl Weights {
 
     fn branch(&self, pour: &AdapterPour<'_>) -> Result<(&Adapter, &Branch), Error> {
         let (adapter, fit) = self.fitted(pour.adapter)?;
-        let slot = adapter::slot(&self.checkpoint, &format!("{}.weight", pour.module));
-        let branch = fit.branches.iter().find(|b| b.slot == slot && !b.pair.embedding);
+        let weight = format!("{}.weight", pour.module);
+        let weight = adapter::parameter_key(&self.checkpoint, &weight);
+        let branch = fit.branches.iter().find(|b| b.weight == weight && !b.pair.embedding);
         let branch = branch.ok_or_else(|| Error::NoModule {
             dir: adapter.dir().to_owned(),
             module: pour.module.to_owned(),
@@ -197,82 +251,71 @@ impl Weights {
         Ok((adapter, branch))
     }
 
-    /// Follows a request through the adapters, in order, as PEFT merges one after the other: a parameter brought
-    /// whole takes the place of what was merged before it, and unties a tied head.
-    fn recipe(&self, pour: &Pour<'_>) -> Result<Recipe<'_>, Error> {
-        let Some(tensor) = self.checkpoint.resolve(pour.tensor) else {
-            let dir = self.checkpoint.dir().to_owned();
-            return Err(Error::NoTensor { dir, parameter: pour.tensor.to_owned() });
-        };
-        let shape = self.checkpoint.tensors().get(tensor).expect("a resolved tensor is stored");
-        let shape = shape.shape.clone();
-        if pour.transpose && shape.len() != 2 {
-            return Err(Error::NotAMatrix { tensor: pour.tensor.to_owned(), shape });
+    fn plan_of(&self, pour: &Pour<'_>) -> Result<MergePlan, Error> {
+        let plan = self.plan(pour.tensor, pour.adapters)?;
+        if pour.transpose && plan.shape.len() != 2 {
+            let (tensor, shape) = (pour.tensor.to_owned(), plan.shape);
+            return Err(Error::NotAMatrix { tensor, shape });
         }
-        let slot = adapter::slot(&self.checkpoint, pour.tensor);
-        let mut recipe =
-            Recipe { brought_by: None, tensor: tensor.to_owned(), shape, branches: Vec::new() };
-        // The base's tensor, as long as this parameter is the same as others that share it.
-        let mut shared = Some(tensor);
-        for (n_before, index) in pour.adapters.iter().enumerate() {
-            let so_far = &pour.adapters[..=n_before];
-            let (_, fit) = self.fitted(*index)?;
-            for whole in &fit.whole {
-                let shares = !whole.saved
-                    && shared == Some(whole.tensor.as_str())
-                    && !self.is_saved(&whole.slot, so_far);
-                if whole.slot == slot || shares {
-                    recipe.brought_by = Some(*index);
-                    recipe.tensor.clone_from(&whole.key);
-                    recipe.branches.clear();
-                    shared = shared.filter(|_| !whole.saved);
-                }
-            }
-            for branch in &fit.branches {
-                let shares =
-                    shared == Some(branch.tensor.as_str()) && !self.is_saved(&branch.slot, so_far);
-                if branch.slot == slot || shares {
-                    recipe.branches.push((*index, branch));
-                }
-            }
-        }
-        Ok(recipe)
+        Ok(plan)
     }
 
-    /// Whether one of the adapters brings the module of `slot` whole.
-    fn is_saved(&self, slot: &str, adapters: &[usize]) -> bool {
-        let saves = |(_, fit): &(Adapter, Fit)| fit.whole.iter().any(|w| w.saved && w.slot == slot);
-        adapters.iter().any(|index| self.adapters.get(*index).is_some_and(saves))
-    }
-
-    fn prepare(&self, recipe: &Recipe<'_>) -> Result<Weight<'_>, Error> {
-        let tensors = match recipe.brought_by {
-            Some(index) => self.fitted(index)?.0.tensors(),
-            None => self.checkpoint.tensors(),
+    fn prepare(&self, plan: &MergePlan) -> Result<Weight<'_>, Error> {
+        let stored = match &plan.source {
+            Source::Checkpoint(tensor) => Some((self.checkpoint.tensors(), tensor.clone())),
+            Source::Adapter(index, key) => Some((self.adapter(*index)?.tensors(), key.clone())),
+            Source::Zeros => None,
         };
-        let mut weight = Weight { tensors, tensor: recipe.tensor.clone(), steps: Vec::new() };
-        for (index, branch) in &recipe.branches {
-            let adapter = self.adapter(*index)?;
-            let delta = Delta::read(adapter, branch)?;
-            weight.steps.push(Step::Add(delta));
-            if let Some(magnitude) = &branch.pair.magnitude {
-                let magnitudes = adapter.tensors().read_f32(magnitude)?;
-                let norms = weight.output_norms(branch.in_out)?;
-                let factors =
-                    magnitudes.iter().zip(norms).map(|(m, n)| (f64::from(*m) / n.sqrt()) as f32);
-                weight.steps.push(Step::Scale(factors.collect(), branch.in_out));
+        let mut weight = Weight { stored, shape: plan.shape.clone(), steps: Vec::new() };
+        for step in &plan.steps {
+            match *step {
+                PlanStep::TakeOut(index, i) => {
+                    let (adapter, fit) = self.fitted(index)?;
+                    let branch = &fit.branches[i];
+                    let file =
+                        self.taken_out.get(&(index, i)).ok_or_else(|| Error::NotPrepared {
+                            dir: adapter.dir().to_owned(),
+                            module: branch.module.clone(),
+                            init: branch.init.name(),
+                        })?;
+                    weight.steps.push(Step::Add(Delta::taken_out(file, branch)?));
+                }
+                PlanStep::Rows(index, i) => {
+                    let (adapter, fit) = self.fitted(index)?;
+                    let rows = &fit.tokens[i];
+                    let vectors = adapter.tensors().read_f32(&rows.key)?;
+                    let width = vectors.len() / rows.indices.len().max(1);
+                    let vectors = vectors.chunks(width.max(1)).map(<[f32]>::to_vec);
+                    weight
+                        .steps
+                        .push(Step::Rows(rows.indices.iter().copied().zip(vectors).collect()));
+                }
+                PlanStep::Pair(index, i) => {
+                    let (adapter, fit) = self.fitted(index)?;
+                    let branch = &fit.branches[i];
+                    weight.steps.push(Step::Add(Delta::read(adapter, branch)?));
+                    if let Some(magnitude) = &branch.pair.magnitude {
+                        let magnitudes = adapter.tensors().read_f32(magnitude)?;
+                        let norms = weight.output_norms(branch.in_out)?;
+                        let factors = magnitudes
+                            .iter()
+                            .zip(norms)
+                            .map(|(m, n)| (f64::from(*m) / n.sqrt()) as f32);
+                        weight.steps.push(Step::Scale(factors.collect(), branch.in_out));
+                    }
+                }
+                PlanStep::Bias(index, i) => {
+                    let (adapter, fit) = self.fitted(index)?;
+                    let branch = &fit.branches[i];
+                    let key = branch.pair.bias.as_ref().expect("a plan adds only what is there");
+                    let scale = branch.scale as f32;
+                    let bias = adapter.tensors().read_f32(key)?;
+                    weight.steps.push(Step::Bias(bias.into_iter().map(|x| x * scale).collect()));
+                }
             }
         }
         Ok(weight)
     }
-}
-
-/// Which tensor a request starts from and what is added to it.
-struct Recipe<'a> {
-    brought_by: Option<usize>,
-    tensor: String,
-    shape: Vec<usize>,
-    branches: Vec<(usize, &'a Branch)>,
 }
 
 #[cfg(test)]

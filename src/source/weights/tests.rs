@@ -15,8 +15,9 @@ fn goldens() -> PathBuf {
 }
 
 fn open(base: &Path, adapters: &[&Path]) -> Weights {
-    let adapters = adapters.iter().map(|dir| Adapter::open(dir).unwrap()).collect();
-    Weights::new(Checkpoint::open(base).unwrap(), adapters).unwrap()
+    let adapters: Vec<_> = adapters.iter().map(|dir| Adapter::open(dir).unwrap()).collect();
+    let n_chat = adapters.len();
+    Weights::new(Checkpoint::open(base).unwrap(), adapters, n_chat).unwrap()
 }
 
 fn pour<'a>(tensor: &'a str, adapters: &'a [usize], out: Float) -> Pour<'a> {
@@ -53,40 +54,96 @@ fn f16_steps(a: f32, b: f32) -> i32 {
     (place(a) - place(b)).abs()
 }
 
+/// A base of the goldens with one of its adapters, and what the adapter's initialisation takes out.
+fn golden(case: &str, base: &str) -> Weights {
+    let dir = goldens().join(case);
+    let mut weights = open(&goldens().join(base), &[&dir]);
+    for pair in weights.initialised(0, &[]).unwrap() {
+        let module = weights.fit(0).unwrap().branches()[pair].module.clone();
+        weights.set_taken_out(0, pair, &dir.join(format!("{module}.taken_out")));
+    }
+    weights
+}
+
 #[test]
-fn merging_is_what_peft_merges() {
+fn merging_is_what_peft_computes() {
     let cases = [
         ("lora", "llama", 4 + 2),
+        ("biases", "llama", 2 + 8),
         ("rslora", "llama", 4),
         ("dora", "llama", 4),
+        ("dora_embedding", "tied", 2),
         ("saved", "tied", 2 + 2 + 1),
-        ("embedding", "tied", 2 + 2),
-        ("head", "tied", 2),
-        ("conv1d", "gpt2", 3 + 2),
+        ("saved_tied", "tied", 2 + 2),
+        ("saved_embedding", "tied", 2 + 1),
+        ("embedding", "tied", 1 + 2),
+        ("embedding_tied", "tied", 2),
+        ("head", "tied", 1),
+        ("conv1d", "gpt2", 3 + 1),
         ("conv1d_dora", "gpt2", 1),
         ("bare", "llama", 2),
+        ("tokens", "tied", 2 + 2),
+        ("tokens_untied", "llama", 2 + 2),
+        ("tokens_apart", "tied", 2 + 2),
+        ("tokens_head", "tied", 2 + 1),
+        ("lora_bias", "tied", 2 + 2 + 2),
+        ("lora_bias_added", "llama", 2 + 2),
+        ("replicated", "llama", 1 + 4 * 13 + 2),
+        ("resized", "llama", 2 + 2),
+        ("resized_tied", "tied", 2 + 2),
+        ("parameters", "tied", 1 + 2),
+        ("parameters_conv1d", "gpt2", 1),
+        ("pissa", "tied", 2 + 2),
+        ("pissa_conv1d", "gpt2", 1),
+        ("pissa_dora", "llama", 2),
+        ("olora", "tied", 2 + 2),
+        ("mica", "llama", 2),
     ];
     for (case, base, n_changed) in cases {
-        let weights = open(&goldens().join(base), &[&goldens().join(case)]);
+        let weights = golden(case, base);
         let merged =
             Tensors::open_file(&goldens().join(format!("{case}.merged.safetensors"))).unwrap();
         let model_type = &weights.checkpoint().config().model_type;
         let prefix = if model_type == "gpt2" { "transformer" } else { "model" };
-        assert!(merged.iter().count() >= n_changed, "{case}");
+        assert!(merged.iter().count() >= n_changed, "{case}: {}", merged.iter().count());
         // Every weight of the model: those PEFT changed, and the others as they were.
         for (stored, entry) in weights.checkpoint().tensors().iter() {
-            let spelled = [stored.to_owned(), stored.replacen(&format!("{prefix}."), "", 1)];
-            let name = spelled.iter().find(|name| merged.get(name).is_some());
-            let want = match name {
-                Some(name) => merged.read_f32(name).unwrap(),
-                None => weights.checkpoint().tensors().read_f32(stored).unwrap(),
-            };
-            check(&weights, case, stored, &entry.shape, &want);
+            let spelled = [
+                stored.to_owned(),
+                stored.replacen(&format!("{prefix}."), "", 1),
+                format!("{prefix}.{stored}"),
+            ];
+            if !spelled.iter().any(|name| merged.get(name).is_some()) {
+                let want = weights.checkpoint().tensors().read_f32(stored).unwrap();
+                check(&weights, case, stored, &entry.shape, &want);
+            }
         }
-        // And those that the checkpoint does not store, because they are tied.
         for (name, entry) in merged.iter() {
             check(&weights, case, name, &entry.shape, &merged.read_f32(name).unwrap());
         }
+    }
+}
+
+#[test]
+fn adapters_say_what_they_change_about_the_model() {
+    let cases = [
+        ("lora", "llama", None, None, false, 0),
+        ("saved", "tied", None, None, true, 0),
+        ("saved_tied", "tied", None, None, false, 0),
+        ("embedding", "tied", None, None, true, 0),
+        ("tokens", "tied", None, None, false, 0),
+        ("tokens_apart", "tied", None, None, true, 0),
+        ("lora_bias", "tied", None, None, true, 3),
+        ("lora_bias_added", "llama", None, None, false, 0),
+        ("replicated", "llama", None, Some(vec![0, 1, 1, 0]), false, 0),
+        ("resized", "llama", Some(27), None, false, 0),
+        ("resized_tied", "tied", Some(27), None, true, 0),
+    ];
+    for (case, base, vocab_size, layers, untied, n_biases) in cases {
+        let changes = golden(case, base).changes(&[0]).unwrap();
+        assert_eq!(changes.vocab_size, vocab_size, "{case}");
+        assert_eq!(changes.layers, layers, "{case}");
+        assert_eq!((changes.untied, changes.biases.len()), (untied, n_biases), "{case}");
     }
 }
 
@@ -118,7 +175,8 @@ fn equal_weights_have_one_identity() {
     let tied = open(&goldens().join("tied"), &[&goldens().join("saved"), &goldens().join("head")]);
     let identity = |name, adapters| tied.identity(&pour(name, adapters, Float::F16)).unwrap();
     let (head, embedding) = ("lm_head.weight", "model.embed_tokens.weight");
-    let cases: [(&[usize], bool); 4] = [(&[], true), (&[1], true), (&[0], false), (&[0, 1], false)];
+    let cases: [(&[usize], bool); 4] =
+        [(&[], true), (&[1], false), (&[0], false), (&[0, 1], false)];
     for (adapters, equal) in cases {
         let same = identity(head, adapters) == identity(embedding, adapters);
         assert_eq!(same, equal, "{adapters:?}");
@@ -126,7 +184,10 @@ fn equal_weights_have_one_identity() {
         assert_eq!(a == b, equal, "{adapters:?}");
     }
     assert_eq!(identity(embedding, &[]), identity("embed_tokens.weight", &[]));
-    assert_ne!(identity(embedding, &[]), identity(embedding, &[1]));
+    // PEFT saves the base's head beside the pair, from where both modules of the tied pair are then taken.
+    let [before, after] = [&[][..], &[1]].map(|a| bytes(&tied, &pour(embedding, a, Float::F16)));
+    assert!(before == after);
+    assert_ne!(identity(head, &[]), identity(head, &[1]));
     let o = "model.layers.0.self_attn.o_proj.weight";
     assert_eq!(identity(o, &[]), identity(o, &[1]));
 }
@@ -252,14 +313,17 @@ proptest! {
             ("conv1d", "gpt2", "h.0.attn.c_attn.weight"),
             ("conv1d_dora", "gpt2", "h.0.mlp.c_fc.weight"),
             ("embedding", "tied", "model.embed_tokens.weight"),
+            ("dora_embedding", "tied", "model.embed_tokens.weight"),
+            ("tokens", "tied", "lm_head.weight"),
+            ("pissa", "tied", "lm_head.weight"),
         ]),
         cut: [u8; 4],
     ) {
         let (adapter, base, tensor) = case;
-        let weights = open(&goldens().join(base), &[&goldens().join(adapter)]);
+        let weights = golden(adapter, base);
         let pour = pour(tensor, &[0], Float::F32);
         let whole = values(&weights, &pour);
-        let weight = weights.prepare(&weights.recipe(&pour).unwrap()).unwrap();
+        let weight = weights.prepare(&weights.plan_of(&pour).unwrap()).unwrap();
         let (n_rows, n_columns) = weight.size();
         let range = |a: u8, b: u8, n: usize| {
             let (a, b) = (usize::from(a) % n, usize::from(b) % n);
