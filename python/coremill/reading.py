@@ -1,5 +1,6 @@
 """config.json as transformers reads it, also where it is written in a way that transformers itself refuses."""
 
+import json
 import os
 
 from transformers import AutoConfig
@@ -37,6 +38,17 @@ def configuration(folder: str, raw: dict):
     if repr(settings) == repr(raw) and not _has_mark(os.path.join(folder, "config.json")):
         return AutoConfig.from_pretrained(folder)
     return CONFIG_MAPPING[raw["model_type"]].from_dict(settings)
+
+
+def loading_arguments(folder: str) -> dict:
+    """`config` for a `from_pretrained` of `folder`, where its config.json is written in a way that transformers refuses."""
+    path = os.path.join(folder, "config.json")
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8-sig") as file:
+        raw = json.load(file)
+    odd = repr(normalized(raw)) != repr(raw) or _has_mark(path)
+    return {"config": configuration(folder, raw)} if odd and raw.get("model_type") in CONFIG_MAPPING else {}
 
 
 def normalized(raw: dict) -> dict:

@@ -82,7 +82,10 @@ def reference_tokens(fields: dict) -> dict:
     folders = [folder for folder in (fields["model"], *(fields.get("adapters") or [])) if _has_tokenizer(folder)]
     if not folders:
         return {"mismatch": None}
-    found = _token_mismatch(AutoTokenizer.from_pretrained(folders[-1]), fields["texts"])
+    from .reading import loading_arguments
+
+    tokenizer = AutoTokenizer.from_pretrained(folders[-1], **loading_arguments(folders[-1]))
+    found = _token_mismatch(tokenizer, fields["texts"])
     if found is not None:
         # A folder that transformers 4 saved is read as 4 reads it; where 5 does not, that reading decides.
         from .tokenizer import load
@@ -138,9 +141,15 @@ def _load(fields: dict):
 
 def _from_pretrained(kind, folder: str):
     """A model in f32 with every weight from the checkpoint; transformers would make up the missing ones."""
+    from .reading import loading_arguments
+
     try:
         model, info = kind.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
+            **loading_arguments(folder),
         )
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise Known("bad_checkpoint", f"transformers cannot load {folder}: {error}") from None

@@ -7,7 +7,7 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from . import generations
+from . import generations, reading
 from .checkpoint import read_json
 from .errors import Known
 from .odd_texts import odd_texts
@@ -90,7 +90,9 @@ def load(folder: str):
         raise Known("bad_checkpoint", f"no tokenizer in {folder}", f"looked for {', '.join(VOCABULARIES)}")
     _refuse_code(folder)
     try:
-        auto = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        auto = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **reading.loading_arguments(folder)
+        )
     except ImportError as error:
         raise Known("bad_checkpoint", f"tokenizer of {folder} needs a library: {_line(error)}") from None
     except Exception as error:  # noqa: BLE001 - transformers and tokenizers raise whatever a file makes them raise

@@ -253,7 +253,9 @@ fn transcribe(
         // Past its capacity a cache forgets what the reference still sees.
         let capacity = engine.decoder()?.capacity;
         let longest = capacity.div_ceil(2).max(1);
-        prompts.iter_mut().for_each(|prompt| prompt.truncate(longest));
+        for prompt in &mut prompts {
+            prompt.truncate(longest);
+        }
         let taken = prompts.iter().map(Vec::len).max().unwrap_or(0);
         max_tokens = max_tokens.min(capacity.saturating_sub(taken)).max(1);
     }
