@@ -40,14 +40,10 @@ pub(super) fn run(args: &TokenizeArgs, context: &Context) -> Outcome {
             continue;
         }
         let place = format!("{}:{}", input::name(file), index + 1);
-        let text = match serde_json::from_str(&line) {
-            Ok(Line::Text(text) | Line::Object { text }) => text,
-            Err(_) => {
-                return Err(Failure::input(format!(
-                    "{place}: neither a text nor an object with `text`"
-                ))
-                .hint("write each text as a JSON string on a line of its own"));
-            }
+        let Ok(Line::Text(text) | Line::Object { text }) = serde_json::from_str(&line) else {
+            let fact = format!("{place}: neither a text nor an object with `text`");
+            let hint = "write each text as a JSON string on a line of its own";
+            return Err(Failure::input(fact).hint(hint));
         };
         let told = tell(&text, &tokenizer, args, context).map_err(|failure| Failure {
             message: format!("{place}: {}", failure.message),

@@ -82,6 +82,7 @@ fn environment(raised: &Arc<Mutex<Option<String>>>, now: Now) -> Environment<'st
 }
 
 /// `tojson(value, ensure_ascii, indent, separators, sort_keys)`.
+#[expect(clippy::needless_pass_by_value, reason = "a filter is handed its arguments")]
 fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
     let argument = |index: usize, name: &str| -> Result<Value, Error> {
         let given: Option<Value> = named.get(name)?;

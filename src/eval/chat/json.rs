@@ -59,15 +59,12 @@ fn put(value: &Value, form: &Form, depth: usize, out: &mut String) -> Result<(),
                 keys.sort();
             }
             let each = |key: &Value, out: &mut String| {
-                match key.kind() {
-                    ValueKind::String => {
-                        string(key.as_str().unwrap_or_default(), form.ascii, out);
-                    }
-                    _ => {
-                        out.push('"');
-                        put(key, form, depth, out)?;
-                        out.push('"');
-                    }
+                if let Some(key) = key.as_str() {
+                    string(key, form.ascii, out);
+                } else {
+                    out.push('"');
+                    put(key, form, depth, out)?;
+                    out.push('"');
                 }
                 out.push_str(&form.key);
                 put(&value.get_item(key)?, form, depth + 1, out)

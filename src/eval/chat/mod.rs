@@ -144,7 +144,8 @@ mod tests {
         tokens: BTreeMap<String, String>,
         // As text: the order of keys is part of what templates print.
         conversations: BTreeMap<String, String>,
-        goldens: BTreeMap<String, BTreeMap<String, Golden>>,
+        #[serde(rename = "goldens")]
+        by_template: BTreeMap<String, BTreeMap<String, Golden>>,
     }
 
     #[derive(Deserialize)]
@@ -158,9 +159,10 @@ mod tests {
     fn templates_render_as_in_transformers() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat_templates");
         let goldens = fs_err::read_to_string(folder.join("goldens.json")).unwrap();
-        let Goldens { tokens, conversations, goldens } = serde_json::from_str(&goldens).unwrap();
+        let Goldens { tokens, conversations, by_template } =
+            serde_json::from_str(&goldens).unwrap();
         let mut wrong = Vec::new();
-        for (name, cases) in &goldens {
+        for (name, cases) in &by_template {
             let template = fs_err::read_to_string(folder.join(format!("{name}.jinja"))).unwrap();
             for (case, want) in cases {
                 let conversation = Conversation::parse(&conversations[case]).unwrap();
@@ -181,7 +183,7 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-        assert!(goldens.len() >= 12);
+        assert!(by_template.len() >= 12);
     }
 
     #[test]

@@ -83,7 +83,9 @@ impl Listing {
             match depth {
                 0 => COMPANIONS.contains(&file) || file == "adapter_config.json",
                 // Steps of a sentence-transformers model: `1_Pooling`, `2_Dense`, rarely `0_Transformer`.
-                1 if folder == TEMPLATES => file.ends_with(".jinja"),
+                1 if folder == TEMPLATES => {
+                    Path::new(file).extension().is_some_and(|e| e == "jinja")
+                }
                 1 => self.is_step(folder) && COMPANIONS.contains(&file),
                 _ => false,
             }
