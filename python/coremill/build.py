@@ -1,5 +1,6 @@
 """Turns a transformers model into one that traces well: our layers in place of theirs, weights or placeholders."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,9 @@ from .layers import Linear, RmsNorm, Rotary
 # Buffers of transformers that our attention replaces.
 _REPLACED_BUFFERS = {"bias", "masked_bias"}
 
+# From so many elements on coremltools stores a constant in the weight file.
+_LEAST_STORED = 10
+
 
 class Table:
     """The placeholders of one request, in the order of their ids; asked twice for the same, it gives the same."""
@@ -35,6 +39,13 @@ class Table:
         the program; `transpose` says that the stored one is the reverse; `merged_adapters` lists the encode adapters
         that are to be merged into the tensor; `folder` is where in the checkpoint it lies.
         """
+        if math.prod(shape) < _LEAST_STORED:
+            name = tensor or parameter
+            raise Known(
+                "unsupported_architecture",
+                f"tensor `{name}` {list(shape)} has fewer than {_LEAST_STORED} elements: coremltools keeps such values "
+                "inside the program, where no weight can be filled in",
+            )
         key = (folder, parameter or tensor, adapter and adapter["index"], tuple(merged_adapters or ()))
         if key not in self._made:
             identity = len(self.entries)
