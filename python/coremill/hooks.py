@@ -122,6 +122,16 @@ def _get_offset_by_writing_data(original):
     return write
 
 
+def _should_use_weight_file(original):
+    """A placeholder of fewer than ten elements goes to the file of weights too: its value in the program would stay."""
+
+    def use(val, specification_version=None):
+        more = () if specification_version is None else (specification_version,)
+        return placeholders.is_placeholder(val) or original(val, *more)
+
+    return use
+
+
 _MIL = "coremltools.converters.mil"
 _DEDUPLICATION = f"{_MIL}.mil.passes.defs.cleanup.const_deduplication"
 _FP16 = f"{_MIL}.mil.passes.defs.quantization"
@@ -135,6 +145,7 @@ HOOKS = [
     (f"{_MIL}.mil.operation", "Operation._auto_val", _auto_val, "1e264d8ad701aa1b"),
     (_DEDUPLICATION, "const_deduplication.find_constants", _find_constants, "103228f30c480990"),
     (_DEDUPLICATION, "const_deduplication.should_be_deduplicated", _should_be_deduplicated, "bf2c5ae679d1d324"),
+    (f"{_MIL}.backend.mil.load", "should_use_weight_file", _should_use_weight_file, "925107cc8ec3b6fd"),
     (f"{_MIL}.backend.mil.helper", "_get_offset_by_writing_data", _get_offset_by_writing_data, "5759e5ade997accd"),
 ]
 

@@ -54,6 +54,17 @@ def identity(value: np.ndarray) -> int:
     return bits - _FIRST_BITS
 
 
+def is_placeholder(value) -> bool:
+    """Whether an array is spread and its element is that of a placeholder, and not another constant's."""
+    if not isinstance(value, np.ndarray) or value.dtype not in (np.float16, np.float32) or not is_spread(value):
+        return False
+    try:
+        identity(value)
+    except ValueError:
+        return False
+    return True
+
+
 def offset(number: int) -> int:
     """The weight.bin offset that stands for placeholder `number` in a skeleton."""
     return OFFSET_BASE + number * OFFSET_STEP

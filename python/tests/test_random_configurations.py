@@ -4,7 +4,7 @@ import pytest
 import random_configurations as configurations
 
 # Seeds with both forms of the cache, both generations of configuration files, windows and rotary types among them.
-SAMPLE = {"llama": 0, "mistral": 4, "qwen2": 38, "qwen3": 1, "gpt2": 7, "gpt_neo": 11, "bert": 7}
+SAMPLE = {"llama": 0, "mistral": 4, "qwen2": 38, "qwen3": 4, "gpt2": 7, "gpt_neo": 11, "bert": 7}
 
 
 @pytest.mark.parametrize("family", configurations.FAMILIES)
