@@ -19,9 +19,6 @@ from .layers import Linear, RmsNorm, Rotary
 # Buffers of transformers that our attention replaces.
 _REPLACED_BUFFERS = {"bias", "masked_bias"}
 
-# From so many elements on coremltools stores a constant in the weight file.
-_LEAST_STORED = 10
-
 
 class Table:
     """The placeholders of one request, in the order of their ids; asked twice for the same, it gives the same."""
@@ -39,12 +36,10 @@ class Table:
         the program; `transpose` says that the stored one is the reverse; `merged_adapters` lists the encode adapters
         that are to be merged into the tensor; `folder` is where in the checkpoint it lies.
         """
-        if math.prod(shape) < _LEAST_STORED:
-            name = tensor or parameter
+        if math.prod(shape) < 2:
             raise Known(
                 "unsupported_architecture",
-                f"tensor `{name}` {list(shape)} has fewer than {_LEAST_STORED} elements: coremltools keeps such values "
-                "inside the program, where no weight can be filled in",
+                f"tensor `{tensor or parameter}` {list(shape)} has one element, which no placeholder can stand for",
             )
         key = (folder, parameter or tensor, adapter and adapter["index"], tuple(merged_adapters or ()))
         if key not in self._made:

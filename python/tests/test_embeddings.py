@@ -135,7 +135,7 @@ def saved_by_the_library(folder):
 
     raw = folder / "raw"
     cases.bert(raw)
-    chain = [modules.Transformer(str(raw)), modules.Pooling(48, ("mean", "max")), modules.Dense(96, 12), modules.Normalize()]
+    chain = [modules.Transformer(str(raw)), modules.Pooling(48, ("mean", "max")), modules.Dense(96, 8), modules.Normalize()]
     prompts = {"query": "find the king : ", "passage": ""}
     model = SentenceTransformer(modules=chain, device="cpu", prompts=prompts, default_prompt_name="query")
     model.max_seq_length = 24
@@ -169,13 +169,13 @@ def test_what_is_not_supported_is_named(tmp_path, kind, config, named):
     assert named in error["message"]
 
 
-def test_tensors_too_small_for_the_weight_file_are_refused(tmp_path):
-    """coremltools keeps fewer than 10 elements inside the program, where no weight can be filled in."""
-    modules = [pooling("mean"), dense(48, 8)]
+def test_a_tensor_of_one_element_is_refused(tmp_path):
+    """A placeholder is known by its repeated element, so it needs two."""
+    modules = [pooling("mean"), dense(48, 1)]
     cases.bert(tmp_path, modules=modules)
     write_weights(tmp_path, modules)
     error = refuse("plan", model=str(tmp_path), seq_len=32)
-    assert "`linear.bias`" in error["message"] and "fewer than 10" in error["message"]
+    assert "`linear.bias`" in error["message"] and "one element" in error["message"]
 
 
 def cosines(found, wanted) -> list[float]:
