@@ -194,7 +194,8 @@ def check_embedded(answer, library, prompts) -> None:
     rows = answer.lines()
     wanted = [library.encode(text, prompt=prompt) for text, prompt in zip(TEXTS, prompts, strict=True)]
     assert min(cosines([row["embedding"] for row in rows], wanted)) > 0.9999
-    pairs = zip(TEXTS, prompts, strict=True)
+    default = library.prompts[library.default_prompt_name]
+    pairs = [(text, default if prompt is None else prompt) for text, prompt in zip(TEXTS, prompts, strict=True)]
     counts = [library.preprocess([text], prompt=prompt)["input_ids"].shape[1] for text, prompt in pairs]
     assert [row["tokens"] for row in rows] == counts
 
