@@ -170,6 +170,7 @@ def _adapted(model, paths: list[str]):
         _resize(base, tensors)
         adapted = PeftModel.from_pretrained(base, path)
         if place < len(paths):
+            _separate(adapted)
             adapted = adapted.merge_and_unload()
         if inner:
             setattr(model, model.base_model_prefix, adapted)
@@ -178,6 +179,17 @@ def _adapted(model, paths: list[str]):
         else:
             return adapted
     return model
+
+
+def _separate(model) -> None:
+    """Gives every module parameters of its own, so that a merge into one of two tied modules leaves the other."""
+    seen = set()
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) in seen:
+                setattr(module, name, torch.nn.Parameter(parameter.detach().clone(), requires_grad=False))
+            seen.add(id(parameter))
+    model.config.tie_word_embeddings = False
 
 
 def _adapter_shapes(path: str) -> dict[str, tuple[int, ...]]:

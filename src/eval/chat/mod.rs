@@ -4,6 +4,7 @@ mod conversation;
 mod environment;
 mod json;
 mod methods;
+mod python;
 
 use std::sync::Arc;
 

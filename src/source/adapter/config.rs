@@ -13,6 +13,7 @@ use super::targets::Targets;
 
 /// The settings of a LoRA adapter that decide what is merged.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of adapter_config.json")]
 pub struct LoraConfig {
     /// Rank of a pair, unless `rank_pattern` says otherwise.
     #[serde(default = "eight")]

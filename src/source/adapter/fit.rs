@@ -252,8 +252,8 @@ impl Placed<'_> {
                         && modules.values().filter(|other| *other == indices).count() > 1
                 };
                 let missing = |(end, indices): &(&String, &Vec<usize>)| {
-                    !found.keys().any(|module| module.ends_with(end.as_str()))
-                        && !("lm_head".ends_with(end.as_str()) && shared(indices))
+                    let has_vectors = found.keys().any(|module| module.ends_with(end.as_str()));
+                    !(has_vectors || "lm_head".ends_with(end.as_str()) && shared(indices))
                 };
                 modules.iter().find(missing).map(|(end, _)| end.clone())
             }
@@ -378,11 +378,10 @@ impl Placed<'_> {
             if saves
                 && config.saves(&name)
                 && !whole.iter().any(|w| w.saved && w.parameter == parameter)
+                && !(config.ensure_weight_tying && is_head)
             {
-                if !(config.ensure_weight_tying && is_head) {
-                    self.misfits.push(Misfit::NotSaved { parameter: name });
-                    continue;
-                }
+                self.misfits.push(Misfit::NotSaved { parameter: name });
+                continue;
             }
             let Some(module) = name.strip_suffix(".weight") else { continue };
             if explicit

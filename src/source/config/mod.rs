@@ -73,7 +73,7 @@ pub enum Error {
     Json(#[from] json::Error),
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("`{dir}` has no `config.json`{}", other_kind(.beside))]
+    #[error("`{dir}` has no `config.json`{}", other_kind(*.beside))]
     Missing { dir: PathBuf, beside: Option<&'static str> },
     #[error("`{file}` lacks `{field}`")]
     MissingField { file: PathBuf, field: &'static str },
@@ -95,7 +95,7 @@ fn depends(dynamic: bool) -> &'static str {
     }
 }
 
-fn other_kind(other: &Option<&'static str>) -> String {
+fn other_kind(other: Option<&'static str>) -> String {
     other.map_or_else(String::new, |name| format!(", but {name}"))
 }
 

@@ -191,7 +191,7 @@ fn theta(
     Ok(within.or(beside).and_then(Value::as_f64).unwrap_or(THETA))
 }
 
-/// The positions that YaRN stretches the original length to.
+/// The positions that `yarn` stretches the original length to.
 fn reach(map: &Map<String, Value>, parameters: &BTreeMap<String, Value>) -> Option<usize> {
     let original = parameters
         .get("original_max_position_embeddings")

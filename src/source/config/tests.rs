@@ -1,3 +1,5 @@
+#![expect(clippy::indexing_slicing, reason = "a test that fails by a panic is as good")]
+
 use super::*;
 
 fn write(config: &str, generation: Option<&str>) -> tempfile::TempDir {

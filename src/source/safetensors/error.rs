@@ -56,7 +56,7 @@ pub enum Error {
     MissingShard { index: PathBuf, shard: String, n_tensors: usize },
     #[error("`{index}` places tensor `{tensor}` in `{shard}`, which does not have it")]
     NotInShard { index: PathBuf, shard: String, tensor: String },
-    #[error("`{dir}` holds no weights{}", but(.found))]
+    #[error("`{dir}` holds no weights{}", but(.found.as_deref()))]
     NoWeights { dir: PathBuf, found: Option<String> },
     #[error("the tensors of `{dir}` have the prefix `{prefix}`: `{tensor}`")]
     Prefix { dir: PathBuf, prefix: String, tensor: String },
@@ -68,23 +68,23 @@ pub enum Error {
     NotFloat { file: PathBuf, tensor: String, dtype: Dtype },
 }
 
-fn but(found: &Option<String>) -> String {
-    found.as_ref().map_or_else(String::new, |found| format!(", but `{found}`"))
+fn but(found: Option<&str>) -> String {
+    found.map_or_else(String::new, |found| format!(", but `{found}`"))
 }
 
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::TooShort { .. } | Self::Truncated { .. } | Self::MissingShard { .. } => {
+            Self::TooShort { .. }
+            | Self::Truncated { .. }
+            | Self::MissingShard { .. }
+            | Self::OtherFormat { what: "empty", .. } => {
                 Some("the download or copy is not complete: fetch the file again".to_owned())
             }
             Self::Pointer(e) => e.hint(),
             Self::Json(e) => e.hint(),
             Self::Torch(e) => e.hint(),
             Self::Io(e) => e.hint(),
-            Self::OtherFormat { what: "empty", .. } => {
-                Some("the download or copy is not complete: fetch the file again".to_owned())
-            }
             Self::OtherFormat { what: "an HTML page", .. } => Some(
                 "a web page was saved in place of the file: download the file itself, with a token if the \
                  repository asks for one"

@@ -22,7 +22,7 @@ pub struct TensorFile {
     /// Strides of the tensors that are not stored row by row: PyTorch files may have such.
     strides: BTreeMap<String, Vec<usize>>,
     /// The last of these that was read, row by row.
-    gathered: Mutex<Option<(String, Arc<Vec<u8>>)>>,
+    gathered: Mutex<Option<(String, Arc<[u8]>)>>,
 }
 
 impl TensorFile {
@@ -80,7 +80,7 @@ impl TensorFile {
     }
 
     /// The elements of a tensor that is stored by `strides`, row by row.
-    fn gather(&self, name: &str, entry: &Entry, strides: &[usize]) -> Result<Arc<Vec<u8>>, Error> {
+    fn gather(&self, name: &str, entry: &Entry, strides: &[usize]) -> Result<Arc<[u8]>, Error> {
         let mut last = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, bytes)) = &*last
             && known == name
@@ -106,7 +106,7 @@ impl TensorFile {
                 *i = 0;
             }
         }
-        let bytes = Arc::new(bytes);
+        let bytes: Arc<[u8]> = bytes.into();
         *last = Some((name.to_owned(), Arc::clone(&bytes)));
         Ok(bytes)
     }

@@ -76,14 +76,11 @@ impl SentenceConfig {
                 advice: Some("merge the adapter into its base and save the model again".to_owned()),
             });
         }
-        let (modules, transformer, prompts) = match list {
-            Some((_, modules)) => {
-                (modules, TransformerSettings::open(&model_dir)?, Prompts::open(root)?)
-            }
-            None => {
-                let mean = Module::Pooling { modes: vec![PoolingMode::Mean], include_prompt: true };
-                (vec![mean], TransformerSettings::default(), Prompts::default())
-            }
+        let (modules, transformer, prompts) = if let Some((_, modules)) = list {
+            (modules, TransformerSettings::open(&model_dir)?, Prompts::open(root)?)
+        } else {
+            let mean = Module::Pooling { modes: vec![PoolingMode::Mean], include_prompt: true };
+            (vec![mean], TransformerSettings::default(), Prompts::default())
         };
         let strip = match &prompts.version {
             Some(version) => older_than(version, (5, 4)),

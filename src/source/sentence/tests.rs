@@ -146,7 +146,7 @@ fn settings_that_change_nothing_are_passed_over() {
         found.prompts.prompts.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(prompts, [("document", ""), ("p", "x "), ("query", "")]);
     assert_eq!((found.prompts.truncate_dim, found.strip), (Some(3), true));
-    assert_eq!(found.modules[1], Module::Dropout);
+    assert_eq!(found.modules.get(1), Some(&Module::Dropout));
 }
 
 #[test]

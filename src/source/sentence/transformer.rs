@@ -92,7 +92,9 @@ impl TransformerSettings {
                 }
                 max_seq_length = Some(length);
             }
-            INERT_TOKENIZER.iter().for_each(|name| drop(arguments.take(name)));
+            for name in INERT_TOKENIZER {
+                drop(arguments.take(name));
+            }
             arguments.end()?;
         }
         expect(&mut settings, "transformer_task", &json!("feature-extraction"))?;
@@ -120,7 +122,9 @@ impl TransformerSettings {
 /// Takes the object `key`, all of whose own keys must be among `known`.
 fn inert(settings: &mut Settings, key: &str, known: &[&str]) -> Result<(), Error> {
     let Some(mut arguments) = settings.object(key)? else { return Ok(()) };
-    known.iter().for_each(|name| drop(arguments.take(name)));
+    for name in known {
+        drop(arguments.take(name));
+    }
     arguments.end()
 }
 

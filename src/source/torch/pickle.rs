@@ -15,7 +15,7 @@ pub(super) enum Value {
     /// A text.
     Text(String),
     /// A tuple.
-    Tuple(Rc<Vec<Value>>),
+    Tuple(Rc<[Value]>),
     /// A list or a set.
     List(Rc<RefCell<Vec<Value>>>),
     /// A dictionary, in its order.
@@ -189,7 +189,7 @@ impl Machine<'_> {
             items.push(self.pop()?);
         }
         items.reverse();
-        self.push(Value::Tuple(Rc::new(items)));
+        self.push(Value::Tuple(items.into()));
         Ok(())
     }
 
@@ -258,7 +258,7 @@ impl Machine<'_> {
                 Value::Other
             }
             b')' => Value::Tuple(Rc::default()),
-            b't' => Value::Tuple(Rc::new(self.marked()?)),
+            b't' => Value::Tuple(self.marked()?.into()),
             0x85 => return self.tuple(1),
             0x86 => return self.tuple(2),
             0x87 => return self.tuple(3),
@@ -307,7 +307,8 @@ impl Machine<'_> {
                 let index = u64::from(self.u32()?);
                 return self.get(index);
             }
-            b'0' => return self.pop().map(drop),
+            // `b` sets the attributes of an object: metadata of a state dict, never needed.
+            b'0' | b'b' => return self.pop().map(drop),
             b'1' => return self.marked().map(drop),
             b'2' => self.top()?.clone(),
             b'c' => {
@@ -329,8 +330,6 @@ impl Machine<'_> {
                 let class = self.pop()?;
                 call(&class, &arguments)?
             }
-            // The attributes of an object: metadata of a state dict, never needed.
-            b'b' => return self.pop().map(drop),
             op => return other(format!("its operation {op:#04x} is not known")),
         };
         self.push(value);
@@ -352,7 +351,7 @@ impl Machine<'_> {
 /// The storage of a persistent id: `("storage", class, key, location, number of elements, ...)`.
 fn storage(id: &Value) -> Result<Value, Error> {
     let Value::Tuple(parts) = id else { return other("a persistent id is not a tuple") };
-    match parts.as_slice() {
+    match &**parts {
         [_, _, _, _, _, Value::Tuple(_), ..] => other("a storage is a view of another"),
         [Value::Text(kind), Value::Class(class), Value::Text(key), _, Value::Int(n), ..]
             if kind == "storage" =>
@@ -369,7 +368,7 @@ fn storage(id: &Value) -> Result<Value, Error> {
 fn call(class: &Value, arguments: &Value) -> Result<Value, Error> {
     let Value::Class(class) = class else { return other("it calls something that is not a class") };
     let Value::Tuple(arguments) = arguments else { return other("it calls without arguments") };
-    match (&**class, arguments.as_slice()) {
+    match (&**class, &**arguments) {
         ("collections.OrderedDict" | "builtins.dict", []) => Ok(Value::Dict(Rc::default())),
         ("builtins.set", _) => Ok(Value::List(Rc::default())),
         ("torch.Size", [sizes]) => Ok(sizes.clone()),

@@ -1,5 +1,8 @@
 //! Files that PyTorch wrote (`goldens/torch/make.py`), and what is not read.
 
+#![expect(clippy::float_cmp, reason = "values are stored exactly")]
+#![expect(clippy::indexing_slicing, reason = "a test that fails by a panic is as good")]
+
 use std::path::{Path, PathBuf};
 
 use super::*;

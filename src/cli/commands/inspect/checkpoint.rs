@@ -13,10 +13,16 @@ use crate::source::config::Allow;
 use crate::source::record::{CheckpointRecord, TokenizerRecord};
 use crate::source::sentence::Module;
 
-/// Whether `path` is a checkpoint rather than a package.
+/// Whether `path` is a checkpoint rather than a package, or a folder of packages that has a `config.json` too.
 pub(super) fn is_at(path: &Path) -> bool {
     let has = |name: &str| path.join(name).is_file();
-    !has("Manifest.json") && (has("config.json") || has("modules.json"))
+    let is_package = |entry: std::io::Result<fs_err::DirEntry>| {
+        let path = entry.map(|entry| entry.path()).unwrap_or_default();
+        path.extension().is_some_and(|kind| kind == "mlpackage" || kind == "mlmodelc")
+    };
+    !has("Manifest.json")
+        && (has("config.json") || has("modules.json"))
+        && !fs_err::read_dir(path).is_ok_and(|mut entries| entries.any(is_package))
 }
 
 pub(super) fn run(path: &Path, context: &Context) -> Outcome {
