@@ -130,8 +130,9 @@ def merge(model: torch.nn.Module, paths: list[str]) -> torch.nn.Module:
         base = getattr(model, model.base_model_prefix) if inner else model
         _resize(base, header)
         loaded = PeftModel.from_pretrained(base, path)
-        _untie(loaded)
+        copies = _untie(loaded)
         merged = loaded.merge_and_unload()
+        _tie_again(copies)
         if inner:
             setattr(model, model.base_model_prefix, merged)
         else:
@@ -191,15 +192,27 @@ def _resize(model: torch.nn.Module, header: dict) -> None:
             return
 
 
-def _untie(model: torch.nn.Module) -> None:
-    """Gives every module parameters of its own, and a bias to layers whose pair has one; a tied model is one no more."""
-    seen = set()
+def _tie_again(copies) -> None:
+    """Undoes `_untie` where a merge left both parameters as they were, so that the graph is that of the tied model."""
+    for module, name, original, before in copies:
+        if torch.equal(original, before) and torch.equal(getattr(module, name), before):
+            setattr(module, name, original)
+
+
+def _untie(model: torch.nn.Module) -> list[tuple]:
+    """Gives every module parameters of its own, and a bias to layers whose pair has one.
+
+    Returns for each copy its module, name, original and the value of both.
+    """
+    seen, copies = {}, []
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) in seen:
                 setattr(module, name, torch.nn.Parameter(parameter.detach().clone(), requires_grad=False))
-            seen.add(id(parameter))
+                copies.append((module, name, parameter, parameter.detach().clone()))
+            seen[id(parameter)] = parameter
         if any(getattr(module, "lora_bias", {}).values()) and module.get_base_layer().bias is None:
             bias = torch.zeros(module.get_base_layer().out_features)
             module.get_base_layer().bias = torch.nn.Parameter(bias, requires_grad=False)
     model.config.tie_word_embeddings = False
+    return copies
