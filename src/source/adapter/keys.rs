@@ -14,7 +14,7 @@ pub struct LowRank {
     pub a: String,
     /// `lora_B`: [out, rank].
     pub b: String,
-    /// The bias of `lora_B`: [out].
+    /// The bias of `lora_B`: shape `[out]`.
     pub bias: Option<String>,
     /// DoRA's magnitude: one value for each output.
     pub magnitude: Option<String>,
