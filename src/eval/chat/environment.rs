@@ -8,7 +8,7 @@ use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use regex::Regex;
 
-use super::{ChatError, Conversation, Now, json, methods, python};
+use super::{ChatError, Conversation, Now, json, methods};
 
 /// transformers' own block, which marks what the assistant says; it only opens a scope.
 static GENERATION: LazyLock<Regex> = LazyLock::new(|| {
@@ -42,14 +42,15 @@ fn environment(raised: &Arc<Mutex<Option<String>>>, now: Now) -> Environment<'st
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_unknown_method_callback(methods::call);
     environment.set_formatter(|out, state, value| {
-        // An undefined value goes by the environment's own rule.
-        if value.is_undefined() {
-            return minijinja::escape_formatter(out, state, value);
+        if value.kind() == ValueKind::Number && !value.is_integer() {
+            let number = f64::try_from(value.clone()).unwrap_or(f64::NAN);
+            return Ok(out.write_str(&json::float(number))?);
         }
-        Ok(out.write_str(&python::text(value))?)
+        minijinja::escape_formatter(out, state, value)
     });
     environment.add_filter("tojson", tojson);
-    environment.add_filter("trim", |value: &Value| methods::strip(&python::text(value)).to_owned());
+    // Other values than texts are printed first, as in Jinja.
+    environment.add_filter("trim", |value: &Value| methods::strip(&value.to_string()).to_owned());
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
     });

@@ -4,7 +4,6 @@ mod conversation;
 mod environment;
 mod json;
 mod methods;
-mod python;
 
 use std::sync::Arc;
 
