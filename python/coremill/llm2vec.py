@@ -11,7 +11,7 @@ _MODES = ("mean", "weighted_mean", "eos_token", "last_token", "bos_token")
 def has_ramp(adapters: list[str]) -> bool:
     """Whether the pooled tokens have growing weights: what `llm2vec_config.json` of the last adapter says.
 
-    The modes that take a single token are told by the pool mask, which has a single one then.
+    For the modes that pool a single token, the pool mask selects that token alone.
     """
     file = os.path.join(adapters[-1], "llm2vec_config.json") if adapters else ""
     mode = read_json(file, "bad_adapter").get("pooling_mode", "mean") if os.path.exists(file) else "mean"

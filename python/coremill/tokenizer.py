@@ -150,7 +150,7 @@ def _finished(backend: Tokenizer) -> str:
 
 
 def _cleans_up(auto) -> bool:
-    """Whether decoded text loses its spaces before punctuation; never for BPE unless told so by name."""
+    """Whether decoded text loses its spaces before punctuation; never for BPE unless the tokenizer's override setting asks for it."""
     if type(auto.backend_tokenizer.model).__name__ == "BPE":
         forced = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
         return bool(auto.clean_up_tokenization_spaces and getattr(auto, forced, False))
