@@ -1,4 +1,4 @@
-//! Packages that mean harm: a clear error for each kind (docs/hostile.md lists them), and what fuzzing found, replayed.
+//! Malformed packages: a clear error for each kind (docs/untrusted-input.md lists them), and what fuzzing found, replayed.
 
 use std::panic::catch_unwind;
 use std::path::Path;
