@@ -6,12 +6,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
+from . import stored
 from .checkpoint import read_json, safetensors_header
 from .errors import Known
 from .layers import Branch
 
 _CONFIG = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
+_SAFETENSORS, _TORCH = "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
 
 
@@ -27,12 +28,11 @@ class Adapter:
         self.config = read_json(os.path.join(path, _CONFIG), "bad_adapter")
         if self.config.get("peft_type") != "LORA":
             raise Known("bad_adapter", f"adapter {path} is of type {self.config.get('peft_type')}, not LORA")
-        self.file = os.path.join(path, _WEIGHTS)
-        self.header = safetensors_header(self.file, "bad_adapter")
+        self.shapes = shapes_of(path)
         self.inner = False
         self.pairs: dict[str, dict[str, str]] = {}
         self.others: list[str] = []
-        for key in self.header:
+        for key in self.shapes:
             self._place(key, model)
         if not self.pairs and not self.others:
             raise Known("bad_adapter", f"adapter {path} adapts nothing")
@@ -63,7 +63,7 @@ class Adapter:
         if not isinstance(module, (torch.nn.Linear, Conv1D)):
             raise Known("bad_adapter", f"module `{path}` is a {type(module).__name__}, only linear layers are adapted")
         rows, columns = module.weight.shape if isinstance(module, torch.nn.Linear) else module.weight.shape[::-1]
-        lora_a, lora_b = (self.header[keys[part]]["shape"] for part in ("lora_A", "lora_B"))
+        lora_a, lora_b = (self.shapes[keys[part]] for part in ("lora_A", "lora_B"))
         if (lora_b[0], lora_a[1]) != (rows, columns) or lora_a[0] != lora_b[1]:
             raise Known(
                 "bad_adapter",
@@ -90,6 +90,21 @@ class Adapter:
             )
 
 
+def shapes_of(path: str) -> dict[str, list[int]]:
+    """The names and shapes of an adapter's tensors; safetensors first, as peft reads them."""
+    file = os.path.join(path, _SAFETENSORS)
+    if not os.path.exists(file) and os.path.exists(os.path.join(path, _TORCH)):
+        return stored.torch_shapes(os.path.join(path, _TORCH))
+    return {name: entry["shape"] for name, entry in safetensors_header(file, "bad_adapter").items()}
+
+
+def _tensors(path: str) -> dict[str, torch.Tensor]:
+    file = os.path.join(path, _SAFETENSORS)
+    if os.path.exists(file):
+        return load_file(file)
+    return torch.load(os.path.join(path, _TORCH), map_location="cpu", weights_only=True)
+
+
 def branch_placeholders(adapters: list[Adapter], module: torch.nn.Module, table) -> None:
     """Gives every adapted linear of a skeleton its branches, as placeholders that name the adapter's tensors.
 
@@ -101,7 +116,7 @@ def branch_placeholders(adapters: list[Adapter], module: torch.nn.Module, table)
             made = {}
             for part, key in keys.items():
                 entry = {"index": index, "part": part, "module": path}
-                made[part] = table.add(key, adapter.header[key]["shape"], adapter=entry)
+                made[part] = table.add(key, adapter.shapes[key], adapter=entry)
             module.get_submodule(path).branches.append(Branch(made["lora_A"], made["lora_B"]))
 
 
@@ -109,7 +124,7 @@ def branch_weights(adapters: list[Adapter], module: torch.nn.Module, sign: float
     """Gives every adapted linear its branches with their weights, sign and scale multiplied into B."""
     for adapter in adapters:
         adapter.refuse_branches()
-        tensors = load_file(adapter.file)
+        tensors = _tensors(adapter.path)
         for path, keys in adapter.pairs.items():
             lora_a, lora_b = (tensors[keys[part]].float() for part in ("lora_A", "lora_B"))
             scaled = lora_b * (sign * adapter.scale(path, lora_a.shape[0]))
@@ -125,10 +140,10 @@ def merge(model: torch.nn.Module, paths: list[str]) -> torch.nn.Module:
     from peft import PeftModel
 
     for path in paths:
-        header = safetensors_header(os.path.join(path, _WEIGHTS), "bad_adapter")
-        inner = _is_inner(header, model)
+        shapes = shapes_of(path)
+        inner = _is_inner(shapes, model)
         base = getattr(model, model.base_model_prefix) if inner else model
-        _resize(base, header)
+        _resize(base, shapes)
         loaded = PeftModel.from_pretrained(base, path)
         copies = _untie(loaded)
         merged = loaded.merge_and_unload()
@@ -175,20 +190,20 @@ def taken_out(fields: dict) -> dict:
     return {"rank": rank}
 
 
-def _is_inner(header: dict, model: torch.nn.Module) -> bool:
+def _is_inner(shapes: dict, model: torch.nn.Module) -> bool:
     """Whether the adapter was trained on the model without its head, whose names are shorter."""
     prefix = f"{_PREFIX}{model.base_model_prefix}."
-    return not any(key.startswith((prefix, f"{_PREFIX}lm_head")) for key in header)
+    return not any(key.startswith((prefix, f"{_PREFIX}lm_head")) for key in shapes)
 
 
-def _resize(model: torch.nn.Module, header: dict) -> None:
+def _resize(model: torch.nn.Module, shapes: dict) -> None:
     """Gives the model the vocabulary that the adapter brings."""
     rows = model.get_input_embeddings().weight.shape[0]
     names = tuple(f"{name}.weight" for name in ("embed_tokens", "wte", "word_embeddings", "lm_head"))
-    for key, entry in header.items():
+    for key, shape in shapes.items():
         plain = key.replace(".base_layer", "").replace(".original_module", "")
-        if plain.endswith(names) and "lora_" not in key and entry["shape"][0] != rows:
-            model.resize_token_embeddings(entry["shape"][0], mean_resizing=False)
+        if plain.endswith(names) and "lora_" not in key and shape[0] != rows:
+            model.resize_token_embeddings(shape[0], mean_resizing=False)
             return
 
 

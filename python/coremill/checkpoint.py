@@ -100,7 +100,7 @@ class Checkpoint:
         if missing:
             raise Known(
                 "bad_checkpoint",
-                f"{len(missing)} tensors are missing, the first is `{missing[0]}`",
+                f"{len(missing)} tensors are missing: {named(missing)}",
                 "check that the download is complete and that config.json belongs to it",
             )
         return found
@@ -132,6 +132,12 @@ def read_json(path: str, kind: str):
         raise Known(kind, f"file {path} is missing") from None
     except (OSError, ValueError) as error:
         raise Known(kind, f"file {path} cannot be read: {error}") from None
+
+
+def named(names: list[str], most: int = 8) -> str:
+    """The first names of a list, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(f"`{name}`" for name in names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def tensor_shapes(folder: str, needed: bool = True) -> dict[str, list[int]]:

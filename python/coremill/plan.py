@@ -6,8 +6,8 @@ from . import functions, package
 def plan(fields: dict) -> dict:
     """Builds the empty model and its functions, which refuses everything that `skeleton` refuses before tracing.
 
-    The response has `facts`, `placeholders`, `unused` (stored tensors that nothing uses and that `allow_unused` lets pass)
-    and `missing`, which is empty: missing tensors are an error.
+    The response has `facts`, `placeholders` and `unused` (stored tensors that nothing uses and that `allow_unused` lets
+    pass). Missing tensors are an error.
     """
     request = package.checked({**fields, "out": ""})
     checkpoint = package.opened(request)
@@ -16,4 +16,4 @@ def plan(fields: dict) -> dict:
     for name in request["functions"] or package.every_function(known):
         functions.build(name, model_of(name), known, request, table)
     unused = package.unused_of(request, checkpoint, table)
-    return {"facts": known.as_dict(), "placeholders": table.entries, "unused": unused, "missing": []}
+    return {"facts": known.as_dict(), "placeholders": table.entries, "unused": unused}

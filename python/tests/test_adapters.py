@@ -161,6 +161,29 @@ def test_merging_for_the_plain_conversion_is_what_peft_computes(bases, tmp_path,
     assert float((got - want).abs().max()) < 1e-4 * float(want.abs().max())
 
 
+def test_adapters_saved_by_torch_are_merged_like_safetensors(bases, tmp_path):
+    base = bases("llama")
+    adapter = trained(base, tmp_path / "adapter", target_modules=["q_proj", "down_proj"], r=4)
+    want = logits(PeftModel.from_pretrained(load(base), adapter).eval())
+    file = adapter / "adapter_model.safetensors"
+    torch.save(load_file(file), adapter / "adapter_model.bin")
+    saved = file.read_bytes()
+    file.unlink()
+    got = logits(merge(load(base), [str(adapter)]))
+    assert float((got - want).abs().max()) < 1e-4 * float(want.abs().max())
+    out = tmp_path / "m.mlpackage"
+    convert(base, out, "--llm2vec-checkpoint", adapter)
+    vector = embedded(out, "the king of judah")
+    file.write_bytes(saved)
+    (adapter / "adapter_model.bin").unlink()
+    convert(base, tmp_path / "s.mlpackage", "--llm2vec-checkpoint", adapter)
+    assert vector == embedded(tmp_path / "s.mlpackage", "the king of judah")
+
+
+def embedded(package: Path, text: str) -> list[float]:
+    return json.loads(coremill("embed", package, text, "--format", "jsonl").out.splitlines()[0])["embedding"]
+
+
 @pytest.mark.parametrize("init", ["pissa", "olora"])
 @pytest.mark.parametrize("shape", [(24, 16), (16, 24), (16, 16)])
 @pytest.mark.parametrize("in_out", [False, True])
@@ -182,9 +205,9 @@ def test_what_an_initialisation_takes_out(tmp_path, init, shape, in_out):
         torch.testing.assert_close(rest, weight - 2.0 * q[:, :3] @ r[:3])
 
 
-def dry_run(base: Path, adapter: Path) -> str:
+def dry_run(base: Path, adapter: Path, flag="--lora-checkpoint") -> str:
     """What a dry run says to an adapter that is refused."""
-    return coremill("convert", "--model", base, "--lora-checkpoint", adapter, "--seq-len", 64, "--dry-run", "--output",
+    return coremill("convert", "--model", base, flag, adapter, "--seq-len", 64, "--dry-run", "--output",
                     adapter / "x.mlpackage", code=2).err  # fmt: skip
 
 
@@ -212,6 +235,24 @@ def test_what_is_refused_is_named_with_a_remedy(bases, tmp_path):
         (adapter / "adapter_config.json").write_text(plain)
     (adapter / "adapter_model.safetensors").rename(adapter / "adapters.safetensors")
     assert "mlx_lm.fuse" in dry_run(base, adapter)
+
+
+BROKEN = {
+    "a Git LFS pointer": ("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 123456789\n", "git lfs pull"),
+    "an HTML page": ("<!doctype html><html>", "download the file"),
+    "cut off": ('{"peft_type": "LO', "fetch the file again"),
+}
+
+
+def test_a_broken_configuration_is_named_with_a_remedy(bases, tmp_path):
+    base = bases("llama")
+    adapter = trained(base, tmp_path / "adapter", target_modules=["q_proj"])
+    for file in ("llm2vec_config.json", "adapter_config.json"):
+        for what, (text, remedy) in BROKEN.items():
+            (adapter / file).write_text(text)
+            error = dry_run(base, adapter, "--llm2vec-checkpoint")
+            assert file in error and what in error and remedy in error, error
+        (adapter / file).unlink()
 
 
 def test_every_setting_of_peft_is_documented():

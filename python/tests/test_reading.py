@@ -184,9 +184,11 @@ def test_tensors_that_nothing_uses_are_refused_unless_known_or_allowed(llama, tm
     error = refused(model)
     assert "`model.layers.0.self_attn.q_proj.bias`" in error["message"] and "--allow-unused-tensor" in error["hint"]
     assert plan(model, allow_unused=[r"q_proj\.bias$"])["unused"] == ["model.layers.0.self_attn.q_proj.bias"]
-    del tensors["model.norm.weight"]
+    for name in ("model.norm.weight", "model.layers.1.mlp.up_proj.weight"):
+        del tensors[name]
     save_file(tensors, file, {"format": "pt"})
-    assert "`model.norm.weight`" in refused(model, allow_unused=["bias$"])["message"]
+    message = refused(model, allow_unused=["bias$"])["message"]
+    assert "2 tensors are missing" in message and "`model.norm.weight`" in message and "mlp.up_proj" in message
 
 
 def test_odd_spellings_reach_transformers_as_what_they_mean(llama, tmp_path):

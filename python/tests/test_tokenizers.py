@@ -97,6 +97,16 @@ def test_runtime_gives_the_ids_and_texts_of_transformers(kind, tmp_path):
         assert len(found) == len(texts) + 1
 
 
+def test_a_folder_that_no_conversion_wrote_is_read_as_transformers_reads_it(tmp_path):
+    word_piece(tmp_path)
+    texts = ["The KING of Judah", "Straße é 日本", "[MASK] and"]
+    found = cases.coremill("tokenize", tmp_path, *(f"--text={text}" for text in texts), "--format", "jsonl").out.splitlines()
+    auto, _ = tokenizer.load(str(tmp_path))
+    assert [json.loads(line)["ids"] for line in found] == auto(texts)["input_ids"]
+    # tokenizer.json alone does not lower the case.
+    assert Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(texts[0]).ids != auto(texts[0])["input_ids"]
+
+
 def test_folders_saved_by_4_are_read_as_4_reads_them(tmp_path):
     """Ids that transformers 4.57 gave for folders that 5 reads otherwise; `make.py` beside the fixture made them."""
     goldens = json.loads((FIXTURES / "tokenizers_4/goldens.json").read_text())

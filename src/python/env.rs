@@ -70,6 +70,11 @@ pub fn ensure(settings: &Settings, progress: &dyn Progress) -> Result<Environmen
     Plan::main(settings, linked)?.ensure(progress)
 }
 
+/// The environment of [`ensure`] where it is complete already; nothing is made.
+pub fn ready(settings: &Settings) -> Option<Environment> {
+    existing(settings).ok()?.1
+}
+
 /// Packages that only some work needs. Each extra is a virtual environment of its own that sees the packages of
 /// [`ensure`]'s, so that those stay what they are and nobody waits for what is not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

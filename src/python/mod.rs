@@ -31,6 +31,6 @@ pub use disabled::Interpreter;
 pub use doctor::{Ability, Doctor, EnvState, doctor};
 #[cfg(feature = "python")]
 pub use enabled::Interpreter;
-pub use env::{Environment, Extra, Origin, Settings, ensure, ensure_with};
+pub use env::{Environment, Extra, Origin, Settings, ensure, ensure_with, ready};
 pub use error::{EnvError, PythonError};
 pub use machine::loaded_libpython;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::ModelConfig;
+use super::json;
 use super::llm2vec::{self, Llm2Vec, Pooling, Template};
 use super::sentence::{self, SentenceConfig};
 use super::tokenizer::{self, TokenizerFacts};
@@ -77,8 +78,8 @@ pub struct Llm2VecRecipe {
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("`{file}` cannot be read: {reason}")]
-    Bad { file: PathBuf, reason: String },
+    #[error(transparent)]
+    Json(#[from] json::Error),
     #[error(transparent)]
     Sentence(#[from] sentence::Error),
     #[error(transparent)]
@@ -100,7 +101,8 @@ impl Hint for Error {
             Self::Sentence(e) => e.hint(),
             Self::Llm2Vec(e) => e.hint(),
             Self::Tokenizer(e) => e.hint(),
-            Self::Bad { .. } | Self::Truncation { .. } | Self::NoBos { .. } => None,
+            Self::Json(e) => e.hint(),
+            Self::Truncation { .. } | Self::NoBos { .. } => None,
         }
     }
 }
@@ -112,8 +114,7 @@ impl EmbeddingRecipe {
         if !file.is_file() {
             return Ok(None);
         }
-        let bad = |e: serde_json::Error| Error::Bad { file: file.clone(), reason: e.to_string() };
-        serde_json::from_slice(&fs_err::read(&file)?).map(Some).map_err(bad)
+        Ok(Some(json::read(&file)?))
     }
 
     /// The recipe of a checkpoint with the LLM2Vec adapters `adapters` and the tokenizer in `folder`.
@@ -180,8 +181,7 @@ impl TokenizerSettings {
         let Some(file) = files.into_iter().find(|file| file.is_file()) else {
             return Ok(Self::default());
         };
-        let fields: serde_json::Map<String, Value> = serde_json::from_slice(&fs_err::read(&file)?)
-            .map_err(|e| Error::Bad { file: file.clone(), reason: e.to_string() })?;
+        let fields: serde_json::Map<String, Value> = json::read(&file)?;
         match fields.get("truncation_side").and_then(Value::as_str) {
             None | Some("right") => {}
             Some(side) => return Err(Error::Truncation { file, value: format!("`{side}`") }),

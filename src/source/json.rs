@@ -4,7 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::error::Category;
 
 use super::lfs;
 use crate::base::error::{Blame, Hint};
@@ -25,6 +26,8 @@ pub enum Error {
     Truncated { file: PathBuf, reason: String },
     #[error("`{file}` is not valid JSON: {reason}")]
     Bad { file: PathBuf, reason: String },
+    #[error("`{file}` cannot be read: {reason}")]
+    Data { file: PathBuf, reason: String },
 }
 
 impl Hint for Error {
@@ -40,7 +43,7 @@ impl Hint for Error {
                 Some("the download or copy is not complete: fetch the file again".to_owned())
             }
             Self::Io(e) => e.hint(),
-            Self::Bad { .. } => None,
+            Self::Bad { .. } | Self::Data { .. } => None,
         }
     }
 
@@ -71,8 +74,14 @@ pub(crate) fn parse<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T,
         return Err(Error::Html { file });
     }
     serde_json::from_slice(text).map_err(|e| {
+        // A file that is cut off may hold an unexpected key before its end.
+        let e = serde_json::from_slice::<IgnoredAny>(text).err().unwrap_or(e);
         let reason = e.to_string();
-        if e.is_eof() { Error::Truncated { file, reason } } else { Error::Bad { file, reason } }
+        match e.classify() {
+            Category::Eof => Error::Truncated { file, reason },
+            Category::Data => Error::Data { file, reason },
+            Category::Syntax | Category::Io => Error::Bad { file, reason },
+        }
     })
 }
 
@@ -92,12 +101,13 @@ mod tests {
             (pointer, "is a Git LFS pointer to 123456789 bytes, not the file itself"),
             ("{\"a\": 1", "is cut off: EOF while parsing"),
             ("{\"a\": nope}", "is not valid JSON: expected"),
+            ("[]", "cannot be read: invalid type: sequence, expected a map"),
         ];
         for (text, want) in cases {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("config.json");
             fs_err::write(&file, text).unwrap();
-            let error = read::<Value>(&file).unwrap_err().to_string();
+            let error = read::<serde_json::Map<String, Value>>(&file).unwrap_err().to_string();
             assert!(error.contains(want), "{text:?}: {error}");
         }
         let value: Value = parse(Path::new("x"), b"\xef\xbb\xbf{\"a\": 1}").unwrap();

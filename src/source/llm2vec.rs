@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::json;
 use crate::base::error::Hint;
 
 /// The settings of `llm2vec_config.json`, with the defaults of the `llm2vec` package. It takes no others.
@@ -85,8 +86,8 @@ impl Template {
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("`{file}` cannot be read: {reason}")]
-    Bad { file: PathBuf, reason: String },
+    #[error(transparent)]
+    Json(#[from] json::Error),
     #[error("`{key}` in `{file}` is 0")]
     Nothing { file: PathBuf, key: &'static str },
     #[error("the template of `{one}` (`{}`) is not that of `{other}` (`{}`)", of.display(), against.display())]
@@ -101,7 +102,8 @@ impl Hint for Error {
                     .to_owned(),
             ),
             Self::Io(e) => e.hint(),
-            Self::Bad { .. } | Self::Nothing { .. } => None,
+            Self::Json(e) => e.hint(),
+            Self::Nothing { .. } => None,
         }
     }
 }
@@ -113,8 +115,7 @@ impl Llm2Vec {
         if !file.is_file() {
             return Ok(Self::default());
         }
-        let found: Self = serde_json::from_slice(&fs_err::read(&file)?)
-            .map_err(|e| Error::Bad { file: file.clone(), reason: e.to_string() })?;
+        let found: Self = json::read(&file)?;
         for (key, value) in
             [("max_length", found.max_length), ("doc_max_length", found.doc_max_length)]
         {
@@ -176,8 +177,7 @@ fn name_in(file: &Path, key: &str) -> Result<Option<String>, Error> {
     if !file.is_file() {
         return Ok(None);
     }
-    let fields: Value = serde_json::from_slice(&fs_err::read(file)?)
-        .map_err(|e| Error::Bad { file: file.to_owned(), reason: e.to_string() })?;
+    let fields: Value = json::read(file)?;
     let name = fields.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
     Ok(name.map(str::to_owned))
 }

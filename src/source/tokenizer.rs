@@ -213,7 +213,9 @@ fn ids(dir: &Path) -> Result<(Largest, BTreeMap<String, usize>), Error> {
 
 fn parse<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, Error> {
     json::read(file).map_err(|error| match error {
-        json::Error::Bad { file, reason } => Error::Bad { file, reason },
+        json::Error::Bad { file, reason } | json::Error::Data { file, reason } => {
+            Error::Bad { file, reason }
+        }
         other => other.into(),
     })
 }

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::context::{Context, StartError};
+use super::open_tokenizer::open_tokenizer;
 use crate::base::error::Hint as _;
 use crate::base::progress::Progress;
 use crate::cli::failure::Failure;
 use crate::eval::reference::{Cached, Checkpoint, Identity, PackageReference, PythonReference};
 use crate::eval::reference::{Reference, ReferenceError};
 use crate::eval::runtime::{Interp, Runtime};
-use crate::eval::{self, Artifact, Bench, Evaluated, Plan, Tokenizer};
+use crate::eval::{self, Artifact, Bench, Evaluated, Plan};
 use crate::interp::Precision;
 
 /// What conversions and sweeps measure on: what they find is the same on every machine, and a sweep that is resumed may
@@ -83,8 +84,7 @@ pub(super) fn evaluate(
     progress: &dyn Progress,
 ) -> Result<Evaluated, Failure> {
     let artifact = Artifact::open(path)?;
-    let own = tokenizer_folder(&artifact, None);
-    let tokenizer = Tokenizer::open_beside(&tokenizer_folder(&artifact, tokenizer), &own)?;
+    let tokenizer = open_tokenizer(&artifact, tokenizer, context)?;
     let clock = &context.clock;
     let bench = Bench { runtime, tokenizer: &tokenizer, reference, clock, progress };
     Ok(eval::evaluate(&artifact, plan, &bench)?)

@@ -68,6 +68,11 @@ impl Context {
         Ok(self.environment.get().expect("set above"))
     }
 
+    /// Whether Python can be used at once, without making its environment.
+    pub(super) fn has_python(&self) -> bool {
+        self.environment.get().is_some() || python::ready(&self.python_settings()).is_some()
+    }
+
     /// Python, started at the first call.
     pub(super) fn python(&self) -> Result<&Interpreter, StartError> {
         if self.interpreter.get().is_none() {

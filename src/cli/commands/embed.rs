@@ -1,20 +1,19 @@
 //! `embed`: sentences into vectors, told as they are made.
 
-use super::bench::tokenizer_folder;
 use super::context::Context;
 use super::embeddings::{Line, Sink};
+use super::open_tokenizer::open_tokenizer;
 use super::sentences::{Batch, Item, Sentences};
 use super::{HOLDS, Outcome, backend};
 use crate::cli::args::EmbedArgs;
 use crate::cli::failure::Failure;
-use crate::eval::{Artifact, Engine, EvalError, Tokenizer, embed_all};
+use crate::eval::{Artifact, Engine, EvalError, embed_all};
 
 pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
     let mut sink = Sink::new(args.output.as_deref(), context)?;
     let sentences = Sentences::of(args)?;
     let artifact = Artifact::open(&args.package)?;
-    let folder = tokenizer_folder(&artifact, args.tokenizer.as_deref());
-    let tokenizer = Tokenizer::open_beside(&folder, &tokenizer_folder(&artifact, None))?;
+    let tokenizer = open_tokenizer(&artifact, args.tokenizer.as_deref(), context)?;
     let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
     let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;
     engine.encoder()?;

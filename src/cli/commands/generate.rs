@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::bench::tokenizer_folder;
 use super::context::Context;
+use super::open_tokenizer::open_tokenizer;
 use super::{HOLDS, Outcome, backend, chat};
 use crate::base::clock::Clock as _;
 use crate::cli::args::GenerateArgs;
@@ -15,7 +15,7 @@ use crate::cli::input;
 use crate::eval::results::Percentiles;
 use crate::eval::{
     Artifact, Decoder, Engine, EvalError, Filter, Generated, Piece, Request, Sampling, Spoken,
-    Stop, Tokenizer, speak,
+    Stop, speak,
 };
 
 pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
@@ -29,7 +29,7 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let start = context.clock.elapsed();
     let artifact = Artifact::open(&args.package)?;
     let opened = context.clock.elapsed().saturating_sub(start);
-    let tokenizer = Tokenizer::open(&tokenizer_folder(&artifact, args.tokenizer.as_deref()))?;
+    let tokenizer = open_tokenizer(&artifact, args.tokenizer.as_deref(), context)?;
     let text = if args.chat { chat::prompt(&tokenizer, &text, &args.template)? } else { text };
     let chosen = backend::runtime(&args.backend, &[&args.package], None, context)?;
     let engine = Engine::load(&artifact, chosen.runtime.as_ref(), &context.clock)?;

@@ -20,6 +20,7 @@ mod inspect;
 mod job;
 mod manifest;
 mod measure;
+mod open_tokenizer;
 mod precision;
 mod predict;
 mod quantize;

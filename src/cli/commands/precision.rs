@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::bench::tokenizer_folder;
 use super::context::Context;
 use super::measure::plan;
+use super::open_tokenizer::open_tokenizer;
 use super::{HOLDS, Outcome};
 use crate::cli::args::EvaluateArgs;
 use crate::cli::failure::Failure;
 use crate::cli::tables;
+use crate::eval::Artifact;
 use crate::eval::precision::{
     Loss, Precisions, Text, Watched, of_decoder, of_encoder, of_function,
 };
-use crate::eval::{Artifact, Tokenizer};
 use crate::interp::{Function, Model, Options, Precision, State, Tensor};
 use crate::package::Package;
 
@@ -30,8 +30,7 @@ pub(super) fn of_packages(args: &EvaluateArgs, context: &Context) -> Outcome {
     let mut found = Vec::new();
     for path in &args.packages {
         let artifact = Artifact::open(path)?;
-        let tokenizer = tokenizer_folder(&artifact, args.measure.tokenizer.as_deref());
-        let tokenizer = Tokenizer::open_beside(&tokenizer, &tokenizer_folder(&artifact, None))?;
+        let tokenizer = open_tokenizer(&artifact, args.measure.tokenizer.as_deref(), context)?;
         let mut functions = Vec::new();
         if let (Some(text), Some(_)) = (&plan.text, artifact.layout().decoder) {
             let (window, max_windows) = (text.window, text.max_windows);

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::bench;
 use super::context::Context;
+use super::open_tokenizer::open_tokenizer;
 use crate::cli::failure::Failure;
 use crate::eval::results::NEAR_TIE;
 use crate::eval::runtime::Runtime;
-use crate::eval::{Artifact, Engine, Rerun, Tokenizer, rerun};
+use crate::eval::{Artifact, Engine, Rerun, rerun};
 use crate::manifest::{self, Manifest, manifest_path};
 
 /// What became of the record.
@@ -43,7 +43,7 @@ pub(super) fn check(
     // A package that is not the recorded one need not write what that one wrote.
     if let (Some(recorded), true) = (recorded, problems.is_empty()) {
         let artifact = Artifact::open(package)?;
-        let tokenizer = Tokenizer::open(&bench::tokenizer_folder(&artifact, tokenizer))?;
+        let tokenizer = open_tokenizer(&artifact, tokenizer, context)?;
         let engine = Engine::load(&artifact, runtime, &context.clock)?;
         reruns = rerun(&engine, &tokenizer, &recorded, &context.clock)?;
         let same = reruns.iter().filter(|rerun| stays(rerun)).count();

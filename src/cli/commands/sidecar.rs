@@ -20,7 +20,7 @@ use crate::source::tokenizer;
 const TOKENIZER_FILES: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 
 /// Files of the model; an adapter's go first where they concern generation.
-const MODEL_FILES: [&str; 3] =
+pub(super) const MODEL_FILES: [&str; 3] =
     ["config.json", "generation_config.json", "sentence_bert_config.json"];
 
 impl Job {

@@ -5,13 +5,14 @@ use std::io::BufRead as _;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::bench::tokenizer_folder;
 use super::context::Context;
+use super::open_tokenizer::{self, open_tokenizer};
 use super::{HOLDS, Outcome, chat};
 use crate::cli::args::TokenizeArgs;
 use crate::cli::failure::Failure;
 use crate::cli::input;
 use crate::eval::{Artifact, Tokenizer};
+use crate::source::tokenizer;
 
 /// A line of a file: a text alone or in an object.
 #[derive(Deserialize)]
@@ -22,12 +23,11 @@ enum Line {
 }
 
 pub(super) fn run(args: &TokenizeArgs, context: &Context) -> Outcome {
-    let folder = if args.source.join("tokenizer.json").is_file() {
-        args.source.clone()
+    let tokenizer = if tokenizer::is_in(&args.source) {
+        open_tokenizer::in_folder(&args.source, &args.source, context)?
     } else {
-        tokenizer_folder(&Artifact::open(&args.source)?, None)
+        open_tokenizer(&Artifact::open(&args.source)?, None, context)?
     };
-    let tokenizer = Tokenizer::open(&folder)?;
     for text in &args.text {
         if !tell(text, &tokenizer, args, context)? {
             return Ok(HOLDS);

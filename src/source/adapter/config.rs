@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::Error;
 use super::settings::{self, CONVERT, LOFTQ, MERGE, RANDOM, UNKNOWN_INIT};
 use super::targets::Targets;
+use crate::source::json;
 
 /// The settings of a LoRA adapter that decide what is merged.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -121,10 +122,8 @@ impl LoraConfig {
         if !file.is_file() {
             return Err(Error::NoConfig { file });
         }
-        let text = fs_err::read(&file)?;
         let bad = |reason: String| Error::BadConfig { file: file.clone(), reason };
-        let map: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        let map: Map<String, Value> = json::read(&file)?;
         if map.contains_key("fine_tune_type") || map.contains_key("lora_parameters") {
             return Err(Error::Mlx { file });
         }
@@ -143,8 +142,8 @@ impl LoraConfig {
         if let Some((setting, value, remedy)) = settings::first_refused(&map) {
             return Err(refuse(setting, value, remedy));
         }
-        let mut config: Self = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
-        config.targets = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        let mut config: Self = json::read(&file)?;
+        config.targets = json::read(&file)?;
         let init = map.get("init_lora_weights").unwrap_or(&Value::Null);
         config.init =
             read_init(init).map_err(|remedy| refuse("init_lora_weights", init, remedy))?;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::error::{Blame, Hint};
-use crate::source::safetensors;
+use crate::source::{json, safetensors};
 
 /// What is wrong with an adapter, and where.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,8 @@ use crate::source::safetensors;
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Json(#[from] json::Error),
     #[error(transparent)]
     Tensors(#[from] safetensors::Error),
     #[error("`{file}` does not exist")]
@@ -180,6 +182,7 @@ fn is_of_vocabulary(parameter: &str) -> bool {
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Json(e) => e.hint(),
             Self::Tensors(e) => e.hint(),
             Self::NoConfig { .. } | Self::NoWeights { .. } => {
                 Some("pass the folder that PEFT's `save_pretrained` wrote".to_owned())

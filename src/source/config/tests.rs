@@ -98,7 +98,7 @@ fn broken_configurations_are_named() {
         )
     };
     let cases = [
-        ("[]".to_owned(), "is not valid JSON: invalid type: sequence, expected a map"),
+        ("[]".to_owned(), "cannot be read: invalid type: sequence, expected a map"),
         (with(""), "lacks `model_type`"),
         (with(r#", "model_type": 3"#), "`model_type` in `"),
         (

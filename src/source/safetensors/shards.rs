@@ -94,7 +94,7 @@ impl Tensors {
         let index = dir.join(index);
         let bad = |reason: String| Error::BadIndex { index: index.clone(), reason };
         let Index { weight_map } = json::read(&index).map_err(|error| match error {
-            json::Error::Bad { reason, .. } => bad(reason),
+            json::Error::Bad { reason, .. } | json::Error::Data { reason, .. } => bad(reason),
             other => other.into(),
         })?;
         if weight_map.is_empty() {

@@ -22,6 +22,7 @@ use settings::Settings;
 pub use transformer::TransformerSettings;
 
 use crate::base::error::Hint;
+use crate::source::json;
 
 /// The settings of a sentence-transformers checkpoint: its modules and how text becomes tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub struct SentenceConfig {
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Json(#[from] json::Error),
     #[error("`{file}` cannot be read: {reason}")]
     Bad { file: PathBuf, reason: String },
     #[error("`{key}` in `{file}` is {value}, which is not supported")]
@@ -54,6 +57,7 @@ impl Hint for Error {
         match self {
             Self::Unsupported { advice, .. } => advice.clone(),
             Self::Io(e) => e.hint(),
+            Self::Json(e) => e.hint(),
             Self::Bad { .. } => None,
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::settings::Settings;
+use crate::source::json as json_file;
 
 /// A step from token vectors to an embedding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,8 +138,7 @@ pub(super) fn list(root: &Path) -> Result<Option<(String, Vec<Module>)>, Error> 
         return Ok(None);
     }
     let bad = |reason: String| Error::Bad { file: file.clone(), reason };
-    let entries: Vec<serde_json::Map<String, Value>> =
-        serde_json::from_slice(&fs_err::read(&file)?).map_err(|e| bad(e.to_string()))?;
+    let entries: Vec<serde_json::Map<String, Value>> = json_file::read(&file)?;
     let mut first = None;
     let mut modules = Vec::new();
     let mut names = Vec::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::Error;
+use crate::source::json;
 
 /// The keys of a file that nobody has read yet.
 pub(super) struct Settings {
@@ -18,9 +19,7 @@ impl Settings {
         if !file.is_file() {
             return Ok(None);
         }
-        let map = serde_json::from_slice(&fs_err::read(file)?)
-            .map_err(|e| Error::Bad { file: file.to_owned(), reason: e.to_string() })?;
-        Ok(Some(Self { file: file.to_owned(), map }))
+        Ok(Some(Self { file: file.to_owned(), map: json::read(file)? }))
     }
 
     /// The object `map`, part of `file`.

@@ -22,6 +22,11 @@ struct BuildParts<'a> {
     kv_cache: KvCacheForm,
     target: &'a str,
     encode_adapters: EncodeAdapters,
+    // Absent when empty, so that keys of specs without them stay.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    allow_config_keys: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    allow_unused_tensors: &'a [String],
 }
 
 /// Raised when figures change their meaning.
@@ -83,6 +88,8 @@ pub(super) fn of_package(spec: &Spec, identity: &Identity, variant: &Variant) ->
         kv_cache: model.kv_cache,
         target: &model.target,
         encode_adapters: model.encode_adapters,
+        allow_config_keys: &model.allow_config_keys,
+        allow_unused_tensors: &model.allow_unused_tensors,
     })
 }
 
