@@ -7,8 +7,11 @@ The models are goldens/dictlm and MiniLM with their trained weights, and the ran
 row is one package, run by coremill's own runtime and compared with transformers in f32 on the same tokens.
 """
 
+import datetime
 import json
+import os
 import pathlib
+import platform
 import subprocess
 import sys
 import tempfile
@@ -62,6 +65,12 @@ def row(name, model, folder, form, seq_len, extra=(), measure=(), reference=()):
     return "| " + " | ".join(cells) + " |"
 
 
+def commit():
+    """The abbreviated hash of the commit that is measured."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def main():
     lines = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -92,14 +101,19 @@ def main():
             lines.append(row("BERT (random, Dense)", bert, folder, form, 128, measure=SENTENCES))
     text = f"""# Architectures
 
-Written by `benches/architectures.py`. Every line is a package, run by coremill's own runtime with values rounded as the
-program declares, and compared with `transformers` in f32 on the same tokens: 8 windows of `goldens/eval.txt` (perplexity
-of the reference, increase, mean divergence in nats per token), 8 prompts continued by 16 tokens (transcripts equal to
-the reference's), 24 sentences (smallest cosine). The random models are those of `goldens/make_tiny.py`: they show that
-the graph is right, not how a trained model fares. Targets before iOS18 hold one function per package, so a decoder
-stands in two.
+Accuracy of every supported architecture in every form. Written by
 
-| model | functions | cache | target | perplexity of the reference | increase | divergence | transcripts | least cosine |
+```console
+$ $(target/release/coremill setup --dev --print-python) benches/architectures.py
+```
+
+Measured at commit {commit()}, {datetime.date.today()}, {os.cpu_count()}-core {platform.machine()} {platform.system()}. Each row is a package, run by coremill's runtime with values rounded as the program declares, and compared with
+`transformers` in f32 on the same tokens: 8 windows of `goldens/eval.txt` (perplexity of the reference, increase, mean divergence in
+nats per token), 8 prompts continued by 16 tokens (transcripts equal to the reference's), 24 sentences (smallest cosine). The
+random models of `goldens/make_tiny.py` show that the graph is correct, not how a trained model behaves. Deployment targets before
+iOS18 have one function per package, so a decoder consists of two.
+
+| model | functions | cache | target | perplexity of the reference | increase | divergence | transcripts | smallest cosine |
 |---|---|---|---|---:|---:|---:|---:|---:|
 {chr(10).join(lines)}
 """

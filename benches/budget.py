@@ -4,7 +4,7 @@
     $(target/release/coremill setup --print-python) benches/budget.py [--coremill BIN] [--work DIR]
 
 Loss is the mean divergence from the source model in f32, in nats per token. Prints a table in Markdown: for each budget
-the best variant that treats all weights alike, the mix that was worked out by weight, and the 95 % interval of the
+the best uniform variant (one scheme for all weights), the mix found by the search, and the 95 % interval of the
 difference of both on the same tokens (block bootstrap over windows).
 """
 
@@ -60,7 +60,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "budget")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    head = ["budget", "best alike, MB", "its loss", "mix, MB", "predicted", "measured", "mix less alike", "kept"]
+    head = ["budget", "best uniform, MB", "its loss", "mix, MB", "predicted", "measured", "mix minus uniform", "kept"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     uniform = {}
     for size in BUDGETS:
@@ -72,7 +72,7 @@ def main():
         for variant in report["variants"]:
             if variant.get("predicted") and variant["name"] != "mixed":
                 uniform[variant["name"]] = (variant["predicted"]["divergence"], loss(variant))
-    print("\n| alike | predicted | measured |\n|---|---|---|")
+    print("\n| uniform variant | predicted | measured |\n|---|---|---|")
     for name, (predicted, measured) in uniform.items():
         print(f"| {name} | {predicted:.3g} | {measured:.3g} |")
 

@@ -48,7 +48,7 @@ def main():
 
 
 def markdown(rows):
-    lines = ["| recipe | anonymous memory, at most | written |", "|---|--:|--:|"]
+    lines = ["| recipe | peak anonymous memory | written |", "|---|--:|--:|"]
     lines += [
         f"| `{row['recipe']}` | {row['peak_anonymous_bytes'] / 1e6:.0f} MB | {row['bytes'] / 1e9:.2f} GB |" for row in rows
     ]

@@ -204,7 +204,7 @@ def markdown(result):
     rate = result["machine"]
     read, flop = rate["read_bytes_per_second"], rate["f32_flop_per_second"]
     lines = [
-        "| | perplexity, tokens/s | × PyTorch f32 | decode, tokens/s | × PyTorch f32 | weights | of the machine's products | of its reading |",
+        "| | perplexity, tokens/s | × PyTorch f32 | decode, tokens/s | × PyTorch f32 | weights | share of GEMM peak | share of read bandwidth |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, c in result["contestants"].items():

@@ -32,7 +32,7 @@ fn table() -> String {
             rows.entry((key.name, fate(key), key.about)).or_default().push(family.name);
         }
     }
-    let mut out = String::from("| key | families | value | decides |\n|---|---|---|---|\n");
+    let mut out = String::from("| key | families | handling | description |\n|---|---|---|---|\n");
     for ((name, fate, about), families) in rows {
         let families =
             if families.len() == FAMILIES.len() { "all".to_owned() } else { families.join(", ") };
