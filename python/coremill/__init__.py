@@ -1,4 +1,4 @@
-"""coremill's Python half: draws graphs for Rust to pour weights into, and computes references.
+"""coremill's Python half: exports graphs whose weights Rust writes, and computes references.
 
 Rust calls `coremill.entry.call` and nothing else: JSON in, JSON out.
 """

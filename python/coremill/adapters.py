@@ -108,7 +108,7 @@ def _tensors(path: str) -> dict[str, torch.Tensor]:
 def branch_placeholders(adapters: list[Adapter], module: torch.nn.Module, table) -> None:
     """Gives every adapted linear of a skeleton its branches, as placeholders that name the adapter's tensors.
 
-    The sign of a branch that undoes an adapter is in the weights that are poured, not in the graph.
+    The sign of a branch that undoes an adapter is in the written weights, not in the graph.
     """
     for index, adapter in enumerate(adapters):
         adapter.refuse_branches()
@@ -155,7 +155,7 @@ def merge(model: torch.nn.Module, paths: list[str]) -> torch.nn.Module:
     return model.eval()
 
 
-def taken_out(fields: dict) -> dict:
+def initial_product(fields: dict) -> dict:
     """Writes to `out` what peft's initialisation `init` of a pair takes out of the tensor in the file `weight`.
 
     The factors `left` [rows, rank] and `right` [rank, columns], times the scale, are in the layout of the tensor, which

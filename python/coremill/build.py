@@ -98,20 +98,20 @@ def skeleton(
     return model
 
 
-def real(checkpoint: Checkpoint, length: int, merged=(), branches=(), undone=()) -> Model:
+def real(checkpoint: Checkpoint, length: int, merged=(), branches=(), unmerged=()) -> Model:
     """The model with its weights in f32: the adapters of `merged` merged by peft, those of `branches` beside it.
 
-    Adapters of `undone` are beside it with the sign turned, which takes them out of weights that have them merged.
+    Adapters of `unmerged` are added with negative sign, which subtracts them from weights that have them merged.
     """
     module = merge_adapters(checkpoint.real_model(), merged)
     placed = [Adapter(path, module) for path in branches]
-    taken_out = [Adapter(path, module) for path in undone]
+    subtracted = [Adapter(path, module) for path in unmerged]
     for part in module.modules():
         if isinstance(part, Conv1D):
             part.weight = _parameter(part.weight.detach().t().contiguous())
     model = _operate(module, checkpoint, length, blank=False)
     branch_weights(placed, module, 1.0)
-    branch_weights(taken_out, module, -1.0)
+    branch_weights(subtracted, module, -1.0)
     return model
 
 

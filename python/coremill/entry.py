@@ -39,7 +39,7 @@ OPERATIONS = {
     "plan": "plan",
     "skeleton": "package",
     "convert_full": "package",
-    "taken_out": "adapters",
+    "initial_product": "adapters",
     "reference_logits": "reference",
     "reference_noise": "reference",
     "reference_generate": "reference",

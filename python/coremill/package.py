@@ -18,7 +18,7 @@ _DEFAULTS = {
     "target": "iOS18",
     "functions": None,
     "encode_adapters": [],
-    "undo_adapters": [],
+    "unmerge_adapters": [],
     "encode_mode": "branches",
     "compute_precision": "fp16",
     "merge_adapters": [],
@@ -73,7 +73,7 @@ def placeholders_of(request: dict, checkpoint: Checkpoint):
             own = own_changes.of(base)
             return build.skeleton(own, request["seq_len"], table, request["encode_adapters"], True, own_changes)
         # Beside shared weights stand the adapters of `encode`, then those that are taken out of the weights again.
-        adapters = request["encode_adapters"] + request["undo_adapters"]
+        adapters = request["encode_adapters"] + request["unmerge_adapters"]
         return build.skeleton(checkpoint, request["seq_len"], table, adapters, changes=changes)
 
     return table, known, model_of
@@ -95,15 +95,15 @@ def convert_full(fields: dict) -> dict:
     length, chat, encode = request["seq_len"], request["merge_adapters"], request["encode_adapters"]
 
     @functools.cache
-    def real(merged, branches=(), undone=()):
-        return build.real(checkpoint, length, merged, branches, undone)
+    def real(merged, branches=(), unmerged=()):
+        return build.real(checkpoint, length, merged, branches, unmerged)
 
     def model_of(name):
         if name != "encode" or not encode:
             return real(tuple(chat))
         if request["encode_mode"] == "merge":
             return real(tuple(encode))
-        return real(tuple(chat), tuple(encode), tuple(request["undo_adapters"]))
+        return real(tuple(chat), tuple(encode), tuple(request["unmerge_adapters"]))
 
     refuse_existing(request["out"])
     known = facts.gather(_changed(checkpoint, request["changes"]))

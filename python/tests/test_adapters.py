@@ -11,7 +11,7 @@ from cases import coremill, convert, decoder, edit
 from coremill.adapters import merge
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.peft_types import PeftType
-from poured import ask
+from written import ask
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -193,7 +193,7 @@ def test_what_an_initialisation_takes_out(tmp_path, init, shape, in_out):
     given, out = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
     save_file({"weight": weight}, given)
     fields = {"weight": str(given), "out": str(out), "init": init, "rank": 3, "alpha": 6.0, "in_out": in_out}
-    ask("taken_out", use_rslora=False, **fields)
+    ask("initial_product", use_rslora=False, **fields)
     factors = load_file(out)
     rest = weight - 2.0 * factors["left"] @ factors["right"]
     if init == "pissa":

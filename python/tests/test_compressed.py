@@ -10,7 +10,7 @@ import pytest
 import tiny
 from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import types
-from poured import ask, blob, read, refuse, values
+from written import ask, blob, read, refuse, values
 from safetensors.numpy import load_file
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"

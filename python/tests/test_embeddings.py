@@ -9,7 +9,7 @@ import cases
 import numpy as np
 import pytest
 import torch
-from poured import ask, refuse
+from written import ask, refuse
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import tiny
-from poured import ask, refuse
+from written import ask, refuse
 
 from coremill.entry import OPERATIONS, call
 

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from evaluate import Package
-from poured import ask
+from written import ask
 
 from coremill.checkpoint import Checkpoint
 

@@ -8,7 +8,7 @@ import cases
 import pytest
 import tiny
 import torch
-from poured import ask, refuse
+from written import ask, refuse
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -3,7 +3,7 @@
 import pytest
 import tiny
 from coremill.placeholders import OFFSET_BASE, OFFSET_STEP
-from poured import Source, ask, block, read, same_program, values
+from written import Source, ask, block, read, same_program, values
 
 SEQ_LEN, CHUNK = 32, 16
 
@@ -33,8 +33,8 @@ def check(folder, model, function, adapters=(), **options) -> int:
 @pytest.mark.parametrize(("family", "function", "kv_cache", "target"), CASES)
 def test_decoder(folder, tmp_path, family, function, kv_cache, target):
     model = tiny.checkpoint(folder, family)
-    poured = check(tmp_path, model, function, kv_cache=kv_cache, target=target, prompt_chunk=CHUNK)
-    assert poured > 10
+    written = check(tmp_path, model, function, kv_cache=kv_cache, target=target, prompt_chunk=CHUNK)
+    assert written > 10
 
 
 @pytest.mark.parametrize("function", ["init", "decode", "encode"])

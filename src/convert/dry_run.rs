@@ -1,31 +1,31 @@
-//! `dry_run`: everything that a conversion does up to the first byte of its output, so that it refuses what that refuses.
+//! Runs all checks of a conversion without writing output, so that it refuses everything that the conversion refuses.
 
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
 use super::error::ConvertError;
-use super::origin::Origin;
+use super::origin::WeightOrigin;
 use super::request::{AdapterMode, Request};
 use super::run;
-use super::table::{Facts, Placeholder};
+use super::skeleton::{ModelInfo, Placeholder};
 use crate::base::cancel;
 use crate::base::progress::{Progress, Unit};
 use crate::python::Interpreter;
 use crate::source::dtype::Float;
 
-/// What a conversion would be made of.
+/// Result of a dry run.
 #[derive(Debug, Clone, Deserialize)]
 pub struct DryRun {
-    /// The model as Python sees it.
-    pub facts: Facts,
-    /// Stored tensors that nothing uses and that were let pass.
+    /// Model information.
+    pub facts: ModelInfo,
+    /// Unused checkpoint tensors that `--allow-unused-tensor` accepts.
     #[serde(default)]
     pub unused: Vec<String>,
     placeholders: Vec<Placeholder>,
 }
 
-/// Builds the model without its graph and reads every weight, adapters merged, without writing it.
+/// Builds the model without exporting it and reads every weight, adapters merged, without writing.
 pub fn dry_run(
     request: &Request,
     python: &Interpreter,
@@ -37,10 +37,11 @@ pub fn dry_run(
     let answer = python.call(&run::skeleton_fields(request, &weights, "plan", None)?)?;
     let plan: DryRun = serde_json::from_value(answer)?;
     progress.end();
-    // Adapters whose initialisation changes the base need a place for what PEFT computes.
-    let scratch = if weights.is_initialised() { Some(run::Scratch::new(request)?) } else { None };
+    // The initial products of PiSSA-like adapters are computed into files.
+    let scratch =
+        if weights.has_initial_products() { Some(run::Scratch::new(request)?) } else { None };
     if let Some(scratch) = &scratch {
-        run::take_out(&mut weights, request, python, scratch.path(), progress)?;
+        run::compute_initial_products(&mut weights, request, python, scratch.path(), progress)?;
     }
 
     let mut functions = vec!["decode"];
@@ -56,7 +57,7 @@ pub fn dry_run(
             if own == placeholder.merged_adapters.is_empty() {
                 continue;
             }
-            let origin = Origin::of(placeholder, function, request, &weights)?;
+            let origin = WeightOrigin::of(placeholder, function, request, &weights)?;
             if known.insert(origin.key()) {
                 origins.push((origin, placeholder.shape.iter().product::<u64>() * 2));
             }

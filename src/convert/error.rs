@@ -66,18 +66,18 @@ pub enum ConvertError {
         /// The id.
         id: u64,
     },
-    /// A placeholder drawn with another shape than the checkpoint stores.
-    #[error("`{tensor}` is drawn as {drawn:?} and stored as {stored:?}")]
+    /// A placeholder exported with another shape than the checkpoint stores.
+    #[error("`{tensor}` is exported as {exported:?} and stored as {stored:?}")]
     PlaceholderShape {
         /// The checkpoint's tensor.
         tensor: String,
         /// Shape in the program.
-        drawn: Vec<u64>,
+        exported: Vec<u64>,
         /// Shape in the checkpoint.
         stored: Vec<u64>,
     },
     /// A placeholder of a type that weights are not poured as.
-    #[error("a weight is drawn as {dtype}, not fp16 or fp32")]
+    #[error("a weight is exported as {dtype}, not fp16 or fp32")]
     PlaceholderType {
         /// The type in the program.
         dtype: DType,

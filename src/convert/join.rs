@@ -1,64 +1,64 @@
-//! Joins single-function packages into one program whose constants refer to a list of entries, each stored once.
+//! Joins single-function packages into one program with deduplicated constants.
 
 use std::collections::BTreeMap;
 
 use super::ConvertError;
-use super::origin::{self, Origin};
+use super::origin::{self, WeightOrigin};
 use crate::base::digest;
 use crate::blob::{Blob, BlobType};
 use crate::mil::{BlobRef, DType, Type, edit};
 use crate::package::{Model, Package, WEIGHT_FILE};
 use crate::proto::model::{FunctionDescription, ModelDescription};
 
-/// Offsets from here on stand for placeholders; no file is that long.
+/// Blob offsets from this value on are placeholder ids; no weight file is that long.
 const PLACEHOLDER_BASE: u64 = 1 << 40;
-/// Distance between the offsets of two placeholders.
+/// Offset difference between consecutive placeholder ids.
 const PLACEHOLDER_STEP: u64 = 64;
 
-/// A program with its weights still to pour.
+/// A program whose weights are not written yet.
 #[derive(Debug)]
-pub(super) struct Joined {
-    /// The model; its blob offsets are indices into `entries`.
+pub(super) struct JoinedProgram {
+    /// The model. Its blob offsets are indices into `entries`.
     pub(super) model: Model,
-    /// The distinct blobs in the order of their first use.
-    pub(super) entries: Vec<Entry>,
+    /// Distinct blobs in order of first use.
+    pub(super) entries: Vec<BlobEntry>,
 }
 
 /// One blob to write.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct BlobEntry {
     /// Element type.
     pub(super) dtype: DType,
     /// Shape in the program.
     pub(super) shape: Vec<u64>,
-    /// Where the elements come from.
-    pub(super) content: Content,
+    /// Source of the elements.
+    pub(super) content: BlobContent,
 }
 
-/// Where an entry's elements come from.
+/// Source of a blob's elements.
 #[derive(Debug)]
-pub(super) enum Content {
-    /// The checkpoint or an adapter.
-    Poured(Origin),
-    /// The skeleton itself.
-    Given(Blob),
+pub(super) enum BlobContent {
+    /// Checkpoint or adapter.
+    FromCheckpoint(WeightOrigin),
+    /// Constant of the skeleton package.
+    FromSkeleton(Blob),
 }
 
-/// What makes two constants the same blob.
+/// Deduplication key of a constant.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Poured(origin::Key, DType),
-    Given(BlobType, String),
+    FromCheckpoint(origin::Key, DType),
+    FromSkeleton(BlobType, String),
 }
 
-/// Joins `parts`, given as (function name, package with the one function `main`); `origin` knows what a function's
-/// placeholder stands for.
+/// Joins `parts`, pairs of function name and package with the single function `main`. `origin` resolves the placeholder
+/// ids of a function.
 ///
-/// The first part's function is the default one. A part alone keeps the name `main`, which every target understands.
+/// The first function is the default one. A single part keeps the name `main`, which every target supports.
 pub(super) fn join(
     parts: &[(String, Package)],
-    origin: &dyn Fn(&str, u64) -> Result<Origin, ConvertError>,
-) -> Result<Joined, ConvertError> {
+    origin: &dyn Fn(&str, u64) -> Result<WeightOrigin, ConvertError>,
+) -> Result<JoinedProgram, ConvertError> {
     let (default_name, first) = parts.first().expect("a request names at least one function");
     let mut program = first.program().clone();
     program.functions = BTreeMap::new();
@@ -95,17 +95,17 @@ pub(super) fn join(
             ..description
         };
     }
-    Ok(Joined {
+    Ok(JoinedProgram {
         model: Model { specification_version, description, program },
         entries: entries.list,
     })
 }
 
-/// A whole package as it is, to be written again.
+/// Returns a package unchanged in the form that [`write_weights`](super::write_weights) takes.
 pub(super) fn copy(
     package: &Package,
-    origin: &dyn Fn(&str, u64) -> Result<Origin, ConvertError>,
-) -> Result<Joined, ConvertError> {
+    origin: &dyn Fn(&str, u64) -> Result<WeightOrigin, ConvertError>,
+) -> Result<JoinedProgram, ConvertError> {
     let mut model = package.model().clone();
     let mut entries = Entries::default();
     edit::for_each_op_mut(&mut model.program, &mut |op| {
@@ -113,39 +113,42 @@ pub(super) fn copy(
             entries.enter(ty, at, package, &|id| origin("", id))
         })
     })?;
-    Ok(Joined { model, entries: entries.list })
+    Ok(JoinedProgram { model, entries: entries.list })
 }
 
-/// The entries so far, and which constants they stand for.
+/// Blobs collected so far, by deduplication key.
 #[derive(Default)]
 struct Entries {
-    list: Vec<Entry>,
+    list: Vec<BlobEntry>,
     index_of: BTreeMap<Key, usize>,
 }
 
 impl Entries {
-    /// Replaces the offset of a blob by the index of its entry, adding the entry if it is new.
+    /// Replaces a blob offset with the index of its entry, which is added if new.
     fn enter(
         &mut self,
         ty: &Type,
         at: &mut BlobRef,
         package: &Package,
-        origin: &dyn Fn(u64) -> Result<Origin, ConvertError>,
+        origin: &dyn Fn(u64) -> Result<WeightOrigin, ConvertError>,
     ) -> Result<(), ConvertError> {
         let tensor = ty.as_tensor().expect("coremltools stores only tensors in blobs");
         let shape = tensor.fixed_shape().expect("a stored tensor has a fixed shape");
         let dtype = tensor.dtype;
         let (key, content) = if at.offset >= PLACEHOLDER_BASE {
             let origin = origin((at.offset - PLACEHOLDER_BASE) / PLACEHOLDER_STEP)?;
-            (Key::Poured(origin.key(), dtype), Content::Poured(origin))
+            (Key::FromCheckpoint(origin.key(), dtype), BlobContent::FromCheckpoint(origin))
         } else {
             let blob = package.blobs().blob(at)?;
-            (Key::Given(blob.ty, digest::of_bytes(blob.bytes())), Content::Given(blob))
+            (
+                Key::FromSkeleton(blob.ty, digest::of_bytes(blob.bytes())),
+                BlobContent::FromSkeleton(blob),
+            )
         };
         let next = self.list.len();
         let index = *self.index_of.entry(key).or_insert(next);
         if index == next {
-            self.list.push(Entry { dtype, shape, content });
+            self.list.push(BlobEntry { dtype, shape, content });
         }
         WEIGHT_FILE.clone_into(&mut at.file);
         at.offset = index as u64;

@@ -1,56 +1,56 @@
-//! Where a placeholder's elements come from, once the request's adapters are known.
+//! The source of a placeholder's elements: a checkpoint tensor with merged adapters, or a LoRA factor.
 
 use std::io;
 
 use super::ConvertError;
 use super::request::{AdapterMode, Request};
-use super::table::{FactorName, Placeholder};
+use super::skeleton::{FactorName, Placeholder};
 use crate::source::checkpoint::Checkpoint;
 use crate::source::dtype::Float;
-use crate::source::weights::{AdapterPour, Identity, Part, Pour, Weights};
+use crate::source::weights::{Factor, FactorRequest, Identity, WeightRequest, Weights};
 
-/// A weight of the checkpoint with adapters merged, or a factor of an adapter.
+/// A checkpoint weight with its merged adapters, or a LoRA factor.
 #[derive(Debug, Clone)]
-pub(super) enum Origin {
+pub(super) enum WeightOrigin {
     /// A tensor of the checkpoint.
     Weight {
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// Whether rows and columns are exchanged.
+        /// Transposes the matrix.
         transpose: bool,
-        /// The adapters merged into it.
+        /// Indices of the adapters merged into it.
         adapters: Vec<usize>,
-        /// What it is made of.
+        /// Merge plan; equal plans give equal elements.
         identity: Identity,
     },
     /// A low-rank factor.
     Factor {
-        /// The adapter.
+        /// Index of the adapter.
         adapter: usize,
-        /// The module it adapts.
+        /// Module that it adapts.
         module: String,
-        /// Which factor.
-        part: Part,
-        /// Whether it takes the adapter out of weights that have it merged.
+        /// `lora_A` or `lora_B`.
+        factor: Factor,
+        /// Negates the factor, which subtracts an adapter that is merged into the weight.
         negate: bool,
     },
 }
 
-/// Two placeholders with the same key have the same elements.
+/// Deduplication key: placeholders with equal keys have equal elements.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
-    /// What a tensor is made of, and whether it is transposed.
+    /// Merge plan and transposition.
     Weight(Identity, bool),
     /// Adapter, module, factor and sign.
-    Factor(usize, String, Part, bool),
+    Factor(usize, String, Factor, bool),
 }
 
-impl Origin {
+impl WeightOrigin {
     /// The origin of `placeholder` in `function`.
     ///
-    /// Chat adapters are merged into every weight but those of an `encode` that has weights of its own, which are the
-    /// base's with its own adapters: what LLM2Vec trained. Where `encode` shares weights, branches past its own
-    /// adapters take the chat adapters out again. The first adapters of `weights` are the chat adapters.
+    /// Chat adapters are merged into every weight, except where `encode` has separate weights: those are the base
+    /// weights with only the LLM2Vec adapters. If `encode` shares weights, additional branches subtract the chat
+    /// adapters. The first adapters of `weights` are the chat adapters.
     pub(super) fn of(
         placeholder: &Placeholder,
         function: &str,
@@ -58,15 +58,15 @@ impl Origin {
         weights: &Weights,
     ) -> Result<Self, ConvertError> {
         let chat = request.lora.len();
-        if let Some(factor) = &placeholder.adapter {
-            let part = match factor.part {
-                FactorName::A => Part::A,
-                FactorName::B => Part::B,
+        if let Some(branch) = &placeholder.adapter {
+            let factor = match branch.part {
+                FactorName::A => Factor::A,
+                FactorName::B => Factor::B,
             };
             let own = request.llm2vec.len();
-            let negate = factor.index >= own;
-            let adapter = if negate { factor.index - own } else { chat + factor.index };
-            return Ok(Self::Factor { adapter, module: factor.module.clone(), part, negate });
+            let negate = branch.index >= own;
+            let adapter = if negate { branch.index - own } else { chat + branch.index };
+            return Ok(Self::Factor { adapter, module: branch.module.clone(), factor, negate });
         }
         let own_weights = function == "encode"
             && !request.llm2vec.is_empty()
@@ -78,31 +78,32 @@ impl Origin {
         };
         let tensor = qualified(weights.checkpoint(), placeholder);
         let transpose = placeholder.transpose;
-        // The element type does not enter the identity.
-        let pour = Pour { tensor: &tensor, transpose, adapters: &adapters, out: Float::F16 };
-        let shape: Vec<u64> = weights.shape(&pour)?.into_iter().map(|n| n as u64).collect();
+        // The element type is not part of the identity.
+        let wanted =
+            WeightRequest { tensor: &tensor, transpose, adapters: &adapters, out: Float::F16 };
+        let shape: Vec<u64> = weights.shape(&wanted)?.into_iter().map(|n| n as u64).collect();
         if shape != placeholder.shape {
             return Err(ConvertError::PlaceholderShape {
                 tensor,
-                drawn: placeholder.shape.clone(),
+                exported: placeholder.shape.clone(),
                 stored: shape,
             });
         }
-        let identity = weights.identity(&pour)?;
+        let identity = weights.identity(&wanted)?;
         Ok(Self::Weight { tensor, transpose, adapters, identity })
     }
 
-    /// What tells equal elements.
+    /// Returns the deduplication key.
     pub(super) fn key(&self) -> Key {
         match self {
             Self::Weight { transpose, identity, .. } => Key::Weight(identity.clone(), *transpose),
-            Self::Factor { adapter, module, part, negate } => {
-                Key::Factor(*adapter, module.clone(), *part, *negate)
+            Self::Factor { adapter, module, factor, negate } => {
+                Key::Factor(*adapter, module.clone(), *factor, *negate)
             }
         }
     }
 
-    /// Hands the elements to `sink` as little-endian bytes of type `out`.
+    /// Writes the elements to `sink` as little-endian values of type `out`.
     pub(super) fn stream(
         &self,
         weights: &Weights,
@@ -111,20 +112,27 @@ impl Origin {
     ) -> Result<(), ConvertError> {
         match self {
             Self::Weight { tensor, transpose, adapters, .. } => {
-                weights.stream(&Pour { tensor, transpose: *transpose, adapters, out }, sink)?;
+                weights.stream(
+                    &WeightRequest { tensor, transpose: *transpose, adapters, out },
+                    sink,
+                )?;
             }
-            Self::Factor { adapter, module, part, negate } => {
-                let pour =
-                    AdapterPour { adapter: *adapter, module, part: *part, negate: *negate, out };
-                weights.adapter_part(&pour, sink)?;
+            Self::Factor { adapter, module, factor, negate } => {
+                let wanted = FactorRequest {
+                    adapter: *adapter,
+                    module,
+                    factor: *factor,
+                    negate: *negate,
+                    out,
+                };
+                weights.stream_factor(&wanted, sink)?;
             }
         }
         Ok(())
     }
 }
 
-/// The name of a parameter, or of its tensor where it belongs to a module beside the transformer, which keeps its own
-/// in a folder.
+/// Returns the parameter name, or `FOLDER/TENSOR` for a sentence-transformers module with its own weight file.
 fn qualified(checkpoint: &Checkpoint, placeholder: &Placeholder) -> String {
     let transformer = checkpoint.modules().first().map_or("", |module| &module.path);
     if placeholder.folder == transformer {

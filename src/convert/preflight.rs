@@ -1,4 +1,4 @@
-//! What a conversion will need, told before it begins.
+//! Estimates the size, memory and time of a conversion and checks its input, without Python.
 
 use serde::Serialize;
 
@@ -9,39 +9,39 @@ use crate::base::fmt;
 use crate::source::llm2vec::Llm2Vec;
 use crate::source::record::{AdapterRecord, CheckpointRecord};
 
-/// What is expected of a conversion.
+/// Estimates and findings for a conversion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Preflight {
-    /// Parameters of the checkpoint.
+    /// Number of parameters.
     pub parameters: u64,
-    /// Bytes of the fp16 package.
+    /// Size of the fp16 package in bytes.
     pub package_bytes: u64,
-    /// Bytes of memory beyond the page cache.
+    /// Peak memory in bytes, without the page cache.
     pub memory_bytes: u64,
-    /// Seconds on two cores.
+    /// Duration in seconds on two cores.
     pub seconds: f64,
-    /// What may go wrong later, and what was read otherwise than one might think.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// How the checkpoint was read; none where a package is there already.
+    /// Record of the checkpoint; absent if the source is a package.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointRecord>,
 }
 
-/// Memory of the libraries and a small graph. This and the figures below are fitted to two conversions, of 2.76 million
-/// and of 8.03 billion parameters, on two cores.
+/// Memory of the Python libraries and a small graph in bytes. This and the constants below are fitted to two conversions
+/// (2.76 million and 8.03 billion parameters) on two cores.
 const LIBRARIES: u64 = 480 << 20;
-/// Memory that each layer's graph adds while coremltools works on it.
+/// Memory of one layer during the export in bytes.
 const PER_LAYER: u64 = 8 << 20;
-/// Memory of the pour: a block of rows in f32, merged and rounded.
-const POUR: u64 = 64 << 20;
-/// Seconds of import and of a small graph.
+/// Memory for writing weights in bytes: a block of rows in f32, merged and rounded.
+const WRITE_BUFFERS: u64 = 64 << 20;
+/// Duration of imports and a small graph in seconds.
 const SECONDS_FIXED: f64 = 9.0;
-/// Seconds that each layer's graph adds, all functions.
+/// Duration of exporting one layer of all functions in seconds.
 const SECONDS_PER_LAYER: f64 = 1.2;
-/// Bytes of weights poured in a second, digests included.
+/// Throughput of writing weights with digests in bytes per second.
 const BYTES_PER_SECOND: f64 = 400e6;
 
-/// Checks what can be checked before Python starts, and estimates the rest.
+/// Runs all checks that need no Python and estimates the resources.
 pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
     run::check(request)?;
     let weights = run::open(request)?;
@@ -81,7 +81,7 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
     Ok(Preflight {
         parameters,
         package_bytes,
-        memory_bytes: LIBRARIES + layers * PER_LAYER + POUR,
+        memory_bytes: LIBRARIES + layers * PER_LAYER + WRITE_BUFFERS,
         seconds: SECONDS_FIXED
             + layers as f64 * SECONDS_PER_LAYER
             + package_bytes as f64 / BYTES_PER_SECOND,

@@ -1,4 +1,4 @@
-//! What a conversion is asked to do.
+//! The options of a conversion.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::config::Allow;
 
-/// How the key/value cache travels.
+/// KV cache form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvForm {
-    /// In states, which Core ML keeps between calls (iOS18).
+    /// Core ML state, kept between calls (iOS18).
     State,
-    /// As inputs and outputs, for older targets too.
+    /// Model inputs and outputs; all targets.
     Io,
 }
 
-/// The oldest system that the package must run on.
+/// Minimum deployment target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the variants are coremltools' own names")]
 pub enum Target {
@@ -30,21 +30,21 @@ pub enum Target {
     IOS18,
 }
 
-/// What becomes of the adapters of `encode`.
+/// Storage of the encode adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterMode {
-    /// Low-rank branches beside the weights that `decode` uses.
+    /// Low-rank branches added to the weights shared with `decode`.
     Branches,
-    /// Folded into weights of their own.
+    /// Merged into separate weights.
     Merge,
 }
 
-/// A table of an option's spellings; `FromStr` and `Display` follow from it.
+/// Implements `FromStr` and `Display` from a table of names.
 macro_rules! spelled {
     ($ty:ty, $what:literal, [$(($variant:path, $name:literal)),+ $(,)?]) => {
         impl $ty {
-            /// All spellings, for help texts.
+            /// All names, for help texts.
             pub const NAMES: &'static [&'static str] = &[$($name),+];
         }
         impl FromStr for $ty {
@@ -74,7 +74,7 @@ spelled!(
     [(AdapterMode::Branches, "branches"), (AdapterMode::Merge, "merge")]
 );
 impl Target {
-    /// Core ML's specification version for this target.
+    /// Returns Core ML's specification version of this target.
     pub fn specification_version(self) -> i32 {
         match self {
             Self::IOS16 => 7,
@@ -83,39 +83,39 @@ impl Target {
         }
     }
 
-    /// Whether one package can hold several functions.
+    /// True if a package can hold several functions.
     pub fn has_functions(self) -> bool {
         self >= Self::IOS18
     }
 }
 
-/// A conversion, every choice made.
+/// Options of a conversion.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Folder of the checkpoint.
+    /// Checkpoint folder.
     pub model: PathBuf,
-    /// Chat adapters, merged into the weights of all functions.
+    /// LoRA adapters merged into all functions, in order.
     pub lora: Vec<PathBuf>,
-    /// Adapters of `encode` (LLM2Vec), in the order they are applied.
+    /// LLM2Vec adapters of `encode`, in order.
     pub llm2vec: Vec<PathBuf>,
-    /// What becomes of the adapters of `encode`.
+    /// Storage of the encode adapters.
     pub encode_adapters: AdapterMode,
-    /// Positions of the cache, and the length of `encode`'s input.
+    /// Number of cache positions; sequence length of `encode`.
     pub seq_len: u64,
-    /// Tokens that one call of `init` takes.
+    /// Tokens per call of `init`.
     pub prompt_chunk: u64,
-    /// How the cache travels.
+    /// KV cache form.
     pub kv_cache: KvForm,
-    /// The oldest system to run on.
+    /// Minimum deployment target.
     pub target: Target,
-    /// What passes although it is not understood.
+    /// Accepted configuration keys and unused tensors.
     pub allow: Allow,
-    /// Where the package shall stand.
+    /// Output path of the package.
     pub output: PathBuf,
-    /// Whether something standing there is replaced.
+    /// Whether something existing_output there is replaced.
     pub replace: bool,
-    /// Folder for intermediate files, which are removed at the end.
+    /// Folder for intermediate files, removed at the end.
     pub tmp: PathBuf,
-    /// Whether intermediate files are kept for a look.
+    /// Keeps intermediate files.
     pub keep_tmp: bool,
 }

@@ -1,4 +1,4 @@
-//! A conversion from its request to the finished packages.
+//! Runs a conversion from its request to the finished packages.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::error::ConvertError;
 use super::join::join;
-use super::origin::Origin;
-use super::pour::pour;
+use super::origin::WeightOrigin;
 use super::request::{AdapterMode, KvForm, Request, Target};
-use super::table::{Drawn, Facts, Placeholder, Table};
+use super::skeleton::{ExportedFunction, ModelInfo, Placeholder, SkeletonInfo};
+use super::write_weights::write_weights;
 use crate::base::cancel;
 use crate::base::fs::{PARTIAL, sweep_stale};
 use crate::base::progress::{Progress, Unit};
@@ -20,23 +20,23 @@ use crate::source::adapter::{Adapter, ModelChanges};
 use crate::source::checkpoint::Checkpoint;
 use crate::source::dtype::Float;
 use crate::source::llm2vec::{self, Llm2Vec};
-use crate::source::weights::{Pour, Weights};
+use crate::source::weights::{WeightRequest, Weights};
 
-/// One package that a conversion wrote.
+/// A package written by a conversion.
 #[derive(Debug)]
 pub struct Converted {
-    /// Where it stands.
+    /// Path of the package.
     pub path: PathBuf,
-    /// Its model, weights in place.
+    /// Model with final blob offsets.
     pub model: Model,
-    /// Its files with their digests.
+    /// Files with digests.
     pub files: Vec<FileRecord>,
-    /// What the checkpoint's configuration says.
-    pub facts: Facts,
+    /// Model information.
+    pub facts: ModelInfo,
 }
 
-/// Converts as `request` says and gives the packages written: one, or one per function where the target's packages
-/// hold a single function each (`NAME.init.mlpackage`, `NAME.decode.mlpackage`).
+/// Runs the conversion. Returns the package, or one package per function for targets without multifunction packages
+/// (`NAME.init.mlpackage`, `NAME.decode.mlpackage`).
 pub fn run(
     request: &Request,
     python: &Interpreter,
@@ -45,24 +45,24 @@ pub fn run(
     check(request)?;
     let mut weights = open(request)?;
     let scratch = Scratch::new(request)?;
-    progress.begin("draw graph", None, Unit::Items);
-    let table = draw(request, &weights, python, scratch.path())?;
+    progress.begin("export graph", None, Unit::Items);
+    let skeleton = export(request, &weights, python, scratch.path())?;
     progress.end();
-    take_out(&mut weights, request, python, scratch.path(), progress)?;
+    compute_initial_products(&mut weights, request, python, scratch.path(), progress)?;
     cancel::check()?;
 
     let mut parts = Vec::new();
-    for drawn in &table.functions {
-        let path = scratch.path().join(format!("{}.mlpackage", drawn.name));
+    for function in &skeleton.functions {
+        let path = scratch.path().join(format!("{}.mlpackage", function.name));
         let package = Package::open(&path)
-            .map_err(|error| ConvertError::Skeleton { function: drawn.name.clone(), error })?;
-        parts.push((drawn.name.clone(), package));
+            .map_err(|error| ConvertError::Skeleton { function: function.name.clone(), error })?;
+        parts.push((function.name.clone(), package));
     }
     let placeholders: BTreeMap<u64, &Placeholder> =
-        table.placeholders.iter().map(|p| (p.id, p)).collect();
+        skeleton.placeholders.iter().map(|p| (p.id, p)).collect();
     let origin = |function: &str, id: u64| {
         let placeholder = placeholders.get(&id).ok_or(ConvertError::UnknownPlaceholder { id })?;
-        Origin::of(placeholder, function, request, &weights)
+        WeightOrigin::of(placeholder, function, request, &weights)
     };
     let together = request.target.has_functions() || parts.len() == 1;
     let groups: Vec<(PathBuf, &[(String, Package)])> = if together {
@@ -73,13 +73,13 @@ pub fn run(
     let mut converted = Vec::new();
     for (path, parts) in groups {
         let joined = join(parts, &origin)?;
-        let (model, files) = pour(joined, &weights, &path, request.replace, progress)?;
-        converted.push(Converted { path, model, files, facts: table.facts.clone() });
+        let (model, files) = write_weights(joined, &weights, &path, request.replace, progress)?;
+        converted.push(Converted { path, model, files, facts: skeleton.facts.clone() });
     }
     Ok(converted)
 }
 
-/// The checkpoint with its adapters, everything checked that can be before Python starts.
+/// Opens the checkpoint and its adapters and runs all checks that need no Python.
 pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
     let checkpoint = Checkpoint::open(&request.model)?;
     checkpoint.check(&request.allow)?;
@@ -110,22 +110,22 @@ pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
     Ok(weights)
 }
 
-/// What the chat adapters make of the model that functions share.
+/// Returns the model changes of the chat adapters.
 fn shared_changes(request: &Request, weights: &Weights) -> Result<ModelChanges, ConvertError> {
     let chat: Vec<usize> = (0..request.lora.len()).collect();
     Ok(weights.changes(&chat)?)
 }
 
-/// What the adapters of `encode` make of the model, where it has weights of its own.
+/// Returns the model changes of the encode adapters, for `encode` with separate weights.
 fn encode_changes(request: &Request, weights: &Weights) -> Result<ModelChanges, ConvertError> {
     let chat = request.lora.len();
     let own: Vec<usize> = (chat..chat + request.llm2vec.len()).collect();
     Ok(weights.changes(&own)?)
 }
 
-/// Has PEFT compute what the initialisations of adapters take out of the weights they start from, one weight after the
-/// other, and puts the factors into `scratch`.
-pub(super) fn take_out(
+/// Computes with PEFT, one weight at a time, the initial low-rank products that initialisations such as PiSSA subtract
+/// from the base weights. The factors are written to `scratch`.
+pub(super) fn compute_initial_products(
     weights: &mut Weights,
     request: &Request,
     python: &Interpreter,
@@ -137,7 +137,7 @@ pub(super) fn take_out(
     for index in 0..chat + request.llm2vec.len() {
         let first = if index < chat { 0 } else { chat };
         let before: Vec<usize> = (first..index).collect();
-        wanted.push((index, before.clone(), weights.initialised(index, &before)?));
+        wanted.push((index, before.clone(), weights.pairs_to_initialize(index, &before)?));
     }
     let total: usize = wanted.iter().map(|(_, _, pairs)| pairs.len()).sum();
     if total == 0 {
@@ -150,9 +150,9 @@ pub(super) fn take_out(
             let branch = weights.fit(index)?.branches()[pair].clone();
             let config = weights.adapter(index)?.config();
             let weight = scratch.join("weight.safetensors");
-            let out = scratch.join(format!("taken-out-{index}-{pair}.safetensors"));
+            let out = scratch.join(format!("initial-product-{index}-{pair}.safetensors"));
             let request = json!({
-                "op": "taken_out",
+                "op": "initial_product",
                 "weight": weight,
                 "out": out,
                 "init": branch.init.name(),
@@ -161,7 +161,7 @@ pub(super) fn take_out(
                 "use_rslora": config.use_rslora,
                 "in_out": branch.in_out,
             });
-            let pour = Pour {
+            let pour = WeightRequest {
                 tensor: branch.weight(),
                 transpose: false,
                 adapters: &before,
@@ -170,7 +170,7 @@ pub(super) fn take_out(
             weights.save(&pour, &weight)?;
             python.call(&request)?;
             fs_err::remove_file(&weight)?;
-            weights.set_taken_out(index, pair, &out);
+            weights.set_initial_product(index, pair, &out);
             progress.advance(1);
         }
     }
@@ -178,7 +178,7 @@ pub(super) fn take_out(
     Ok(())
 }
 
-/// `out/x.mlpackage` and `init` as `out/x.init.mlpackage`.
+/// Returns `out/x.init.mlpackage` for `out/x.mlpackage` and `init`.
 pub(super) fn sibling(output: &Path, function: &str) -> PathBuf {
     let stem = output.file_stem().unwrap_or_default().to_string_lossy();
     output.with_file_name(format!("{stem}.{function}.mlpackage"))
@@ -188,13 +188,13 @@ pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
     if request.kv_cache == KvForm::State && !request.target.has_functions() {
         return Err(ConvertError::NoStates { target: request.target.to_string() });
     }
-    match standing(&request.output, request.target) {
+    match existing_output(&request.output, request.target) {
         Some(path) if !request.replace => Err(ConvertError::Exists { path }),
         _ => Ok(()),
     }
 }
 
-/// Lengths within the model's positions, and for a decoder a multiple of the prompt chunk.
+/// Checks that the length fits the model's positions and, for a decoder, is a multiple of the prompt chunk.
 fn check_lengths(request: &Request, checkpoint: &Checkpoint) -> Result<(), ConvertError> {
     let (seq_len, chunk) = (request.seq_len, request.prompt_chunk.max(1));
     let step = if checkpoint.is_decoder() { chunk } else { 1 };
@@ -207,8 +207,8 @@ fn check_lengths(request: &Request, checkpoint: &Checkpoint) -> Result<(), Conve
     Err(ConvertError::Chunk { seq_len, chunk, positions })
 }
 
-/// What stands where a conversion to `output` would write a package.
-pub fn standing(output: &Path, target: Target) -> Option<PathBuf> {
+/// Returns an existing path that a conversion to `output` would write to.
+pub fn existing_output(output: &Path, target: Target) -> Option<PathBuf> {
     let mut places = vec![output.to_owned()];
     if !target.has_functions() {
         places.extend(["init", "decode", "encode"].map(|function| sibling(output, function)));
@@ -216,39 +216,39 @@ pub fn standing(output: &Path, target: Target) -> Option<PathBuf> {
     places.into_iter().find(|path| path.exists())
 }
 
-/// The chat adapters that `encode` takes out of the weights it shares, so that it works on the base that its own
-/// adapters were trained on: all of them, if each is nothing but low-rank products.
-fn undone<'a>(request: &'a Request, weights: &Weights) -> &'a [PathBuf] {
+/// Returns the chat adapters that `encode` subtracts from the shared weights, so that it works on the base that its own
+/// adapters were trained on: all of them if each consists of low-rank pairs only, otherwise none.
+fn unmerged_adapters<'a>(request: &'a Request, weights: &Weights) -> &'a [PathBuf] {
     let shares = !request.llm2vec.is_empty() && request.encode_adapters == AdapterMode::Branches;
     let mut chat = (0..request.lora.len()).map(|i| weights.adapter(i));
     let plain = chat.all(|adapter| adapter.is_ok_and(Adapter::is_plain));
     if shares && plain { &request.lora } else { &[] }
 }
 
-/// Whether the function `encode` works on the base alone, not on the base with the chat adapters merged.
+/// True if `encode` works on the base without the chat adapters.
 pub fn encodes_over_base(request: &Request) -> Result<bool, ConvertError> {
-    let undone = undone(request, &open(request)?).len();
-    Ok(request.encode_adapters == AdapterMode::Merge || undone == request.lora.len())
+    let unmerged_adapters = unmerged_adapters(request, &open(request)?).len();
+    Ok(request.encode_adapters == AdapterMode::Merge || unmerged_adapters == request.lora.len())
 }
 
-fn draw(
+fn export(
     request: &Request,
     weights: &Weights,
     python: &Interpreter,
     out: &Path,
-) -> Result<Table, ConvertError> {
+) -> Result<SkeletonInfo, ConvertError> {
     let answer = python.call(&skeleton_fields(request, weights, "skeleton", Some(out))?)?;
     Ok(serde_json::from_value(answer)?)
 }
 
-/// The fields of the operation `op`, which makes skeletons in the folder `out` or only plans them.
+/// Returns the request of the Python operation `op`: `skeleton` with the folder `out`, or `plan`.
 pub(super) fn skeleton_fields(
     request: &Request,
     weights: &Weights,
     op: &str,
     out: Option<&Path>,
 ) -> Result<serde_json::Value, ConvertError> {
-    // Without a list Python draws what the checkpoint has: `init` and `decode`, or `encode`.
+    // Without a list Python exports the checkpoint's functions: `init` and `decode`, or `encode`.
     let functions = (!request.llm2vec.is_empty()).then_some(["init", "decode", "encode"]);
     Ok(json!({
         "op": op,
@@ -260,7 +260,7 @@ pub(super) fn skeleton_fields(
         "target": request.target,
         "functions": functions,
         "encode_adapters": request.llm2vec,
-        "undo_adapters": undone(request, weights),
+        "unmerge_adapters": unmerged_adapters(request, weights),
         "changes": shared_changes(request, weights)?,
         "encode_changes": encode_changes(request, weights)?,
         "encode_mode": request.encode_adapters,
@@ -269,8 +269,8 @@ pub(super) fn skeleton_fields(
     }))
 }
 
-/// Converts the plain way: real weights through torch and coremltools, adapters merged by peft. Slow and large; it is
-/// what [`run`] is tested against, and the way to what it does not do.
+/// Converts with the weights in torch and coremltools and adapters merged by PEFT. Slow and memory-hungry; the
+/// independent reference of [`run`].
 pub fn run_full(
     request: &Request,
     python: &Interpreter,
@@ -293,7 +293,7 @@ pub fn run_full(
         "functions": functions,
         "merge_adapters": request.lora,
         "encode_adapters": request.llm2vec,
-        "undo_adapters": undone(request, &weights),
+        "unmerge_adapters": unmerged_adapters(request, &weights),
         "changes": shared_changes(request, &weights)?,
         "encode_changes": encode_changes(request, &weights)?,
         "encode_mode": request.encode_adapters,
@@ -301,29 +301,30 @@ pub fn run_full(
         "untied_head": weights.checkpoint().is_untied(),
     }))?;
     progress.end();
-    let facts: Facts = serde_json::from_value(answer["facts"].clone())?;
-    let functions: Vec<Drawn> = serde_json::from_value(answer["functions"].clone())?;
+    let facts: ModelInfo = serde_json::from_value(answer["facts"].clone())?;
+    let functions: Vec<ExportedFunction> = serde_json::from_value(answer["functions"].clone())?;
     let written: Vec<(PathBuf, PathBuf)> = if whole.exists() {
         vec![(whole, request.output.clone())]
     } else {
-        let at =
-            |drawn: &Drawn| (sibling(&whole, &drawn.name), sibling(&request.output, &drawn.name));
+        let at = |function: &ExportedFunction| {
+            (sibling(&whole, &function.name), sibling(&request.output, &function.name))
+        };
         functions.iter().map(at).collect()
     };
     let no_adapters = |_: &str, id: u64| Err(ConvertError::UnknownPlaceholder { id });
     let mut converted = Vec::new();
     for (from, path) in written {
-        // Copied through a draft, so that the output is whole or absent and its files have their digests.
+        // Copied through a draft, so that the output is complete or absent and its files have digests.
         let package = Package::open(&from)
             .map_err(|error| ConvertError::Skeleton { function: "whole".to_owned(), error })?;
         let joined = super::join::copy(&package, &no_adapters)?;
-        let (model, files) = pour(joined, &weights, &path, request.replace, progress)?;
+        let (model, files) = write_weights(joined, &weights, &path, request.replace, progress)?;
         converted.push(Converted { path, model, files, facts: facts.clone() });
     }
     Ok(converted)
 }
 
-/// A folder for skeletons, gone at the end unless it is to be kept.
+/// Temporary folder for skeletons, removed at the end unless `keep_tmp`.
 pub(super) struct Scratch {
     dir: tempfile::TempDir,
 }
@@ -332,7 +333,7 @@ impl Scratch {
     pub(super) fn new(request: &Request) -> Result<Self, ConvertError> {
         fs_err::create_dir_all(&request.tmp)?;
         sweep_stale(&request.tmp)?;
-        // What a killed run leaves is known as half-written by its name; what is kept for a look is not hidden.
+        // The prefix marks what a killed run leaves as incomplete; kept folders are not hidden.
         let prefix = if request.keep_tmp { "coremill-skeleton-" } else { PARTIAL };
         let mut dir = tempfile::TempDir::with_prefix_in(prefix, &request.tmp)?;
         dir.disable_cleanup(request.keep_tmp);

@@ -32,7 +32,7 @@ use super::transcripts::{self, Pair};
 use crate::base::cancel;
 use crate::base::clock::Clock;
 use crate::base::progress::{Progress, Unit};
-use crate::source::embedding::EmbeddingRecipe;
+use crate::source::embedding::EmbeddingConfig;
 
 /// Tokens of the reference that are kept for each position where nothing else is said and the vocabulary has as many.
 pub const TOP_K: usize = 64;
@@ -348,7 +348,7 @@ fn compare(
         sentences: sentences.to_vec(),
         prepared,
         seq_len: layout.seq_len,
-        strip: matches!(recipe, Some(EmbeddingRecipe::Sentence(recipe)) if recipe.strip),
+        strip: matches!(recipe, Some(EmbeddingConfig::Sentence(recipe)) if recipe.strip),
     };
     let expected = bench.reference.embed(&request)?;
     bench.progress.end();

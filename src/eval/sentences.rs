@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::EvalError;
 use super::layout::EncoderLayout;
 use super::tokenizer::Tokenizer;
-use crate::source::embedding::{EmbeddingRecipe, Llm2VecRecipe, SentenceRecipe};
+use crate::source::embedding::{EmbeddingConfig, Llm2VecEmbedding, SentenceEmbedding};
 use crate::source::llm2vec::{Pooling, Template};
 
 /// A text, perhaps with an instruction that says what its embedding is for.
@@ -68,10 +68,10 @@ impl Sentence {
     ) -> Result<Prepared, EvalError> {
         let seq_len = layout.seq_len;
         let prepared = match tokenizer.recipe() {
-            Some(EmbeddingRecipe::Sentence(recipe)) => {
+            Some(EmbeddingConfig::Sentence(recipe)) => {
                 self.by_prompt(index, recipe, tokenizer, seq_len)?
             }
-            Some(EmbeddingRecipe::Llm2Vec(recipe)) => {
+            Some(EmbeddingConfig::Llm2Vec(recipe)) => {
                 self.by_llm2vec(index, recipe, tokenizer, seq_len)?
             }
             // Older packages have no recipe.
@@ -93,7 +93,7 @@ impl Sentence {
     fn by_prompt(
         &self,
         index: usize,
-        recipe: &SentenceRecipe,
+        recipe: &SentenceEmbedding,
         tokenizer: &Tokenizer,
         seq_len: usize,
     ) -> Result<Prepared, EvalError> {
@@ -117,7 +117,7 @@ impl Sentence {
     fn prompt<'a>(
         &'a self,
         index: usize,
-        recipe: &'a SentenceRecipe,
+        recipe: &'a SentenceEmbedding,
     ) -> Result<&'a str, EvalError> {
         if let Some(instruction) = &self.instruction {
             return Ok(instruction);
@@ -138,7 +138,7 @@ impl Sentence {
     fn by_llm2vec(
         &self,
         index: usize,
-        recipe: &Llm2VecRecipe,
+        recipe: &Llm2VecEmbedding,
         tokenizer: &Tokenizer,
         seq_len: usize,
     ) -> Result<Prepared, EvalError> {
@@ -210,8 +210,8 @@ fn left_out(
 }
 
 /// The rules for a sentence-transformers package without a recipe.
-fn old_sentence(tokenizer: &Tokenizer) -> SentenceRecipe {
-    SentenceRecipe {
+fn old_sentence(tokenizer: &Tokenizer) -> SentenceEmbedding {
+    SentenceEmbedding {
         prompts: BTreeMap::new(),
         default_prompt_name: None,
         strip: true,
@@ -223,8 +223,8 @@ fn old_sentence(tokenizer: &Tokenizer) -> SentenceRecipe {
 }
 
 /// The rules for an LLM2Vec package without a recipe.
-fn old_llm2vec(tokenizer: &Tokenizer) -> Llm2VecRecipe {
-    Llm2VecRecipe {
+fn old_llm2vec(tokenizer: &Tokenizer) -> Llm2VecEmbedding {
+    Llm2VecEmbedding {
         pooling_mode: Pooling::Mean,
         max_length: usize::MAX,
         doc_max_length: usize::MAX,

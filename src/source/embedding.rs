@@ -1,4 +1,4 @@
-//! `EmbeddingRecipe`: the way from a text to the tokens of `encode` and those that are pooled, resolved once.
+//! `EmbeddingConfig`: the way from a text to the tokens of `encode` and those that are pooled, resolved once.
 //!
 //! A conversion writes it into the tokenizer's folder beside the package as `embedding.json`; whatever embeds later
 //! reads that file and nothing else.
@@ -23,19 +23,19 @@ pub const FILE: &str = "embedding.json";
 /// What is done with a text before the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "library")]
-pub enum EmbeddingRecipe {
+pub enum EmbeddingConfig {
     /// As sentence-transformers does it.
     #[serde(rename = "sentence-transformers")]
-    Sentence(SentenceRecipe),
+    Sentence(SentenceEmbedding),
     /// As LLM2Vec does it.
     #[serde(rename = "llm2vec")]
-    Llm2Vec(Llm2VecRecipe),
+    Llm2Vec(Llm2VecEmbedding),
 }
 
 /// sentence-transformers: prompt and text are joined, cut to `max_length` tokens, and pooled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SentenceRecipe {
+pub struct SentenceEmbedding {
     /// Prompts by name.
     pub prompts: BTreeMap<String, String>,
     /// The prompt of a text that comes without one.
@@ -55,7 +55,7 @@ pub struct SentenceRecipe {
 /// LLM2Vec: the text is cut by words, joined with its instruction, put into a template, and pooled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Llm2VecRecipe {
+pub struct Llm2VecEmbedding {
     /// How the token vectors become one.
     pub pooling_mode: Pooling,
     /// The most tokens of template, instruction and text.
@@ -107,7 +107,7 @@ impl Hint for Error {
     }
 }
 
-impl EmbeddingRecipe {
+impl EmbeddingConfig {
     /// The recipe in the tokenizer's folder `folder`; nothing where there is none, as beside older packages.
     pub fn open(folder: &Path) -> Result<Option<Self>, Error> {
         let file = folder.join(FILE);
@@ -132,7 +132,7 @@ impl EmbeddingRecipe {
             let settings = SentenceConfig::open(root)?;
             let limit =
                 [tokenizer.model_max_length, config.max_positions].into_iter().flatten().min();
-            return Ok(Self::Sentence(SentenceRecipe {
+            return Ok(Self::Sentence(SentenceEmbedding {
                 max_length: settings.transformer.max_seq_length.or(limit),
                 lower_case: settings.transformer.do_lower_case,
                 include_prompt: settings.include_prompt(),
@@ -146,7 +146,7 @@ impl EmbeddingRecipe {
         let name = llm2vec::trained_as(model_dir, adapters)?;
         let bos = settings.pooling_mode == Pooling::BosToken;
         let bos_token_id = if bos { Some(bos_of(folder, config)?) } else { None };
-        Ok(Self::Llm2Vec(Llm2VecRecipe {
+        Ok(Self::Llm2Vec(Llm2VecEmbedding {
             template: name.as_deref().and_then(Template::of),
             end: settings.end(name.as_deref(), &config.model_type),
             pooling_mode: settings.pooling_mode,
@@ -214,13 +214,13 @@ mod tests {
     fn recipe(
         files: &[(&str, &str)],
         adapter: Option<&[(&str, &str)]>,
-    ) -> Result<EmbeddingRecipe, Error> {
+    ) -> Result<EmbeddingConfig, Error> {
         let dir = folder(files);
         fs_err::write(dir.path().join("config.json"), fixture::LLAMA).unwrap();
         let adapter = adapter.map(folder);
         let adapters: Vec<_> = adapter.iter().map(|a| a.path().to_owned()).collect();
         let config = ModelConfig::open(dir.path()).unwrap();
-        EmbeddingRecipe::of(dir.path(), dir.path(), &config, &adapters, dir.path())
+        EmbeddingConfig::of(dir.path(), dir.path(), &config, &adapters, dir.path())
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             (&[modules, (bert, r#"{"tokenizer_args": {"model_max_length": 7}}"#)], 7),
         ];
         for (files, want) in cases {
-            let EmbeddingRecipe::Sentence(found) = recipe(files, None).unwrap() else { panic!() };
+            let EmbeddingConfig::Sentence(found) = recipe(files, None).unwrap() else { panic!() };
             assert_eq!(found.max_length, Some(want), "{files:?}");
         }
         let left = recipe(&[(tokenizer, r#"{"truncation_side": "left"}"#)], None).unwrap_err();
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn recipes_are_read_as_they_were_written() {
         let dir = folder(&[]);
-        assert_eq!(EmbeddingRecipe::open(dir.path()).unwrap(), None);
+        assert_eq!(EmbeddingConfig::open(dir.path()).unwrap(), None);
         let adapter = [
             ("llm2vec_config.json", r#"{"pooling_mode": "eos_token", "max_length": 64}"#),
             (
@@ -269,9 +269,9 @@ mod tests {
         ];
         for recipe in [recipe(&[], None).unwrap(), recipe(&[], Some(&adapter)).unwrap()] {
             fs_err::write(dir.path().join(FILE), recipe.to_json()).unwrap();
-            assert_eq!(EmbeddingRecipe::open(dir.path()).unwrap(), Some(recipe));
+            assert_eq!(EmbeddingConfig::open(dir.path()).unwrap(), Some(recipe));
         }
-        let EmbeddingRecipe::Llm2Vec(found) = recipe(&[], Some(&adapter)).unwrap() else {
+        let EmbeddingConfig::Llm2Vec(found) = recipe(&[], Some(&adapter)).unwrap() else {
             panic!()
         };
         assert_eq!(found.template.unwrap().before, "[INST] ");
@@ -286,7 +286,7 @@ mod tests {
             r#"{"added_tokens": [{"id": 1, "content": "<s>"}], "model": {"vocab": {"a": 0}}}"#;
         let named = r#"{"bos_token": "<s>"}"#;
         let files = [("tokenizer.json", tokens), ("tokenizer_config.json", named)];
-        let EmbeddingRecipe::Llm2Vec(found) = recipe(&files, Some(&adapter)).unwrap() else {
+        let EmbeddingConfig::Llm2Vec(found) = recipe(&files, Some(&adapter)).unwrap() else {
             panic!()
         };
         assert_eq!(found.bos_token_id, Some(1));

@@ -173,7 +173,7 @@ fn python_a_conversion_that_was_stopped_is_done_again_with_the_same_bytes() {
         let (code, said) = stopped(&sandbox, &args, signal, (&moment, Duration::ZERO));
         (code, sandbox.entries(&folder), said)
     };
-    for stage in ["draw graph", "pour weights"] {
+    for stage in ["export graph", "write weights"] {
         let (code, left, _) = stopped("KILL", stage);
         assert_eq!(code, None);
         // Pouring and compressing are quick: what was to be killed may have come to its end.
@@ -184,11 +184,11 @@ fn python_a_conversion_that_was_stopped_is_done_again_with_the_same_bytes() {
             Package::open(&package).unwrap();
         }
     }
-    let (code, left, said) = stopped("INT", "draw graph");
+    let (code, left, said) = stopped("INT", "export graph");
     assert_eq!((code, left.as_slice()), (Some(130), &[][..]), "{said}");
     assert!(said.ends_with("error: interrupted\n"), "{said}");
     // And so may what was to be interrupted.
-    match stopped("INT", "pour weights") {
+    match stopped("INT", "write weights") {
         (Some(130), left, said) => assert!(left.is_empty(), "{left:?} {said}"),
         (Some(0), left, _) => assert_eq!(left, ["m.manifest.json", "m.mlpackage", "m.tokenizer"]),
         other => panic!("{other:?}"),

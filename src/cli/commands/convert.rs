@@ -42,8 +42,8 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let plain =
         if compressing { staging.path().join("fp16.mlpackage") } else { args.output.clone() };
     let request = job.request(&plain, args.force, &tmp, !args.clean_tmp);
-    let standing = convert::standing(&args.output, args.shape.minimum_deployment_target);
-    if let Some(path) = standing.filter(|_| !args.force) {
+    let existing = convert::existing_output(&args.output, args.shape.minimum_deployment_target);
+    if let Some(path) = existing.filter(|_| !args.force) {
         return Err(convert::ConvertError::Exists { path }.into());
     }
     let mut expected = convert::preflight(&request)?;
@@ -188,7 +188,7 @@ pub(super) fn job_of(
 struct Finished {
     path: PathBuf,
     artifact: Artifact,
-    facts: convert::Facts,
+    facts: convert::ModelInfo,
 }
 
 fn finish(

@@ -6,7 +6,7 @@ use super::context::Context;
 use crate::base::nearest::nearest;
 use crate::cli::failure::Failure;
 use crate::compress;
-use crate::convert::{self, AdapterMode, Facts, KvForm, Request, Target};
+use crate::convert::{self, AdapterMode, KvForm, ModelInfo, Request, Target};
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest};
@@ -14,7 +14,7 @@ use crate::package::{FileRecord, Package};
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
 use crate::source::config::Allow;
-use crate::source::embedding::{self, EmbeddingRecipe};
+use crate::source::embedding::{self, EmbeddingConfig};
 use crate::source::llm2vec::Llm2Vec;
 use crate::source::record::CheckpointRecord;
 
@@ -208,7 +208,7 @@ impl Job {
         }
         let adapters: Vec<PathBuf> = self.llm2vec.iter().map(|found| found.dir.clone()).collect();
         let (root, model_dir) = (checkpoint.dir(), checkpoint.model_dir());
-        let recipe = EmbeddingRecipe::of(root, model_dir, checkpoint.config(), &adapters, folder)?;
+        let recipe = EmbeddingConfig::of(root, model_dir, checkpoint.config(), &adapters, folder)?;
         crate::base::fs::write_atomic(&folder.join(embedding::FILE), &recipe.to_json())?;
         Ok(())
     }
@@ -294,7 +294,7 @@ pub(super) struct About<'a> {
     /// Its recipe.
     pub(super) recipe: &'a str,
     /// What the configuration says, where the package was just converted.
-    pub(super) facts: Option<&'a Facts>,
+    pub(super) facts: Option<&'a ModelInfo>,
     /// What was measured.
     pub(super) measurements: &'a Measurements,
     /// What the gates said.

@@ -14,7 +14,7 @@ use tokenizers::normalizers::utils::Lowercase;
 use tokenizers::{PostProcessor as _, Tokenizer as Inner, TruncationDirection};
 
 use crate::base::error::Hint;
-use crate::source::embedding::{self, EmbeddingRecipe};
+use crate::source::embedding::{self, EmbeddingConfig};
 pub use record::{RECORD, SpecialToken, TokenizerRecord};
 use special::TokenizerConfig;
 
@@ -92,7 +92,7 @@ pub struct Tokenizer {
     record: Option<TokenizerRecord>,
     chat_templates: BTreeMap<String, String>,
     template_tokens: BTreeMap<String, String>,
-    recipe: Option<EmbeddingRecipe>,
+    recipe: Option<EmbeddingConfig>,
 }
 
 /// What is read of `config.json` and `generation_config.json`.
@@ -180,13 +180,13 @@ impl Tokenizer {
             Some(record) => (record.chat_templates.clone(), record.template_tokens.clone()),
             None => (special::chat_templates(folder, &settings)?, settings.tokens()),
         };
-        let recipe = match EmbeddingRecipe::open(folder)? {
-            None => EmbeddingRecipe::open(own)?,
+        let recipe = match EmbeddingConfig::open(folder)? {
+            None => EmbeddingConfig::open(own)?,
             found => found,
         };
         let lower_case = match &recipe {
-            Some(EmbeddingRecipe::Sentence(recipe)) => recipe.lower_case,
-            Some(EmbeddingRecipe::Llm2Vec(_)) => false,
+            Some(EmbeddingConfig::Sentence(recipe)) => recipe.lower_case,
+            Some(EmbeddingConfig::Llm2Vec(_)) => false,
             None => sentence.do_lower_case.unwrap_or(false),
         };
         if lower_case {
@@ -318,7 +318,7 @@ impl Tokenizer {
     }
 
     /// The way from a text to the tokens of `encode`, where a conversion resolved it.
-    pub fn recipe(&self) -> Option<&EmbeddingRecipe> {
+    pub fn recipe(&self) -> Option<&EmbeddingConfig> {
         self.recipe.as_ref()
     }
 

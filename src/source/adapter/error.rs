@@ -46,14 +46,14 @@ pub enum Error {
     #[error("adapter `{dir}` holds no tensor")]
     Empty { dir: PathBuf },
     #[error(
-        "adapter `{dir}` does not fit `{base}`: {n_misfits} of its {n_tensors} parts, first {first}"
+        "adapter `{dir}` does not fit `{base}`: {n_mismatches} of its {n_tensors} parts, first {first}"
     )]
     DoesNotFit {
         dir: PathBuf,
         base: PathBuf,
-        n_misfits: usize,
+        n_mismatches: usize,
         n_tensors: usize,
-        first: Box<Misfit>,
+        first: Box<Mismatch>,
     },
     #[error("adapter `{dir}` has `{what}`, which cannot stay beside the weights")]
     NotABranch { dir: PathBuf, what: String },
@@ -63,7 +63,7 @@ pub enum Error {
 
 /// One part of an adapter that does not fit its base.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Misfit {
+pub enum Mismatch {
     /// The base has no such parameter.
     Absent {
         /// The parameter that the adapter changes.
@@ -126,7 +126,7 @@ pub enum Misfit {
     },
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent { parameter } => write!(f, "`{parameter}`, which the base does not have"),
@@ -158,7 +158,7 @@ impl fmt::Display for Misfit {
     }
 }
 
-impl Misfit {
+impl Mismatch {
     fn hint(&self) -> &'static str {
         const RESIZE: &str = "give the base the adapter's vocabulary first (`model.resize_token_embeddings(SIZE)`, \
              `model.save_pretrained(FOLDER)`) and pass that folder as the model";

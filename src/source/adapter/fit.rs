@@ -2,7 +2,7 @@
 
 use super::changes::{ModelChanges, parameter_key, tied_pair};
 use super::config::{Init, TokenIndices};
-use super::{Adapter, Delta, Error, LowRank, Misfit};
+use super::{Adapter, Delta, Error, LowRank, Mismatch};
 use crate::source::checkpoint::Checkpoint;
 use crate::source::names;
 
@@ -10,7 +10,7 @@ use crate::source::names;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     pub(crate) branches: Vec<Branch>,
-    pub(crate) whole: Vec<Whole>,
+    pub(crate) whole: Vec<FullReplacement>,
     pub(crate) tokens: Vec<TokenRows>,
     /// The model with this adapter.
     pub(crate) changes: ModelChanges,
@@ -64,7 +64,7 @@ impl Branch {
 
 /// A parameter that the adapter brings whole.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Whole {
+pub(crate) struct FullReplacement {
     /// The tensor in the adapter.
     pub(crate) key: String,
     /// The parameter's bare name.
@@ -120,15 +120,15 @@ pub(super) fn fit(
         }
     }
 
-    let mut misfits = Vec::new();
-    let mut placed = Placed { adapter, checkpoint, changes, misfits: &mut misfits };
+    let mut mismatches = Vec::new();
+    let mut placed = Placed { adapter, checkpoint, changes, mismatches: &mut mismatches };
     let whole = placed.whole(&listed);
     let tokens = placed.tokens()?;
     let branches = placed.branches()?;
     placed.complete(before, &whole);
     let changes = placed.changes;
-    let n_misfits = misfits.len();
-    match misfits.into_iter().next() {
+    let n_mismatches = mismatches.len();
+    match mismatches.into_iter().next() {
         None => Ok(Fit {
             branches,
             whole,
@@ -139,7 +139,7 @@ pub(super) fn fit(
         Some(first) => Err(Error::DoesNotFit {
             dir: adapter.dir.clone(),
             base: checkpoint.dir().to_owned(),
-            n_misfits,
+            n_mismatches,
             n_tensors: keys.low_rank.len() + keys.tokens.len() + listed.len(),
             first: Box::new(first),
         }),
@@ -151,7 +151,7 @@ struct Placed<'a> {
     adapter: &'a Adapter,
     checkpoint: &'a Checkpoint,
     changes: ModelChanges,
-    misfits: &'a mut Vec<Misfit>,
+    mismatches: &'a mut Vec<Mismatch>,
 }
 
 impl Placed<'_> {
@@ -160,18 +160,18 @@ impl Placed<'_> {
     }
 
     /// Parameters that are brought whole. The head comes last, as PEFT loads it last.
-    fn whole(&mut self, listed: &[(&String, &String, bool)]) -> Vec<Whole> {
+    fn whole(&mut self, listed: &[(&String, &String, bool)]) -> Vec<FullReplacement> {
         let mut out = Vec::new();
         for (parameter, key, own) in listed {
             let brought = self.shape_of_key(key);
             match self.changes.shape(self.checkpoint, parameter) {
-                None => self.misfits.push(Misfit::Absent { parameter: (*parameter).clone() }),
-                Some(base) if base == brought => out.push(Whole {
+                None => self.mismatches.push(Mismatch::Absent { parameter: (*parameter).clone() }),
+                Some(base) if base == brought => out.push(FullReplacement {
                     key: (*key).clone(),
                     parameter: parameter_key(self.checkpoint, parameter),
                     saved: *own && self.adapter.config.saves(parameter),
                 }),
-                Some(base) => self.misfits.push(Misfit::Shape {
+                Some(base) => self.mismatches.push(Mismatch::Shape {
                     parameter: (*parameter).clone(),
                     adapter: brought,
                     base,
@@ -205,18 +205,18 @@ impl Placed<'_> {
                 return Err(Error::Ignored { dir, tensor, setting: "trainable_token_indices" });
             };
             let Some(base) = self.changes.shape(self.checkpoint, &weight) else {
-                self.misfits.push(Misfit::Absent { parameter: weight });
+                self.mismatches.push(Mismatch::Absent { parameter: weight });
                 continue;
             };
             let wanted = vec![indices.len(), base.iter().skip(1).product()];
             let brought = self.shape_of_key(key);
             if brought != wanted {
                 let parameter = format!("{module}.token_adapter.trainable_tokens_delta");
-                self.misfits.push(Misfit::Shape { parameter, adapter: brought, base: wanted });
+                self.mismatches.push(Mismatch::Shape { parameter, adapter: brought, base: wanted });
                 continue;
             }
             if let Some(token) = indices.iter().copied().max().filter(|token| *token >= base[0]) {
-                self.misfits.push(Misfit::Token { parameter: weight, token, rows: base[0] });
+                self.mismatches.push(Mismatch::Token { parameter: weight, token, rows: base[0] });
                 continue;
             }
             let is_source = pair.as_ref().is_some_and(|[embedding, _]| *embedding == parameter);
@@ -296,7 +296,7 @@ impl Placed<'_> {
                     }
                     out.push(branch);
                 }
-                Err(misfit) => self.misfits.push(misfit),
+                Err(mismatch) => self.mismatches.push(mismatch),
             }
         }
         Ok(out)
@@ -309,17 +309,17 @@ impl Placed<'_> {
             && tied_pair(self.checkpoint).is_some()
     }
 
-    fn branch(&self, module: &str, pair: &LowRank, is_parameter: bool) -> Result<Branch, Misfit> {
+    fn branch(&self, module: &str, pair: &LowRank, is_parameter: bool) -> Result<Branch, Mismatch> {
         let config = &self.adapter.config;
         let (a, b) = (self.shape_of_key(&pair.a), self.shape_of_key(&pair.b));
         let rank = config.rank(module);
         let (n_inputs, n_outputs) = match (a.as_slice(), b.as_slice()) {
             ([r, n_inputs], [n_outputs, s]) if *r == rank && *s == rank => (*n_inputs, *n_outputs),
-            _ => return Err(Misfit::Rank { module: module.to_owned(), a, b, rank }),
+            _ => return Err(Mismatch::Rank { module: module.to_owned(), a, b, rank }),
         };
         let parameter = format!("{module}.weight");
         let Some(base) = self.changes.shape(self.checkpoint, &parameter) else {
-            return Err(Misfit::Absent { parameter });
+            return Err(Mismatch::Absent { parameter });
         };
         // PEFT goes by the class of the base's layer and overrides `fan_in_fan_out` with it.
         let conv1d = names::stored_in_out(&self.checkpoint.config().model_type, &parameter)
@@ -327,13 +327,13 @@ impl Placed<'_> {
         let in_out = !is_parameter && (pair.embedding || conv1d);
         let wanted = if in_out { vec![n_inputs, n_outputs] } else { vec![n_outputs, n_inputs] };
         if base != wanted {
-            return Err(Misfit::Shape { parameter, adapter: wanted, base });
+            return Err(Mismatch::Shape { parameter, adapter: wanted, base });
         }
         if let Some(magnitude) = &pair.magnitude {
             let found: usize = self.shape_of_key(magnitude).iter().product();
             if found != n_outputs {
                 let module = module.to_owned();
-                return Err(Misfit::Magnitude { module, found, outputs: n_outputs });
+                return Err(Mismatch::Magnitude { module, found, outputs: n_outputs });
             }
         }
         Ok(Branch {
@@ -353,7 +353,7 @@ impl Placed<'_> {
 
     /// Everything that the configuration speaks of must be in the file, as PEFT would not load it, or leave modules
     /// as it initialised them.
-    fn complete(&mut self, before: &ModelChanges, whole: &[Whole]) {
+    fn complete(&mut self, before: &ModelChanges, whole: &[FullReplacement]) {
         if self.changes.vocab_size != before.vocab_size {
             self.check_vocabulary(whole);
         }
@@ -380,7 +380,7 @@ impl Placed<'_> {
                 && !whole.iter().any(|w| w.saved && w.parameter == parameter)
                 && !(config.ensure_weight_tying && is_head)
             {
-                self.misfits.push(Misfit::NotSaved { parameter: name });
+                self.mismatches.push(Mismatch::NotSaved { parameter: name });
                 continue;
             }
             let Some(module) = name.strip_suffix(".weight") else { continue };
@@ -389,7 +389,7 @@ impl Placed<'_> {
                 && config.targets.contains(module) == Some(true)
                 && !self.adapter.keys.low_rank.contains_key(module)
             {
-                self.misfits.push(Misfit::NoPair { module: module.to_owned() });
+                self.mismatches.push(Mismatch::NoPair { module: module.to_owned() });
             }
         }
     }
@@ -427,7 +427,7 @@ impl Placed<'_> {
     }
 
     /// With a vocabulary of another size, embedding and head must both come in that size.
-    fn check_vocabulary(&mut self, whole: &[Whole]) {
+    fn check_vocabulary(&mut self, whole: &[FullReplacement]) {
         let tied = tied_pair(self.checkpoint);
         let rows = self.changes.vocab_size.unwrap_or_default();
         let mut wanted: Vec<String> =
@@ -439,13 +439,13 @@ impl Placed<'_> {
                 // What is loaded into the base reaches both; a module of its own reaches the head only on request.
                 sources = pair.iter().map(String::as_str).collect();
             }
-            let reaches = |w: &&Whole| {
+            let reaches = |w: &&FullReplacement| {
                 w.parameter == parameter
                     || (sources.contains(&w.parameter.as_str())
                         && (!w.saved || self.adapter.config.ensure_weight_tying))
             };
             if !whole.iter().any(|w| reaches(&w)) {
-                self.misfits.push(Misfit::Vocabulary { parameter, rows });
+                self.mismatches.push(Mismatch::Vocabulary { parameter, rows });
             }
         }
     }
@@ -476,7 +476,7 @@ pub(super) fn changes_nothing(
             return Ok(false);
         }
     }
-    for Whole { key, parameter, .. } in whole {
+    for FullReplacement { key, parameter, .. } in whole {
         let stored = changes.resolve(checkpoint, parameter).expect("a fitted parameter is stored");
         if adapter.tensors.read_f32(key)? != checkpoint.tensors().read_f32(stored)? {
             return Ok(false);

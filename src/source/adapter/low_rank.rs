@@ -34,7 +34,7 @@ impl Delta {
     }
 
     /// Reads the factors that an initialisation takes out of a weight: the product with the opposite sign.
-    pub(crate) fn taken_out(file: &Path, branch: &Branch) -> Result<Self, Error> {
+    pub(crate) fn read_initial(file: &Path, branch: &Branch) -> Result<Self, Error> {
         let factors = Tensors::open_file(file)?;
         let mut left = factors.read_f32("left")?;
         let right = factors.read_f32("right")?;

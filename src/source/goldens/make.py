@@ -91,7 +91,7 @@ def merged(model):
     return model.merge_and_unload()
 
 
-def taken_out(model, base, case):
+def initial_product(model, base, case):
     """What the initialisation of each pair took out of its weight, as two factors in the layout of the weight."""
     for module_name, module in model.named_modules():
         if not module_name.endswith(("_proj", "lm_head", "c_fc")) or not hasattr(module, "lora_A"):
@@ -103,7 +103,7 @@ def taken_out(model, base, case):
         rank = module.r["default"]
         assert values[rank] < 1e-5 * values[0], (case, name, values)
         factors = {"left": (left[:, :rank] * values[:rank]).contiguous(), "right": right[:rank].contiguous()}
-        save_file(factors, HERE / case / f"{name}.taken_out")
+        save_file(factors, HERE / case / f"{name}.initial_product")
 
 
 def main():
@@ -132,7 +132,7 @@ def main():
         (HERE / case / "README.md").unlink()
         loaded = PeftModel.from_pretrained(load(), HERE / case).eval()
         if settings.get("init_lora_weights") in ("pissa", "olora"):
-            taken_out(loaded, load(), case)
+            initial_product(loaded, load(), case)
         with torch.no_grad():
             want = loaded(IDS)[0]
             alone = merged(loaded)

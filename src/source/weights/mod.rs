@@ -24,15 +24,15 @@ pub struct Weights {
     checkpoint: Checkpoint,
     adapters: Vec<(Adapter, Fit)>,
     /// Files with the factors that initialisations take out, by adapter and pair.
-    taken_out: BTreeMap<(usize, usize), PathBuf>,
+    initial_products: BTreeMap<(usize, usize), PathBuf>,
 }
 
 /// A weight as it is wanted.
 #[derive(Debug, Clone, Copy)]
-pub struct Pour<'a> {
+pub struct WeightRequest<'a> {
     /// The parameter, by its name in the model or by that of its stored tensor.
     pub tensor: &'a str,
-    /// Whether to pour a matrix with rows and columns exchanged.
+    /// Whether to request a matrix with rows and columns exchanged.
     pub transpose: bool,
     /// Adapters to merge, in this order.
     pub adapters: &'a [usize],
@@ -42,13 +42,13 @@ pub struct Pour<'a> {
 
 /// One factor of an adapter's low-rank pair, as it is wanted.
 #[derive(Debug, Clone, Copy)]
-pub struct AdapterPour<'a> {
+pub struct FactorRequest<'a> {
     /// The adapter.
     pub adapter: usize,
     /// The module, with or without the base model's prefix.
     pub module: &'a str,
     /// Which factor.
-    pub part: Part,
+    pub factor: Factor,
     /// Whether `lora_B` gets the opposite sign: such a branch takes a merged adapter out again.
     pub negate: bool,
     /// Element type of the output.
@@ -57,14 +57,14 @@ pub struct AdapterPour<'a> {
 
 /// A factor of a low-rank pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Factor {
     /// `lora_A`, [rank, in], as it is stored.
     A,
     /// `lora_B`, [out, rank], multiplied with the scale.
     B,
 }
 
-/// What a poured weight is made of: two requests with the same value pour the same elements.
+/// What a poured weight is made of: two requests with the same value request the same elements.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity(MergePlan);
 
@@ -89,12 +89,12 @@ impl Weights {
             before = fit.changes().clone();
             fitted.push((adapter, fit));
         }
-        Ok(Self { checkpoint, adapters: fitted, taken_out: BTreeMap::new() })
+        Ok(Self { checkpoint, adapters: fitted, initial_products: BTreeMap::new() })
     }
 
     /// The pairs of an adapter, by their indices, whose initialisation takes something out of a weight that the
     /// adapter does not replace; `before` are the adapters that come before it.
-    pub fn initialised(&self, index: usize, before: &[usize]) -> Result<Vec<usize>, Error> {
+    pub fn pairs_to_initialize(&self, index: usize, before: &[usize]) -> Result<Vec<usize>, Error> {
         let adapters: Vec<usize> = before.iter().copied().chain([index]).collect();
         let mut out = Vec::new();
         for (i, branch) in self.fit(index)?.branches().iter().enumerate() {
@@ -102,7 +102,7 @@ impl Weights {
                 && self
                     .plan(&branch.weight, &adapters)?
                     .steps
-                    .contains(&PlanStep::TakeOut(index, i))
+                    .contains(&PlanStep::SubtractInitial(index, i))
             {
                 out.push(i);
             }
@@ -111,32 +111,34 @@ impl Weights {
     }
 
     /// Whether an adapter's initialisation takes something out of the base.
-    pub fn is_initialised(&self) -> bool {
+    pub fn has_initial_products(&self) -> bool {
         self.adapters.iter().any(|(adapter, _)| adapter.config().init != Init::Unchanged)
     }
 
     /// Writes what a request pours as the tensor `weight` of a safetensors file, in f32.
-    pub fn save(&self, pour: &Pour<'_>, file: &Path) -> Result<(), Error> {
-        let shape = self.shape(pour)?;
+    pub fn save(&self, request: &WeightRequest<'_>, file: &Path) -> Result<(), Error> {
+        let shape = self.shape(request)?;
         let n_bytes = shape.iter().product::<usize>() * Float::F32.size();
         let header = serde_json::json!({
             "weight": { "dtype": "F32", "shape": shape, "data_offsets": [0, n_bytes] }
         });
-        let sink_error = |error| Error::Sink { tensor: pour.tensor.to_owned(), error };
+        let sink_error = |error| Error::Sink { tensor: request.tensor.to_owned(), error };
         let header = header.to_string();
         let mut out = io::BufWriter::new(fs_err::File::create(file).map_err(sink_error)?);
         let prefix = (header.len() as u64).to_le_bytes();
         out.write_all(&prefix)
             .and_then(|()| out.write_all(header.as_bytes()))
             .map_err(sink_error)?;
-        self.stream(&Pour { out: Float::F32, ..*pour }, &mut |bytes| out.write_all(bytes))?;
+        self.stream(&WeightRequest { out: Float::F32, ..*request }, &mut |bytes| {
+            out.write_all(bytes)
+        })?;
         out.flush().map_err(sink_error)
     }
 
     /// Says where the factors lie that the initialisation of a pair takes out of its weight: a safetensors file with
     /// `left` [rows, rank] and `right` [rank, columns], without the scale.
-    pub fn set_taken_out(&mut self, adapter: usize, pair: usize, file: &Path) {
-        self.taken_out.insert((adapter, pair), file.to_owned());
+    pub fn set_initial_product(&mut self, adapter: usize, pair: usize, file: &Path) {
+        self.initial_products.insert((adapter, pair), file.to_owned());
     }
 
     /// The checkpoint.
@@ -155,22 +157,22 @@ impl Weights {
     }
 
     /// The shape that a request pours.
-    pub fn shape(&self, pour: &Pour<'_>) -> Result<Vec<usize>, Error> {
-        let mut shape = self.plan_of(pour)?.shape;
-        if pour.transpose {
+    pub fn shape(&self, request: &WeightRequest<'_>) -> Result<Vec<usize>, Error> {
+        let mut shape = self.plan_of(request)?.shape;
+        if request.transpose {
             shape.reverse();
         }
         Ok(shape)
     }
 
     /// What a request pours, so that equal weights are poured once.
-    pub fn identity(&self, pour: &Pour<'_>) -> Result<Identity, Error> {
-        Ok(Identity(self.plan_of(pour)?))
+    pub fn identity(&self, request: &WeightRequest<'_>) -> Result<Identity, Error> {
+        Ok(Identity(self.plan_of(request)?))
     }
 
     /// Pours a weight as little-endian bytes, block by block; all arithmetic is f32, rounded once at the end.
-    pub fn stream(&self, pour: &Pour<'_>, sink: &mut Sink<'_>) -> Result<(), Error> {
-        let plan = self.plan_of(pour)?;
+    pub fn stream(&self, request: &WeightRequest<'_>, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let plan = self.plan_of(request)?;
         let weight = self.prepare(&plan)?;
         let (n_rows, n_columns) = weight.size();
         if n_rows == 0 || n_columns == 0 {
@@ -178,57 +180,62 @@ impl Weights {
         }
         let mut values = Vec::new();
         let mut bytes = Vec::new();
-        // Whole rows as long as the output runs along them, strips of whole columns when it runs down.
+        // FullReplacement rows as long as the output runs along them, strips of whole columns when it runs down.
         let (along, across, in_hand) =
-            if pour.transpose { (n_columns, n_rows, STRIP) } else { (n_rows, n_columns, BLOCK) };
+            if request.transpose { (n_columns, n_rows, STRIP) } else { (n_rows, n_columns, BLOCK) };
         for strip in strips(along, (in_hand / across).max(1)) {
             cancel::check()?;
             let (rows, columns) =
-                if pour.transpose { (0..n_rows, strip) } else { (strip, 0..n_columns) };
+                if request.transpose { (0..n_rows, strip) } else { (strip, 0..n_columns) };
             values.resize(rows.len() * columns.len(), 0.0);
             weight.block(&rows, &columns, &mut values)?;
             let turned =
-                if pour.transpose { transposed(&values, columns.len()) } else { Vec::new() };
-            let ordered = if pour.transpose { &turned } else { &values };
-            bytes.resize(ordered.len() * pour.out.size(), 0);
-            encode(pour.out, ordered, &mut bytes).map_err(|at| {
-                let (row, column) = if pour.transpose {
+                if request.transpose { transposed(&values, columns.len()) } else { Vec::new() };
+            let ordered = if request.transpose { &turned } else { &values };
+            bytes.resize(ordered.len() * request.out.size(), 0);
+            encode(request.out, ordered, &mut bytes).map_err(|at| {
+                let (row, column) = if request.transpose {
                     (at % n_rows, columns.start + at / n_rows)
                 } else {
                     (rows.start + at / n_columns, at % n_columns)
                 };
                 let index = unravel(row * n_columns + column, &plan.shape);
-                Error::bad_value(pour.tensor, index, ordered[at])
+                Error::bad_value(request.tensor, index, ordered[at])
             })?;
-            sink(&bytes).map_err(|error| Error::Sink { tensor: pour.tensor.to_owned(), error })?;
+            sink(&bytes)
+                .map_err(|error| Error::Sink { tensor: request.tensor.to_owned(), error })?;
         }
         Ok(())
     }
 
     /// The shape of an adapter's factor.
-    pub fn adapter_part_shape(&self, pour: &AdapterPour<'_>) -> Result<[usize; 2], Error> {
-        let (_, branch) = self.branch(pour)?;
-        Ok(match pour.part {
-            Part::A => [branch.rank, branch.n_inputs],
-            Part::B => [branch.n_outputs, branch.rank],
+    pub fn factor_shape(&self, request: &FactorRequest<'_>) -> Result<[usize; 2], Error> {
+        let (_, branch) = self.branch(request)?;
+        Ok(match request.factor {
+            Factor::A => [branch.rank, branch.n_inputs],
+            Factor::B => [branch.n_outputs, branch.rank],
         })
     }
 
     /// Pours a factor of an adapter; `lora_B` has the scale in it.
-    pub fn adapter_part(&self, pour: &AdapterPour<'_>, sink: &mut Sink<'_>) -> Result<(), Error> {
-        let (adapter, branch) = self.branch(pour)?;
-        let (tensor, scale) = match pour.part {
-            Part::A => (&branch.pair.a, 1.0),
-            Part::B if pour.negate => (&branch.pair.b, -branch.scale as f32),
-            Part::B => (&branch.pair.b, branch.scale as f32),
+    pub fn stream_factor(
+        &self,
+        request: &FactorRequest<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Error> {
+        let (adapter, branch) = self.branch(request)?;
+        let (tensor, scale) = match request.factor {
+            Factor::A => (&branch.pair.a, 1.0),
+            Factor::B if request.negate => (&branch.pair.b, -branch.scale as f32),
+            Factor::B => (&branch.pair.b, branch.scale as f32),
         };
         let mut values = adapter.tensors().read_f32(tensor)?;
         for x in &mut values {
             *x *= scale;
         }
-        let [_, n_columns] = self.adapter_part_shape(pour)?;
-        let mut bytes = vec![0; values.len() * pour.out.size()];
-        encode(pour.out, &values, &mut bytes).map_err(|at| {
+        let [_, n_columns] = self.factor_shape(request)?;
+        let mut bytes = vec![0; values.len() * request.out.size()];
+        encode(request.out, &values, &mut bytes).map_err(|at| {
             Error::bad_value(tensor, vec![at / n_columns, at % n_columns], values[at])
         })?;
         sink(&bytes).map_err(|error| Error::Sink { tensor: tensor.clone(), error })
@@ -239,22 +246,22 @@ impl Weights {
         self.adapters.get(index).ok_or(Error::NoAdapter { index, n_adapters })
     }
 
-    fn branch(&self, pour: &AdapterPour<'_>) -> Result<(&Adapter, &Branch), Error> {
-        let (adapter, fit) = self.fitted(pour.adapter)?;
-        let weight = format!("{}.weight", pour.module);
+    fn branch(&self, request: &FactorRequest<'_>) -> Result<(&Adapter, &Branch), Error> {
+        let (adapter, fit) = self.fitted(request.adapter)?;
+        let weight = format!("{}.weight", request.module);
         let weight = adapter::parameter_key(&self.checkpoint, &weight);
         let branch = fit.branches.iter().find(|b| b.weight == weight && !b.pair.embedding);
         let branch = branch.ok_or_else(|| Error::NoModule {
             dir: adapter.dir().to_owned(),
-            module: pour.module.to_owned(),
+            module: request.module.to_owned(),
         })?;
         Ok((adapter, branch))
     }
 
-    fn plan_of(&self, pour: &Pour<'_>) -> Result<MergePlan, Error> {
-        let plan = self.plan(pour.tensor, pour.adapters)?;
-        if pour.transpose && plan.shape.len() != 2 {
-            let (tensor, shape) = (pour.tensor.to_owned(), plan.shape);
+    fn plan_of(&self, request: &WeightRequest<'_>) -> Result<MergePlan, Error> {
+        let plan = self.plan(request.tensor, request.adapters)?;
+        if request.transpose && plan.shape.len() != 2 {
+            let (tensor, shape) = (request.tensor.to_owned(), plan.shape);
             return Err(Error::NotAMatrix { tensor, shape });
         }
         Ok(plan)
@@ -269,16 +276,17 @@ impl Weights {
         let mut weight = Weight { stored, shape: plan.shape.clone(), steps: Vec::new() };
         for step in &plan.steps {
             match *step {
-                PlanStep::TakeOut(index, i) => {
+                PlanStep::SubtractInitial(index, i) => {
                     let (adapter, fit) = self.fitted(index)?;
                     let branch = &fit.branches[i];
-                    let file =
-                        self.taken_out.get(&(index, i)).ok_or_else(|| Error::NotPrepared {
+                    let file = self.initial_products.get(&(index, i)).ok_or_else(|| {
+                        Error::NotPrepared {
                             dir: adapter.dir().to_owned(),
                             module: branch.module.clone(),
                             init: branch.init.name(),
-                        })?;
-                    weight.steps.push(Step::Add(Delta::taken_out(file, branch)?));
+                        }
+                    })?;
+                    weight.steps.push(Step::Add(Delta::read_initial(file, branch)?));
                 }
                 PlanStep::Rows(index, i) => {
                     let (adapter, fit) = self.fitted(index)?;

@@ -1,7 +1,7 @@
 //! `MergePlan`: what a parameter is made of under a list of adapters, each module changed only where PEFT changes it.
 
 use super::{Error, Weights};
-use crate::source::adapter::{self, Branch, Fit, Init, ModelChanges, TokenRows, Whole};
+use crate::source::adapter::{self, Branch, Fit, FullReplacement, Init, ModelChanges, TokenRows};
 
 /// What a parameter is made of: two with the same plan have the same elements.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ pub(super) enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PlanStep {
     /// The product that the adapter's initialisation puts into its pair is taken out.
-    TakeOut(usize, usize),
+    SubtractInitial(usize, usize),
     /// The vectors of tokens are replaced.
     Rows(usize, usize),
     /// The product of a pair is added, and the result scaled where it has a magnitude.
@@ -85,7 +85,7 @@ impl Weights {
             };
             for (i, Branch { init, weight, .. }) in branches.iter().enumerate() {
                 if *init != Init::Unchanged {
-                    on_base(weight, &|plan| plan.steps.push(PlanStep::TakeOut(*index, i)));
+                    on_base(weight, &|plan| plan.steps.push(PlanStep::SubtractInitial(*index, i)));
                 }
             }
             let shape = |key: &str| {
@@ -96,7 +96,7 @@ impl Weights {
                 shape: shape(key),
                 steps: Vec::new(),
             };
-            for Whole { key, parameter, saved } in whole {
+            for FullReplacement { key, parameter, saved } in whole {
                 if !saved {
                     on_base(parameter, &|plan| *plan = replacement(key));
                 }
@@ -104,7 +104,7 @@ impl Weights {
             for (member, plan) in group.iter().zip(&mut plans) {
                 let follows =
                     |name: &str| group.len() == 2 && name == group[0] && *member == group[1];
-                for Whole { key, parameter, saved } in whole {
+                for FullReplacement { key, parameter, saved } in whole {
                     if *saved && (parameter == member || (*ties_saved && follows(parameter))) {
                         *plan = replacement(key);
                     }

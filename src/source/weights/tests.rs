@@ -20,24 +20,24 @@ fn open(base: &Path, adapters: &[&Path]) -> Weights {
     Weights::new(Checkpoint::open(base).unwrap(), adapters, n_chat).unwrap()
 }
 
-fn pour<'a>(tensor: &'a str, adapters: &'a [usize], out: Float) -> Pour<'a> {
-    Pour { tensor, transpose: false, adapters, out }
+fn request<'a>(tensor: &'a str, adapters: &'a [usize], out: Float) -> WeightRequest<'a> {
+    WeightRequest { tensor, transpose: false, adapters, out }
 }
 
-fn bytes(weights: &Weights, pour: &Pour<'_>) -> Vec<u8> {
+fn bytes(weights: &Weights, request: &WeightRequest<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let sink = &mut |bytes: &[u8]| {
         out.extend_from_slice(bytes);
         Ok(())
     };
-    weights.stream(pour, sink).unwrap();
+    weights.stream(request, sink).unwrap();
     out
 }
 
-fn values(weights: &Weights, pour: &Pour<'_>) -> Vec<f32> {
-    let bytes = bytes(weights, pour);
-    let mut out = vec![0.0; bytes.len() / pour.out.size()];
-    let stored = match pour.out {
+fn values(weights: &Weights, request: &WeightRequest<'_>) -> Vec<f32> {
+    let bytes = bytes(weights, request);
+    let mut out = vec![0.0; bytes.len() / request.out.size()];
+    let stored = match request.out {
         Float::F16 => dtype::Dtype::F16,
         Float::F32 => dtype::Dtype::F32,
     };
@@ -58,9 +58,9 @@ fn f16_steps(a: f32, b: f32) -> i32 {
 fn golden(case: &str, base: &str) -> Weights {
     let dir = goldens().join(case);
     let mut weights = open(&goldens().join(base), &[&dir]);
-    for pair in weights.initialised(0, &[]).unwrap() {
+    for pair in weights.pairs_to_initialize(0, &[]).unwrap() {
         let module = weights.fit(0).unwrap().branches()[pair].module.clone();
-        weights.set_taken_out(0, pair, &dir.join(format!("{module}.taken_out")));
+        weights.set_initial_product(0, pair, &dir.join(format!("{module}.initial_product")));
     }
     weights
 }
@@ -148,13 +148,13 @@ fn adapters_say_what_they_change_about_the_model() {
 }
 
 fn check(weights: &Weights, case: &str, name: &str, shape: &[usize], want: &[f32]) {
-    assert_eq!(weights.shape(&pour(name, &[0], Float::F16)).unwrap(), shape, "{case} {name}");
-    let got = values(weights, &pour(name, &[0], Float::F16));
+    assert_eq!(weights.shape(&request(name, &[0], Float::F16)).unwrap(), shape, "{case} {name}");
+    let got = values(weights, &request(name, &[0], Float::F16));
     assert_eq!(got.len(), want.len());
     for (got, want) in got.iter().zip(want) {
         assert!(f16_steps(*got, *want) <= 1, "{case} {name}: {got} is not {want}");
     }
-    let got = values(weights, &pour(name, &[0], Float::F32));
+    let got = values(weights, &request(name, &[0], Float::F32));
     for (got, want) in got.iter().zip(want) {
         // Sums of at most 16 terms below 4, each rounded once.
         assert!((got - want).abs() <= 64.0 * f32::EPSILON, "{case} {name}: {got} is not {want}");
@@ -166,26 +166,26 @@ fn without_adapters_the_stored_weight_comes_out() {
     let weights = open(&goldens().join("llama"), &[&goldens().join("lora")]);
     for (name, _) in weights.checkpoint().tensors().iter() {
         let stored = weights.checkpoint().tensors().read(name).unwrap();
-        assert_eq!(bytes(&weights, &pour(name, &[], Float::F32)), stored.bytes, "{name}");
+        assert_eq!(bytes(&weights, &request(name, &[], Float::F32)), stored.bytes, "{name}");
     }
 }
 
 #[test]
 fn equal_weights_have_one_identity() {
     let tied = open(&goldens().join("tied"), &[&goldens().join("saved"), &goldens().join("head")]);
-    let identity = |name, adapters| tied.identity(&pour(name, adapters, Float::F16)).unwrap();
+    let identity = |name, adapters| tied.identity(&request(name, adapters, Float::F16)).unwrap();
     let (head, embedding) = ("lm_head.weight", "model.embed_tokens.weight");
     let cases: [(&[usize], bool); 4] =
         [(&[], true), (&[1], false), (&[0], false), (&[0, 1], false)];
     for (adapters, equal) in cases {
         let same = identity(head, adapters) == identity(embedding, adapters);
         assert_eq!(same, equal, "{adapters:?}");
-        let [a, b] = [head, embedding].map(|n| bytes(&tied, &pour(n, adapters, Float::F16)));
+        let [a, b] = [head, embedding].map(|n| bytes(&tied, &request(n, adapters, Float::F16)));
         assert_eq!(a == b, equal, "{adapters:?}");
     }
     assert_eq!(identity(embedding, &[]), identity("embed_tokens.weight", &[]));
     // PEFT saves the base's head beside the pair, from where both modules of the tied pair are then taken.
-    let [before, after] = [&[][..], &[1]].map(|a| bytes(&tied, &pour(embedding, a, Float::F16)));
+    let [before, after] = [&[][..], &[1]].map(|a| bytes(&tied, &request(embedding, a, Float::F16)));
     assert!(before == after);
     assert_ne!(identity(head, &[]), identity(head, &[1]));
     let o = "model.layers.0.self_attn.o_proj.weight";
@@ -196,38 +196,38 @@ fn equal_weights_have_one_identity() {
 fn branches_come_scaled_and_by_any_name() {
     let weights =
         open(&goldens().join("llama"), &[&goldens().join("bare"), &goldens().join("rslora")]);
-    let part = |adapter, module, part| {
-        let pour = AdapterPour { adapter, module, part, negate: false, out: Float::F32 };
-        let shape = weights.adapter_part_shape(&pour).unwrap();
+    let factor = |adapter, module, factor| {
+        let request = FactorRequest { adapter, module, factor, negate: false, out: Float::F32 };
+        let shape = weights.factor_shape(&request).unwrap();
         let mut bytes = Vec::new();
         let sink = &mut |b: &[u8]| {
             bytes.extend_from_slice(b);
             Ok(())
         };
-        weights.adapter_part(&pour, sink).unwrap();
+        weights.stream_factor(&request, sink).unwrap();
         let mut values = vec![0.0; bytes.len() / 4];
         dtype::decode(dtype::Dtype::F32, &bytes, &mut values);
         (shape, values)
     };
     let name = "model.layers.1.self_attn.q_proj";
     for (index, module) in [(0, name), (0, "layers.1.self_attn.q_proj"), (1, name)] {
-        let (a_shape, a) = part(index, module, Part::A);
-        let (b_shape, b) = part(index, module, Part::B);
+        let (a_shape, a) = factor(index, module, Factor::A);
+        let (b_shape, b) = factor(index, module, Factor::B);
         let rank = if index == 0 { 2 } else { 6 };
         assert_eq!((a_shape, b_shape), ([rank, 16], [16, rank]));
         let tensor = format!("{name}.weight");
-        let base = values(&weights, &pour(&tensor, &[], Float::F32));
-        let merged = values(&weights, &pour(&tensor, &[index], Float::F32));
+        let base = values(&weights, &request(&tensor, &[], Float::F32));
+        let merged = values(&weights, &request(&tensor, &[index], Float::F32));
         for (i, (merged, base)) in merged.iter().zip(&base).enumerate() {
             let (row, column) = (i / 16, i % 16);
             let product: f32 = (0..rank).map(|k| b[row * rank + k] * a[k * 16 + column]).sum();
             assert!((merged - base - product).abs() < 1e-5, "{module} {i}");
         }
     }
-    let error = weights.adapter_part_shape(&AdapterPour {
+    let error = weights.factor_shape(&FactorRequest {
         adapter: 0,
         module: "layers.1.self_attn.k_proj",
-        part: Part::A,
+        factor: Factor::A,
         negate: false,
         out: Float::F16,
     });
@@ -248,28 +248,31 @@ fn what_cannot_be_poured_is_named() {
     );
     let weights = open(base.path(), &[]);
     let cases = [
-        (pour("lm_head.weight", &[], Float::F16), "element [1, 2] is -70000, the limit is 65504"),
         (
-            Pour { transpose: true, ..pour("embed_tokens.weight", &[], Float::F16) },
+            request("lm_head.weight", &[], Float::F16),
+            "element [1, 2] is -70000, the limit is 65504",
+        ),
+        (
+            WeightRequest { transpose: true, ..request("embed_tokens.weight", &[], Float::F16) },
             "tensor `embed_tokens.weight` does not fit f16: element [1, 2] is -70000",
         ),
         (
-            Pour { transpose: true, ..pour("norm.weight", &[], Float::F16) },
+            WeightRequest { transpose: true, ..request("norm.weight", &[], Float::F16) },
             "tensor `norm.weight` of shape [4] cannot be transposed",
         ),
         (
-            pour("model.nrm.weight", &[], Float::F16),
+            request("model.nrm.weight", &[], Float::F16),
             "has no tensor for parameter `model.nrm.weight`",
         ),
-        (pour("norm.weight", &[2], Float::F16), "there is no adapter 2; 0 are open"),
+        (request("norm.weight", &[2], Float::F16), "there is no adapter 2; 0 are open"),
     ];
-    for (pour, want) in cases {
-        let error = weights.stream(&pour, &mut |_| Ok(())).unwrap_err().to_string();
+    for (request, want) in cases {
+        let error = weights.stream(&request, &mut |_| Ok(())).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
     }
     let full = &mut |_: &[u8]| Err(io::ErrorKind::StorageFull.into());
     let error =
-        weights.stream(&pour("norm.weight", &[], Float::F16), full).unwrap_err().to_string();
+        weights.stream(&request("norm.weight", &[], Float::F16), full).unwrap_err().to_string();
     assert_eq!(error, "cannot write tensor `norm.weight`: no storage space");
 }
 
@@ -283,13 +286,13 @@ fn a_large_weight_comes_in_pieces_that_make_the_whole() {
     for transpose in [false, true] {
         let mut got = Vec::new();
         let mut largest = 0;
-        let pour = Pour { transpose, ..pour("w", &[], Float::F16) };
+        let request = WeightRequest { transpose, ..request("w", &[], Float::F16) };
         let sink = &mut |bytes: &[u8]| {
             largest = largest.max(bytes.len());
             got.extend_from_slice(bytes);
             Ok(())
         };
-        weights.stream(&pour, sink).unwrap();
+        weights.stream(&request, sink).unwrap();
         let in_hand = if transpose { STRIP } else { BLOCK };
         assert!(largest <= in_hand * 2 && largest < got.len(), "{largest}");
         let at = |i: usize| {
@@ -321,9 +324,9 @@ proptest! {
     ) {
         let (adapter, base, tensor) = case;
         let weights = golden(adapter, base);
-        let pour = pour(tensor, &[0], Float::F32);
-        let whole = values(&weights, &pour);
-        let weight = weights.prepare(&weights.plan_of(&pour).unwrap()).unwrap();
+        let request = request(tensor, &[0], Float::F32);
+        let whole = values(&weights, &request);
+        let weight = weights.prepare(&weights.plan_of(&request).unwrap()).unwrap();
         let (n_rows, n_columns) = weight.size();
         let range = |a: u8, b: u8, n: usize| {
             let (a, b) = (usize::from(a) % n, usize::from(b) % n);
@@ -334,10 +337,10 @@ proptest! {
         let mut block = vec![0.0; rows.len() * columns.len()];
         weight.block(&rows, &columns, &mut block).unwrap();
         for (i, row) in rows.enumerate() {
-            let part = &block[i * columns.len()..(i + 1) * columns.len()];
-            prop_assert_eq!(part, &whole[row * n_columns..][columns.clone()]);
+            let factor = &block[i * columns.len()..(i + 1) * columns.len()];
+            prop_assert_eq!(factor, &whole[row * n_columns..][columns.clone()]);
         }
-        let turned = values(&weights, &Pour { transpose: true, ..pour });
+        let turned = values(&weights, &WeightRequest { transpose: true, ..request });
         for (i, x) in turned.iter().enumerate() {
             prop_assert_eq!(*x, whole[(i % n_rows) * n_columns + i / n_rows]);
         }

@@ -1,11 +1,10 @@
-//! Writes `weight.bin`: every entry streamed from the checkpoint or copied from the skeleton, then the program
-//! pointed at the records.
+//! Writes `weight.bin` from the checkpoint and the skeleton, then sets the program's blob offsets.
 
 use std::io;
 use std::path::Path;
 
 use super::ConvertError;
-use super::join::{Content, Entry, Joined};
+use super::join::{BlobContent, BlobEntry, JoinedProgram};
 use crate::base::cancel;
 use crate::base::progress::{Progress, Unit};
 use crate::blob::{Writer, WriterError};
@@ -14,18 +13,18 @@ use crate::package::{Draft, FileRecord, Model};
 use crate::source::dtype::Float;
 use crate::source::weights::Weights;
 
-/// Writes the package at `output` and gives its model and files.
-pub(super) fn pour(
-    joined: Joined,
+/// Writes the package at `output`. Returns its model and file records.
+pub(super) fn write_weights(
+    joined: JoinedProgram,
     weights: &Weights,
     output: &Path,
     replace: bool,
     progress: &dyn Progress,
 ) -> Result<(Model, Vec<FileRecord>), ConvertError> {
-    let Joined { mut model, entries } = joined;
+    let JoinedProgram { mut model, entries } = joined;
     let draft = Draft::begin(output, replace)?;
-    let total = entries.iter().map(Entry::bytes).sum();
-    progress.begin("pour weights", Some(total), Unit::Bytes);
+    let total = entries.iter().map(BlobEntry::bytes).sum();
+    progress.begin("write weights", Some(total), Unit::Bytes);
     let count = u32::try_from(entries.len()).expect("fewer constants than 2^32");
     let mut writer = draft.weights(count)?;
     let mut offsets = Vec::with_capacity(entries.len());
@@ -47,7 +46,7 @@ pub(super) fn pour(
 }
 
 fn write(
-    entry: &Entry,
+    entry: &BlobEntry,
     weights: &Weights,
     writer: &mut Writer,
     progress: &dyn Progress,
@@ -55,11 +54,11 @@ fn write(
     let elements = entry.shape.iter().product();
     let ty = entry.dtype.blob_type().expect("a constant in a blob has a type of the blob format");
     writer.blob(ty, elements, entry.dtype.bits(), |put| match &entry.content {
-        Content::Given(blob) => {
+        BlobContent::FromSkeleton(blob) => {
             progress.advance(blob.bytes().len() as u64);
             Ok(put(blob.bytes())?)
         }
-        Content::Poured(origin) => {
+        BlobContent::FromCheckpoint(origin) => {
             let out = match entry.dtype {
                 DType::F16 => Float::F16,
                 DType::F32 => Float::F32,
@@ -76,7 +75,7 @@ fn write(
     })
 }
 
-impl Entry {
+impl BlobEntry {
     fn bytes(&self) -> u64 {
         self.dtype.bytes_for(self.shape.iter().product()).unwrap_or(u64::MAX)
     }

@@ -123,18 +123,18 @@ class Source:
 
 
 def same_program(skeleton: str, table: list[dict], full: str, source: Source) -> int:
-    """Asserts that the poured skeleton is the full package; returns how many placeholders were poured."""
+    """Asserts that the written skeleton is the full package; returns how many placeholders were written."""
     drawn, small = read(skeleton)
     whole, data = read(full)
     drawn_values, whole_values = list(values(drawn)), list(values(whole))
     assert [name for name, _ in drawn_values] == [name for name, _ in whole_values]
-    poured = 0
+    written = 0
     for (name, mine), (_, theirs) in zip(drawn_values, whole_values):
         offset = mine.blobFileValue.offset
         if offset >= placeholders.OFFSET_BASE:
             entry = table[(offset - placeholders.OFFSET_BASE) // placeholders.OFFSET_STEP]
             found = source.bytes(entry, mine.type.tensorType.dataType)
-            poured += 1
+            written += 1
         else:
             found = blob(small, offset)
         assert found == blob(data, theirs.blobFileValue.offset), name
@@ -143,4 +143,4 @@ def same_program(skeleton: str, table: list[dict], full: str, source: Source) ->
     for mine, theirs in zip(block(drawn).operations, block(whole).operations):
         assert mine == theirs
     assert drawn == whole
-    return poured
+    return written
