@@ -3,13 +3,13 @@
     cargo build --release
     $(target/release/coremill setup --print-python) benches/compress.py [--shape qwen3-0.6b] [--layers 4] [--work DIR] [--markdown FILE]
 
-The package has one function, because coremltools' passes refuse several. coremltools' time is that of its pass alone, on
-a package that is loaded already; coremill's is the whole command: reading, compressing, SHA-256, writing. Squared errors
-are summed over all weights that both compressed, each package read by coremltools' own frontend. `copy` is the time to
-read the package and to bring as many bytes as came out to the disk: what no program can beat without knowing less.
+The package has one function, because coremltools' passes reject several. coremltools' time is that of its pass on a
+loaded package; coremill's is that of the whole command: reading, compressing, SHA-256, writing. Squared errors are summed
+over all weights that both compressed, each package read by coremltools' own frontend. `copy` is the time to read the
+package and to write as many bytes as the result has to disk, a lower bound for any program.
 
-Pruning by magnitude has its share of zeros below the table: coremltools takes `np.percentile` of fp16 values, which is NaN
-for more than 65,520 of them, and then prunes nothing.
+The share of zeros after magnitude pruning is printed below the table: coremltools computes `np.percentile` in fp16, which is
+NaN for more than 65,520 values, and then prunes nothing.
 """
 
 import argparse
@@ -58,7 +58,7 @@ CASES = (
 
 
 def apart(function, *arguments):
-    """What `function` gives in a process of its own, and the largest memory that it had."""
+    """The result of `function` in a separate process, and the peak memory of that process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(measured, (function, arguments))
 
@@ -79,14 +79,14 @@ def make(checkpoint, package):
 
 
 def timed(command):
-    """Seconds of a whole command."""
+    """Duration of a command in seconds."""
     start = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start
 
 
 def theirs(package, scheme, out):
-    """Seconds of coremltools' passes."""
+    """Duration of coremltools' passes in seconds."""
     import coremltools as ct
     from coremill.compressed import passes
 
@@ -100,8 +100,8 @@ def theirs(package, scheme, out):
 
 
 def errors(dense, first, second):
-    """Of two packages over the weights that both compressed: Σ (compressed − original)², the share of values that are zero,
-    how many weights those are, and how many each has besides."""
+    """For two packages, over the weights that both compressed: Σ (compressed − original)², the share of zeros, the number
+    of these weights, and the number of other weights of each."""
     import numpy as np
     from coremill.compressed import dequantize
     from safetensors import safe_open
@@ -127,7 +127,7 @@ def errors(dense, first, second):
 
 
 def whole(side, originals):
-    """The dequantised weights of a file by the originals' names: not the tables and masks on the way there."""
+    """Dequantized weights of a file by the original names, without intermediate tables and masks."""
     found = {}
     for name in side.keys():
         original = originals.get(plain(name))
@@ -138,12 +138,12 @@ def whole(side, originals):
 
 
 def plain(name):
-    """A weight's name without what coremltools' passes put behind it."""
+    """A weight's name without the suffix that coremltools' passes add."""
     return re.sub(r"(_quantized|_palettized_pcs|_palettized|_sparsified)$", "", name)
 
 
 def constants(package):
-    """The weights of the fp16 package, by the names that `dequantize` gives."""
+    """Weights of the fp16 package by the names of `dequantize`."""
     import numpy as np
     from coremill.compressed import program
 
@@ -160,7 +160,7 @@ def size(package):
 
 
 def copy(package, length, folder):
-    """Seconds to read the package from the system's cache and to bring `length` bytes to the disk: the quicker of two."""
+    """Seconds to read the package from the page cache and write `length` bytes to disk: the faster of two runs."""
     times = []
     block = bytes(1 << 24)
     for _ in range(2):
@@ -248,7 +248,7 @@ def markdown(rows):
 
 
 def ratio(row):
-    """Our squared error over theirs; theirs is 0 where the pass did nothing."""
+    """Ratio of coremill's squared error to coremltools', which is 0 if the pass did nothing."""
     theirs = row["coremltools_squared_error"]
     return f"{row['squared_error'] / theirs:.5f}" if theirs else f"{row['squared_error']:.3g} against 0"
 

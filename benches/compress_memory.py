@@ -1,11 +1,11 @@
-"""The largest anonymous memory and the time of `coremill quantize` on a large package, recipe by recipe.
+"""Peak anonymous memory and duration of `coremill quantize` on a large package, for each recipe.
 
     python benches/make_checkpoint.py ckpt --shape llama-3.1-8b --layers 1
     coremill convert --model ckpt --seq-len 256 -o big.mlpackage
     python benches/compress_memory.py big.mlpackage [--only RECIPE…] [--markdown FILE]
 
-One layer is enough: only pieces of one weight are in memory at a time, and the largest weights of the model, the embedding
-and the head, are in it.
+One layer is enough: only chunks of one weight are in memory at a time, and the package has the largest weights of the
+model, the embedding and the head.
 """
 
 import argparse

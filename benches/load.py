@@ -1,10 +1,10 @@
-"""Loads packages of a gigabyte and continues a prompt, and prints what loading took and what memory it needed.
+"""Loads packages of a gigabyte, continues a prompt, and prints load time and memory.
 
     cargo build --release
     $(target/release/coremill setup --print-python) benches/load.py [--shape qwen3-0.6b] [--work DIR] [--markdown FILE]
 
-Each package is run once first, so that the operating system has its pages, then `--rounds` times; the quickest load
-counts. `needed` is the size of the package and of its states: what peak resident memory is to be compared with.
+Each package is run once to warm the page cache, then `--rounds` times; the fastest load counts. `needed` is the size of the
+package and its states, for comparison with peak resident memory.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main():
 
 
 def state_bytes(package):
-    """The states that `inspect` lists among the inputs of a function: `state<fp16[8, 8, 1024, 128]>`."""
+    """States that `inspect` lists among the inputs of a function: `state<fp16[8, 8, 1024, 128]>`."""
     shown = subprocess.run([BINARY, "inspect", package, "--format", "json"], check=True, capture_output=True)
     inputs = json.loads(shown.stdout)["functions"][0]["inputs"]
     shapes = [re.search(r"state<fp16\[(.*)\]>", line) for line in inputs]

@@ -3,7 +3,7 @@
     python benches/make_checkpoint.py OUT [--shape llama-3.1-8b] [--layers 32]
 
 Weights are bf16, normal with the standard deviation 0.02; each tensor is a rotation of one block of 32 Mi values, so
-that a large checkpoint is made at the disk's speed. The tokenizer is that of goldens/dictlm: the shape is what counts.
+that writing a large checkpoint is limited by the disk. The tokenizer is that of goldens/dictlm; only the shape matters.
 """
 
 import argparse

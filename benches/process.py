@@ -1,4 +1,4 @@
-"""What a process takes, read from /proc while it runs."""
+"""Time and memory of a process, read from /proc while it runs."""
 
 import pathlib
 import subprocess
@@ -18,7 +18,7 @@ def fields(path):
 
 
 def watch(command, **options):
-    """Runs a command; gives seconds, peak anonymous and resident bytes, bytes written, and what it printed if piped.
+    """Runs a command; returns seconds, peak anonymous and resident bytes, bytes written, and its output if piped.
 
     Anonymous memory is the largest `RssAnon` of /proc/PID/status, read every 20 ms: without the pages of files.
     """

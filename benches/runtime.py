@@ -1,15 +1,15 @@
-"""Compares this runtime with `transformers` on PyTorch: the same model, the same tokens, the same machine, in turns.
+"""Compares coremill's runtime with `transformers` on PyTorch: same model, tokens and machine, alternating.
 
     cargo build --release
     $(target/release/coremill setup --print-python) benches/runtime.py [--shape qwen3-160m] [--rounds 3] [--work DIR]
 
 Two figures for each: tokens per second of a perplexity pass (windows of 512 tokens, logits at every position) and of
-greedy decoding (the median step after a prompt of 512; our cache holds 1024). Rounds go through all contestants one after
-the other, so that what else the machine does falls on all of them; the best round of each counts. `coremill` is run as a
-user runs it: the perplexity pass of `evaluate` is timed between the events of `--progress json` and compares with the
-reference besides, the decode step is what `generate` reports.
-Also prints what bounds either figure: the rates at which this machine reads memory and multiplies f32 matrices, both
-measured in the same rounds. Prints one JSON object and, with `--markdown FILE`, writes the table of docs/runtime-speed.md.
+greedy decoding (the median step after a prompt of 512; the KV cache has 1024 positions). Each round runs all contestants,
+so that other load affects all of them; the best round of each counts. `coremill` is run as by a user: the perplexity pass of
+`evaluate` is timed between the events of `--progress json` and includes the comparison with the reference; the decode step is
+the one that `generate` reports.
+Also prints the bounds of both figures: memory bandwidth and f32 matrix multiplication rate of this machine, measured in the
+same rounds. Prints one JSON object and, with `--markdown FILE`, writes the table of docs/runtime-speed.md.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def prepare(work, shape, layers):
 
 
 def ours(package, checkpoint, text, prompt, windows):
-    """Seconds of the quickest perplexity window, of the median decode step and of loading, and the perplexity."""
+    """Seconds of the fastest perplexity window, of the median decode step and of loading, and the perplexity."""
     command = [binary(), "evaluate", package, "--reference", checkpoint, "--text", text, "--window", WINDOW,
                "--windows", windows, "--format", "json", "--progress", "json"]  # fmt: skip
     run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
@@ -103,7 +103,7 @@ class Torch:
 
 
 def machine():
-    """Bytes a second read by all cores together, and f32 multiplications with additions as FLOP a second."""
+    """Bytes per second read by all cores together, and FLOP/s of f32 matrix multiplication."""
     import torch
 
     big = torch.ones(1 << 28, dtype=torch.uint8).view(torch.int64)
@@ -183,7 +183,7 @@ def main():
 
 
 def weights(checkpoint):
-    """Weights that every token is multiplied with; the embedding once, as the head."""
+    """Number of weights multiplied for each token; the embedding counts once, as the head."""
     files = checkpoint.glob("*.safetensors")
     headers = (json.loads(read_header(file)) for file in files)
     return sum(math.prod(t["shape"]) for h in headers for name, t in h.items() if name != "__metadata__")

@@ -1,10 +1,10 @@
-"""Converts a large checkpoint with the release binary and prints what it took.
+"""Converts a large checkpoint with the release binary and prints its time, memory and bytes written.
 
     cargo build --release
     $(target/release/coremill setup --print-python) benches/scale.py [--shape llama-3.1-8b] [--layers N] [--seq-len 2048] [--work DIR]
 
-Peak anonymous memory is the largest `RssAnon` of /proc/PID/status, read every 20 ms, so that pages of files do not
-count; bytes written come from /proc/PID/io. Prints one JSON object.
+Peak anonymous memory is the largest `RssAnon` of /proc/PID/status, sampled every 20 ms, which excludes file
+pages; bytes written come from /proc/PID/io. Prints one JSON object.
 """
 
 import argparse

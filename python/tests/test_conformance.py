@@ -1,4 +1,4 @@
-"""A fixed sample of coremltools' own op tests passes in coremill's runtime; docs/conformance.md says what all of them do."""
+"""A fixed sample of coremltools' own op tests passes in coremill's runtime; docs/conformance.md has the results of all of them."""
 
 import os
 
@@ -19,8 +19,8 @@ def test_sample(tmp_path):
     assert all(cases.predicts(result) for result in found.values())
 
 
-def test_page_is_drawn_from_the_figures():
-    assert table.PAGE.read_text("utf-8") == table.page(), "`python -m conformance table` draws it again"
+def test_page_is_generated_from_the_figures():
+    assert table.PAGE.read_text("utf-8") == table.page(), "`python -m conformance table` regenerates it"
 
 
 def test_readme_names_the_figures():

@@ -13,10 +13,10 @@ pub(super) static GATE: Gate = Gate {
     docs: "\
 Each sentence is embedded by the package's `encode` function and by the reference in f32: the encoder checkpoint itself,
 or the LLM2Vec adapters on the base they were trained on. The gate looks at the smallest cosine, not the mean: one
-sentence embedded wrongly is a search result lost. The smallest of a fixed list is compared without an interval.
+wrong embedding is one wrong search result. The sentences are a fixed list, so the figure is compared without an interval.
 
-On a miss the message names the sentence. If every cosine is low, look at pooling, the instruction and the attention
-mask; if a single one is, at its length and its tokens.",
+If it fails: the message names the sentence. If all cosines are low, check pooling, the instruction and the attention
+mask; if a single one is low, check its length and its tokens.",
     verdict,
 };
 

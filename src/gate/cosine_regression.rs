@@ -11,8 +11,8 @@ pub(super) static GATE: Gate = Gate {
     reproducible: true,
     regression: true,
     docs: "\
-The smallest cosine of the variant of this name in the baseline report less the smallest one now. Both are the least of
-what was measured and no estimates, so that they are compared as they are; with other sentences the figure says nothing.",
+The smallest cosine of the variant with the same name in the baseline report minus the smallest cosine now. Both are minima
+of fixed lists, not estimates, and compared without an interval. The figure is meaningless if the sentences differ.",
     verdict,
 };
 

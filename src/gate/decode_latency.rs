@@ -5,16 +5,16 @@ use super::{Gate, Limit, Outcome, Side, Subject, Unit, Verdict};
 
 pub(super) static GATE: Gate = Gate {
     name: "decode_latency",
-    summary: "the median `decode` step takes at most this long",
+    summary: "the median `decode` step takes at most this time",
     unit: Unit::Milliseconds,
     side: Side::AtMost,
     default: || Limit::Off,
     reproducible: false,
     regression: false,
     docs: "\
-The median of timed `decode` calls after warm-up, on the runtime that the report names. Times of the in-process runtime
-say how this machine's interpreter does, not how a device will: compare them with earlier times of the same machine
-only. Fewer than 5 observations support no median, and the gate is then inconclusive.
+The median of timed `decode` calls after warm-up, in the runtime that the report names. Times of coremill's
+runtime are not those of a device: compare them only with earlier times of the same machine. With fewer than 5
+observations the gate is inconclusive.
 
 There is no default.",
     verdict,

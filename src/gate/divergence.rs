@@ -4,7 +4,7 @@ use super::{Gate, Limit, Side, Subject, Unit, Verdict, interval};
 
 pub(super) static GATE: Gate = Gate {
     name: "divergence",
-    summary: "the mean divergence from the reference per token is less than this",
+    summary: "the mean divergence from the reference per token is below this",
     unit: Unit::Nats,
     side: Side::Below,
     default: || Limit::Off,
@@ -12,12 +12,12 @@ pub(super) static GATE: Gate = Gate {
     regression: false,
     docs: "\
 At each scored token the distribution of the package over the next token is compared with that of the source model in
-f32: `KL(reference ‖ package)`, in nats, averaged over the tokens. It sees damage that perplexity hides, because a model
-that has become surer and wronger in equal parts keeps its perplexity but not its distribution.
+f32: `KL(reference ‖ package)`, in nats, averaged over the tokens. It detects damage that perplexity does not,
+because perplexity can hide offsetting changes in confidence and accuracy.
 
-There is no default: what is bearable depends on the use. As an anchor, llama.cpp's own table for Llama-3-8B on
+There is no default: the acceptable divergence depends on the application. For orientation, llama.cpp's table for Llama-3-8B on
 WikiText-2 (`tools/perplexity/README.md`) gives 0.0014 for q8_0, 0.0055 for q6_K and 0.031 for q4_K_M without importance
-matrix; anchors do not carry over between families of models, and small models diverge more.
+matrix. Values do not transfer between model families, and small models diverge more.
 
 Any scored token whose log-likelihood is not finite makes the figure invalid.",
     verdict,

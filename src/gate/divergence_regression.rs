@@ -4,15 +4,15 @@ use super::{Gate, Limit, Side, Subject, Unit, Verdict, change};
 
 pub(super) static GATE: Gate = Gate {
     name: "divergence_regression",
-    summary: "the mean divergence has not grown by more than this beyond the errors of both runs",
+    summary: "the mean divergence has not grown by more than this, beyond the errors of both runs",
     unit: Unit::Nats,
     side: Side::AtMost,
     default: || Limit::One(0.0),
     reproducible: true,
     regression: true,
     docs: "\
-The mean divergence of the variant less that of the variant of its name in the baseline report, judged as
-`perplexity_regression` is. It sees smaller changes than the perplexity does.",
+The mean divergence of the variant minus that of the variant with the same name in the baseline report, judged like
+`perplexity_regression`. It detects smaller changes than perplexity.",
     verdict,
 };
 

@@ -11,10 +11,9 @@ pub(super) static GATE: Gate = Gate {
     reproducible: false,
     regression: true,
     docs: "\
-The energy that all processor packages took during the timed `decode` steps, for each of them, over that of the variant
-of its name in the baseline report, less one. It is known on Linux where the counters of `/sys/class/powercap` can be
-read, and counts whatever else ran at the time. On another machine the gate is left out, or
-inconclusive if it was asked for.",
+Energy of all processor packages per timed `decode` step, divided by that of the variant with the same name in the
+baseline report, minus one. Available on Linux if the counters in `/sys/class/powercap` are readable; includes everything else that
+ran at the time. On another machine the gate is skipped, or inconclusive if it was requested explicitly.",
     verdict,
 };
 

@@ -11,9 +11,8 @@ pub(super) static GATE: Gate = Gate {
     reproducible: false,
     regression: true,
     docs: "\
-The largest resident memory of the process that evaluated the variant over that of the variant of its name in the
-baseline report, less one. On another machine the gate is left out, or
-inconclusive if it was asked for.",
+The largest resident memory of the process that evaluated the variant divided by that of the variant with the same name in the
+baseline report, minus one. On another machine the gate is skipped, or inconclusive if it was requested explicitly.",
     verdict,
 };
 

@@ -11,10 +11,10 @@ pub(super) static GATE: Gate = Gate {
     reproducible: true,
     regression: false,
     docs: "\
-The length of the largest file below the package folder, which is that of the weights. Stores and hubs refuse files
-beyond a size of their own: the App Store's background assets, Git LFS, some HTTP caches.
+The size of the largest file in the package, which is the weight file. The App Store's background assets, Git LFS and some
+HTTP caches limit the size of a file.
 
-There is no default. On a miss, compress further, or ship the model in parts.",
+There is no default. If it fails, compress further, or ship the model in parts.",
     verdict,
 };
 

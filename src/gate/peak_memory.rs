@@ -4,15 +4,15 @@ use super::{Gate, Limit, Side, Subject, Unit, Verdict, interval};
 
 pub(super) static GATE: Gate = Gate {
     name: "peak_memory",
-    summary: "the process that evaluates the package holds at most this many bytes in memory",
+    summary: "the process that evaluates the package uses at most this many bytes of memory",
     unit: Unit::Bytes,
     side: Side::AtMost,
     default: || Limit::Off,
     reproducible: false,
     regression: false,
     docs: "\
-The largest resident memory of the process while it evaluated the package, mapped weights included. It is that of the
-in-process runtime on the machine that ran the evaluation; a device's own runtime needs another amount.
+The largest resident memory of the process while it evaluated the package, including memory-mapped weights. It describes
+coremill's runtime on the machine that ran the evaluation, not a device.
 
 There is no default.",
     verdict,

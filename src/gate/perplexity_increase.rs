@@ -6,22 +6,22 @@ use super::{Gate, Limit, Side, Subject, Unit, Verdict, interval};
 
 pub(super) static GATE: Gate = Gate {
     name: "perplexity_increase",
-    summary: "the perplexity lies less than this share above the reference's",
+    summary: "the perplexity exceeds the reference's by less than this share",
     unit: Unit::Ratio,
     side: Side::Below,
     default: || Limit::ByBits(BTreeMap::from([(16, 0.005), (8, 0.01), (4, 0.03)])),
     reproducible: true,
     regression: false,
     docs: "\
-The perplexity of the package, run as it ships, is divided by that of the source model in f32 on the same tokens; the
-gate looks at the quotient less one. The standard error comes from the paired differences token by token, so that what
-both find hard does not count as noise. Any scored token whose log-likelihood is not finite makes the figure invalid.
+The perplexity of the package divided by that of the source model in f32 on the same tokens, minus one. The standard error is
+that of the paired differences per token, so difficulty that both share does not count as noise. Any scored token whose
+log-likelihood is not finite makes the figure invalid.
 
-The default depends on the fewest bits that the recipe gives to a weight. Small models lose more than large ones at the
-same bits: expect to raise the 4-bit threshold below about a billion parameters.
+The default depends on the smallest bit width in the recipe. Small models lose more than large ones at the same bit width:
+expect to raise the 4-bit threshold below about a billion parameters.
 
-On a miss: give the most sensitive weights more bits (`attention=pal6-g16`), use smaller groups, or look at `divergence`,
-which sees damage on fewer tokens.",
+If it fails: give the most sensitive weights more bits (`attention=pal6-g16`), use smaller groups, or use `divergence`,
+which needs fewer tokens to detect damage.",
     verdict,
 };
 

@@ -4,19 +4,19 @@ use super::{Gate, Limit, Side, Subject, Unit, Verdict, change};
 
 pub(super) static GATE: Gate = Gate {
     name: "perplexity_regression",
-    summary: "the perplexity increase has not grown by more than this share beyond the errors of both runs",
+    summary: "the perplexity increase has not grown by more than this, beyond the errors of both runs",
     unit: Unit::Ratio,
     side: Side::AtMost,
     default: || Limit::One(0.0),
     reproducible: true,
     regression: true,
     docs: "\
-The perplexity increase of the variant less that of the variant of its name in the baseline report. The interval of the
-difference comes from the standard errors of both, which are taken as independent. The gate fails only when all of it
-is above the threshold: a change that the errors could explain passes, with the interval in the message. So it says that
-something got worse, never that nothing did; for that, use `perplexity_increase`.
+The perplexity increase of the variant minus that of the variant with the same name in the baseline report. The interval of
+the difference is computed from the standard errors of both, treated as independent. The gate fails only if the whole interval
+is above the threshold: a change within the errors passes, with the interval in the message. It can show that a variant
+got worse, not that it did not; for that, use `perplexity_increase`.
 
-On a miss: look at what changed between the two reports, `report compare`.",
+If it fails: compare the two reports with `report compare`.",
     verdict,
 };
 

@@ -11,11 +11,11 @@ pub(super) static GATE: Gate = Gate {
     reproducible: true,
     regression: false,
     docs: "\
-The sum of the lengths of all files below the package folder, as they stand on disk. Sizes may be written with decimal
+The sum of the sizes of all files in the package. Sizes may be written with decimal
 (`\"2 GB\"`) or binary units (`\"2 GiB\"`).
 
-There is no default: the limit is the application's. On a miss, take fewer bits or larger groups; `inspect` shows which
-weights take the space.",
+There is no default: the limit depends on the application. If it fails, use fewer bits or larger groups; `inspect` shows the size
+of each weight.",
     verdict,
 };
 

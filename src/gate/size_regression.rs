@@ -11,9 +11,9 @@ pub(super) static GATE: Gate = Gate {
     reproducible: true,
     regression: true,
     docs: "\
-Bytes of the variant's files over those of the variant of its name in the baseline report, less one.
+Size of the variant's files divided by that of the variant with the same name in the baseline report, minus one.
 
-On a miss: `inspect --diff OLD NEW` shows which weights take more.",
+If it fails: `inspect --diff OLD NEW` shows which weights grew.",
     verdict,
 };
 

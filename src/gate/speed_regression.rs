@@ -12,10 +12,10 @@ pub(super) static GATE: Gate = Gate {
     reproducible: false,
     regression: true,
     docs: "\
-The median of the timed `decode` steps over that of the variant of its name in the baseline report, less one. The
-allowance is the larger of the threshold and three times the noise, which is the standard error of the difference of
+The median of the timed `decode` steps divided by that of the variant with the same name in the baseline report, minus one. The
+limit is the larger of the threshold and three times the noise, which is the standard error of the difference of
 the two medians, from their median absolute deviations. Times of another machine (system, processor or number of cores)
-cannot be compared: the gate is then left out, or inconclusive if it was asked for.",
+cannot be compared: the gate is then skipped, or inconclusive if it was requested explicitly.",
     verdict,
 };
 

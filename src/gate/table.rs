@@ -144,7 +144,7 @@ pub fn explain(name: &str) -> Option<String> {
 /// `docs/gates.md`: the documentation of every gate.
 pub fn markdown() -> String {
     let mut out = INTRODUCTION.to_owned();
-    out.push_str("\n| gate | holds when | default |\n|---|---|---|\n");
+    out.push_str("\n| gate | passes if | default |\n|---|---|---|\n");
     for gate in TABLE {
         let default = (gate.default)().show(gate.unit);
         out.push_str(
@@ -164,27 +164,37 @@ const INTRODUCTION: &str = "\
 
 Generated from `src/gate/` by `UPDATE=1 cargo test gates_md`; do not edit.
 
-A gate is a named condition on one figure of an artifact. Thresholds stand in the `[gates]` table of a sweep spec: a
-number, a text with its unit (`\"3 %\"`, `\"2 GB\"`), a table by bits of the weights (`{ 16 = 0.005, 8 = 0.01, 4 = 0.03 }`:
-each holds from its bits up to the next, the lowest also below), `true` for the default or `false` for none. A gate that
-stands in the table and finds no figure is invalid; a default one is then left out.
+A gate is a threshold on one figure of an artifact. A failed gate fails the command (exit code 1):
 
-Nothing is rounded before it is compared. A figure that is an estimate is compared as an interval of 1.96 standard
-errors on each side: **pass** when all of it is on the right side of the threshold, **fail** when none of it is,
-**inconclusive** in between, with the number of observations that would settle it. **invalid** means that the
-measurement itself is worthless: missing, or not a finite number. The exit code is 1 when a gate failed, else 3 when one
-is inconclusive or invalid, else 0. What no gate judged is **not judged**, never passed: `gate`, `verify` and
-`convert --profile-validate` end with 3 then, and a sweep says so.
+    coremill gate report.json --gate cosine=0.99
+    coremill verify X.mlpackage --reference CHECKPOINT --text eval.txt --gate \"perplexity_increase=3 %\"
+
+Thresholds are set in the `[gates]` table of a sweep spec or with `--gate NAME=VALUE`: a number, or a number with its unit
+(`\"3 %\"`, `\"2 GB\"`). In a spec also: a table by bit width (`{ 16 = 0.005, 8 = 0.01, 4 = 0.03 }`: each threshold applies from its bit
+width up to the next, the lowest also below), `true` for the default, or `false` for none. A gate that is set explicitly is invalid
+if its figure was not measured; a default gate is then skipped.
+
+Figures are not rounded before they are compared. An estimate is compared as an interval of 1.96 standard errors on each side:
+
+| outcome | condition |
+|---|---|
+| **pass** | the whole interval is on the right side of the threshold |
+| **fail** | the whole interval is on the wrong side |
+| **inconclusive** | the interval contains the threshold; the message gives the number of observations that would make it conclusive |
+| **invalid** | the figure is missing or not finite |
+
+The exit code is 1 if a gate failed, else 3 if one is inconclusive or invalid, else 0. A variant without any verdict is **not
+judged**, which is not a pass: `gate`, `verify` and `convert --profile-validate` exit with 3 then, and a sweep prints a warning.
 
 `gate REPORT --baseline OLD` also judges the gates whose names end in `_regression`, which compare each variant with the
-one of its name in an older report. They are on by default then, and never without a baseline.
+variant of the same name in an older report. They are enabled by default with a baseline and never without.
 ";
 
 fn section(gate: &Gate) -> String {
     let Gate { name, summary, unit, docs, .. } = gate;
     let default = (gate.default)().show(*unit);
     format!(
-        "## `{name}`\n\nHolds when {summary}. Unit: {}. Default: {default}.\n\n{}\n",
+        "## `{name}`\n\nPasses if {summary}. Unit: {}. Default: {default}.\n\n{}\n",
         unit.words(),
         docs.trim()
     )

@@ -5,15 +5,15 @@ use super::{Gate, Limit, Outcome, Side, Subject, Unit, Verdict};
 
 pub(super) static GATE: Gate = Gate {
     name: "tokens_per_second",
-    summary: "`decode` gives at least this many tokens in a second",
+    summary: "`decode` generates at least this many tokens per second",
     unit: Unit::TokensPerSecond,
     side: Side::AtLeast,
     default: || Limit::Off,
     reproducible: false,
     regression: false,
     docs: "\
-1000 over the median of the timed `decode` steps in milliseconds, the same figure as `decode_latency` the other way
-round, and with the same limits: it is a rate of the runtime that the report names, on the machine that it names.
+1000 divided by the median of the timed `decode` steps in milliseconds, the reciprocal of `decode_latency`. It describes the
+runtime and the machine that the report names.
 
 There is no default.",
     verdict,

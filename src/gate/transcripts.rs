@@ -12,18 +12,18 @@ pub(super) static GATE: Gate = Gate {
     reproducible: true,
     regression: false,
     docs: "\
-Each prompt is continued greedily by the package and by the source model in f32. A transcript counts with the share of
-the reference's tokens that come before the first difference; the gate looks at the mean over the prompts. A transcript
-counts in full where its first difference is a near tie, because the rounding of fp16 alone decides there and nothing after
-it can be compared: the reference gives the package's token a logit that lies below its best by less than a hundredth of
-the largest, which is ten relative steps of fp16 (2⁻¹⁰). Where a reference tells only its margin between the two best, that
-must be less than 0.1. So a threshold of 1 asks that all transcripts are equal except at near ties.
+Each prompt is continued greedily by the package and by the source model in f32. The score of a transcript is the share of
+the reference's tokens before the first difference; the figure is the mean over the prompts. A transcript counts as equal
+if its first difference is a near tie, because fp16 rounding decides there and later tokens cannot be compared: the
+reference's logit of the package's token is below its largest logit by less than a hundredth of the largest, which is ten
+relative steps of fp16 (2⁻¹⁰). If a reference has only the margin between its two largest logits, the margin
+must be less than 0.1. A threshold of 1 requires all transcripts to be equal except at near ties.
 
 The golden prompts are a fixed list, not a sample, so the figure is compared without an interval.
 
-The default is 1 for weights of 16 bits, which lose nothing but fp16's rounding, and there is none below: a compressed
-package parts from the reference sooner or later, and how soon says less about its quality than `logits`,
-`perplexity_increase` and `divergence` do.",
+The default is 1 for 16-bit weights, which only have fp16's rounding errors. There is no default below: a compressed package
+eventually differs from the reference, and the position of the first difference is a weaker measure of quality than `logits`,
+`perplexity_increase` and `divergence`.",
     verdict,
 };
 

@@ -1,4 +1,4 @@
-"""`python -m conformance`: run coremltools' op tests through coremill, judge the results, draw the table."""
+"""`python -m conformance`: run coremltools' op tests through coremill, judge the results, generate the tables."""
 
 import argparse
 import importlib.util
@@ -61,9 +61,9 @@ def main() -> int:
     everything.add_argument("--only", type=Path)
     everything.add_argument("--jobs", type=int, default=1)
     everything.add_argument("--resume", action="store_true", help="keep the results and run only what they lack")
-    counted = commands.add_parser("figures", help="write the figures of a run and draw the tables of docs/conformance.md")
+    counted = commands.add_parser("figures", help="write the figures of a run and generate the tables of docs/conformance.md")
     counted.add_argument("--results", type=Path, required=True)
-    commands.add_parser("table", help="draw docs/conformance.md again from its figures")
+    commands.add_parser("table", help="generate docs/conformance.md from its figures")
     chosen = commands.add_parser("sample", help="choose the sample from the results of a whole run")
     chosen.add_argument("--results", type=Path, required=True)
     args = parser.parse_args()

@@ -12,59 +12,61 @@ use crate::base::testing::assert_fresh;
 const NOTES: &[(&str, &str)] = &[
     (
         "const",
-        "read when the program is planned; weights stay mapped in the form they are stored in",
+        "read when the program is planned; weights stay memory-mapped in their stored format",
     ),
-    ("dequantize", "over a constant it is computed once, when the program is planned"),
+    ("dequantize", "of a constant: folded when the program is planned"),
     (
         "einsum",
-        "any equation of two operands, also with a label twice in one; Core ML documents `nchw,nwhu->nchu` and \
+        "any equation of two operands, including repeated labels; Core ML documents `nchw,nwhu->nchu` and \
          `chw,whr->chr`",
     ),
     (
         "gru",
-        "a `reverse` sequence comes out in the order in which it is computed; the reset gate acts before the product \
-         unless `reset_after`; coremltools' tests report that Core ML gives zeros for all but the first of a batch, \
-         here every one is computed",
+        "`reverse` results are in the order of computation; the reset gate is applied before the matrix product unless \
+         `reset_after`; coremltools' tests report that Core ML returns zeros for all but the first sequence of a batch, \
+         here all are computed",
     ),
     (
         "lstm",
-        "a `reverse` sequence comes out in the order in which it is computed; `clip` bounds the cell, and nothing does \
-         where it is absent; `scaled_tanh` scales by 1",
+        "`reverse` results are in the order of computation; `clip` clamps the cell state, without it nothing does; \
+         `scaled_tanh` has scale 1",
     ),
     (
         "non_maximum_suppression",
-        "where no box reaches the threshold the one of highest score is chosen all the same, as coremltools' reference \
-         has it",
+        "if no box reaches the threshold, the box with the highest score is selected anyway, as in coremltools' \
+         reference",
     ),
-    ("quantize", "halves go to the even neighbour; a NaN becomes 0"),
+    ("quantize", "rounds half to even; NaN becomes 0"),
     ("random_bernoulli", RANDOM),
     (
         "random_categorical",
-        "NaN where a row has no probability at all; otherwise as `random_bernoulli`",
+        "NaN for a row whose probabilities are all 0; otherwise as `random_bernoulli`",
     ),
     ("random_normal", RANDOM),
     ("random_uniform", RANDOM),
     ("reverse_sequence", "`seq_axis` and `batch_axis` must differ"),
-    ("rnn", "a `reverse` sequence comes out in the order in which it is computed"),
+    ("rnn", "`reverse` results are in the order of computation"),
 ];
 
-const RANDOM: &str = "the same numbers in every run: without a `seed` they follow from the operation's name, and what \
-                      a seed gives is not what Core ML gives";
+const RANDOM: &str = "the same numbers in every run: without a `seed` they are derived from the operation's name; a \
+                      seed gives other numbers than Core ML";
 
 const INTRODUCTION: &str = "\
 # Operations
 
+Which operations the runtime executes, by coremltools' families. `inspect PKG --program` lists the operations of a package.
+
 Generated from the table in `src/interp/ops/mod.rs` and from coremltools' registry
 (`src/interp/goldens/ops.json`) by `UPDATE=1 cargo test ops_md`; do not edit.
 
-coremltools registers a form of an operation with a system version and keeps it until the next version that changes
-it. Most of these changes add types (fp16, int8, uint16) or relax what has to be constant; here types follow the
-values, so one form runs for all of them, and only forms that compute something else are kept apart. A program that
-uses something not listed is refused before it runs, with every such operation, how often and where it stands.
+coremltools registers a version of an operation with an opset, which is valid until the next opset that changes it. Most
+changes add types (fp16, int8, uint16) or allow non-constant parameters. coremill derives types from the values, so one
+implementation covers them; only versions with different results are implemented separately. A program that uses an
+unsupported operation is rejected before it runs; the error lists each such operation with its count and location.
 
-What holds for all: each result is rounded to its declared type (`--precision f32` leaves that out) and what happens
-inside one operation is not, so products, convolutions and the states of recurrent operations are summed in f32 and
-reductions in f64. A device may round on the way, and in another order.
+Each result is rounded to its declared type (not with `--precision f32`); intermediate values inside an operation are not:
+products, convolutions and states of recurrent operations are summed in f32, reductions in f64. A device may round
+intermediate sums and use another order.
 ";
 
 /// The registry of coremltools.
@@ -115,7 +117,7 @@ fn markdown() -> String {
     let missing = missing(&registry);
     let total = registry.ops.len();
     let mut out = INTRODUCTION.to_owned();
-    write!(out, "\nOf the {total} public operations that coremltools {} registers for iOS15 to iOS18, {} run here.",
+    write!(out, "\nOf the {total} public operations that coremltools {} registers for iOS15 to iOS18, {} are supported.",
         registry.coremltools,
         total - missing.len()).unwrap();
     if !missing.is_empty() {
@@ -128,7 +130,7 @@ fn markdown() -> String {
         families.entry(&registered.file).or_default().push((name, registered));
     }
     for (family, ops) in families {
-        write!(out, "\n## {family}\n\n| operation | coremltools' forms | forms here | file | notes |\n|---|---|---|---|---|\n").unwrap();
+        write!(out, "\n## {family}\n\n| operation | opsets in coremltools | opsets here | file | notes |\n|---|---|---|---|---|\n").unwrap();
         for (name, registered) in ops {
             let forms: Vec<_> = TABLE.iter().filter(|e| e.name == *name).collect();
             let ranges = forms.iter().map(|e| match (opset(e.since), opset(e.until)) {
@@ -152,7 +154,7 @@ fn markdown() -> String {
     }
     let more: Vec<_> = TABLE.iter().filter(|e| !registry.ops.contains_key(e.name)).collect();
     out.push_str(
-        "\n## Operations that coremltools writes and does not register\n\n| operation | forms here |\n|---|---|\n",
+        "\n## Operations that coremltools emits but does not register\n\n| operation | opsets here |\n|---|---|\n",
     );
     for e in more {
         let (since, until) = (opset(e.since), opset(e.until));
