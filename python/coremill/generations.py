@@ -10,7 +10,7 @@ import json
 import os
 from types import SimpleNamespace
 
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 from transformers.convert_slow_tokenizer import GemmaConverter, LlamaConverter, XLMRobertaConverter, generate_merges
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
@@ -40,17 +40,8 @@ TEMPLATES = {
     "LlamaTokenizer": (True, False),
 }
 
-# Classes that only load tokenizer.json.
-PLAIN = {
-    "AlbertTokenizer",
-    "CamembertTokenizer",
-    "CodeGenTokenizer",
-    "GPT2Tokenizer",
-    "PreTrainedTokenizer",
-    "Qwen2Tokenizer",
-    "T5Tokenizer",
-    "XLMRobertaTokenizer",
-}
+# Settings that name a special token.
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 # The class of a model type where no file names one.
 BY_MODEL = {
@@ -89,17 +80,16 @@ def _saved(auto, folder: str, settings: dict, name: str):
     model = next((path for path in (os.path.join(folder, m) for m in MODELS) if os.path.exists(path)), "")
     from_model = name in ("LlamaTokenizer", "CodeLlamaTokenizer") and settings.get("add_prefix_space") is not None
     if os.path.exists(file) and not (from_model and model):
-        if name not in LOWER_CASE | TEMPLATES.keys() | PLAIN or from_model:
+        if from_model:
             return None
         plain = Tokenizer.from_file(file)
     elif model and name in CONVERTERS:
         plain = CONVERTERS[name](auto, model, settings)
     else:
         return None
-    named = {role: token for role, token in auto._special_tokens_map.items() if token is not None}
     post_processor = plain.post_processor
     kept = {key: value for key, value in settings.items() if key not in ("add_bos_token", "add_eos_token", "auto_map")}
-    saved = TokenizersBackend(**{**_init(auto, kept), **named, "tokenizer_object": plain})
+    saved = TokenizersBackend(**_init(auto, folder, kept), tokenizer_object=plain)
     backend = saved._tokenizer
     backend.post_processor = post_processor
     _prefix_space(backend, bool(settings.get("add_prefix_space") or False))
@@ -112,13 +102,46 @@ def _saved(auto, folder: str, settings: dict, name: str):
     return saved
 
 
-def _init(auto, settings: dict) -> dict:
+def _init(auto, folder: str, settings: dict) -> dict:
     """The arguments of `auto` that are independent of its class."""
     keys = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "split_special_tokens")
     chosen = {key: getattr(auto, key) for key in keys}
-    chosen["extra_special_tokens"] = list(auto._extra_special_tokens)
-    chosen["added_tokens_decoder"] = dict(auto.added_tokens_decoder) if settings.get("added_tokens_decoder") else {}
-    return chosen
+    named = {role: token for role, token in auto._special_tokens_map.items() if token is not None}
+    if settings.get("added_tokens_decoder"):
+        added, extra = dict(auto.added_tokens_decoder), list(auto._extra_special_tokens)
+    else:
+        roles, extra, added = _legacy_tokens(folder, settings)
+        extra += [token for token in auto._extra_special_tokens if str(token) not in map(str, extra)]
+        named |= roles
+    return {**chosen, **named, "extra_special_tokens": extra, "added_tokens_decoder": added}
+
+
+def _legacy_tokens(folder: str, settings: dict) -> tuple[dict, list, dict[int, AddedToken]]:
+    """Roles, extra special tokens and added tokens of special_tokens_map.json and added_tokens.json.
+
+    transformers 4 reads these files where tokenizer_config.json has no `added_tokens_decoder`.
+    """
+    mapped = _settings(folder, "special_tokens_map.json")
+    roles = {role: _special(mapped[role]) for role in ROLES if mapped.get(role) is not None}
+    extra = []
+    for token in (settings.get("additional_special_tokens") or []) + (mapped.get("additional_special_tokens") or []):
+        if _special(token) not in extra:
+            extra.append(_special(token))
+    named = [settings[role] for role in ROLES if settings.get(role) is not None]
+    special = {str(_special(token)) for token in [*named, *roles.values(), *extra]}
+    added = {
+        index: AddedToken(token, normalized=token not in special, special=token in special)
+        for token, index in _settings(folder, "added_tokens.json").items()
+    }
+    return roles, extra, added
+
+
+def _special(token):
+    """A token of a settings file, which is a text or a dictionary."""
+    if not isinstance(token, dict):
+        return token
+    kept = {key: value for key, value in token.items() if key != "__type"}
+    return AddedToken(**{**kept, "special": True})
 
 
 def _prefix_space(backend: Tokenizer, wanted: bool) -> None:

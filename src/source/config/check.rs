@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::keys::{FAMILIES, Family, Rule, family, is_inert_form};
+use super::keys::{BOOLEANS, FAMILIES, Family, POSITIVE, Rule, family, is_inert_form};
 use super::rope;
 use crate::base::error::Hint;
 use crate::base::nearest::nearest;
@@ -29,6 +29,8 @@ pub enum Refusal {
     UnknownKeys { file: PathBuf, model_type: String, keys: Vec<(String, String)> },
     #[error("`{key}` in `{file}` is {value}: {about} is not supported")]
     Value { file: PathBuf, key: String, value: String, about: String, wanted: String },
+    #[error("`{key}` in `{file}` is {value}, expected {expected}")]
+    Type { file: PathBuf, key: String, value: String, expected: &'static str },
     #[error("`architectures` in `{file}` names `{class}`, which is not one of {}", .known.join(", "))]
     Class { file: PathBuf, class: String, known: Vec<String> },
     #[error("`auto_map` in `{file}` asks for custom code: `{auto}` is `{class}`")]
@@ -114,7 +116,7 @@ impl Hint for Refusal {
             Self::RopeType { .. } => {
                 format!("supported are {}", rope::KINDS.join(", "))
             }
-            Self::Rope { .. } => return None,
+            Self::Rope { .. } | Self::Type { .. } => return None,
             Self::Quantized { key, .. } => format!(
                 "take the original checkpoint in f16, bf16 or f32; if the weights here are floats again, remove \
                  `{key}` from config.json"
@@ -188,6 +190,11 @@ pub(super) fn review(file: &Path, map: &Map<String, Value>, makes_sentences: boo
             }
             continue;
         };
+        if let Some(expected) = other_type(name, value) {
+            let (file, key, value) = (file.to_owned(), name.clone(), shown(value));
+            review.refusals.push(Refusal::Type { file, key, value, expected });
+            continue;
+        }
         match key.rule {
             Rule::Honoured => review.honoured.push((name.clone(), value.clone())),
             Rule::Inert => review.inert.push(name.clone()),
@@ -227,6 +234,14 @@ fn refused(file: &Path, key: &super::keys::Key, value: &Value, wanted: &str) -> 
         about: key.about.to_owned(),
         wanted: wanted.to_owned(),
     }
+}
+
+/// Returns the expected type of the key `name` if `value` has another one.
+fn other_type(name: &str, value: &Value) -> Option<&'static str> {
+    if POSITIVE.contains(&name) && !value.as_f64().is_some_and(|x| x > 0.0) {
+        return Some("a positive number");
+    }
+    (BOOLEANS.contains(&name) && !value.is_boolean()).then_some("true or false")
 }
 
 /// Whether a value says nothing.

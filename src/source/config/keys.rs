@@ -39,6 +39,19 @@ const fn equals(name: &'static str, values: &'static [&'static str], about: &'st
     Key { name, rule: Rule::Equals(values), about }
 }
 
+/// Keys whose value is a positive number.
+pub(super) const POSITIVE: &[&str] = &["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"];
+
+/// Keys whose value is `true` or `false`; Python takes any other text or number but 0 for true.
+pub(super) const BOOLEANS: &[&str] = &[
+    "tie_word_embeddings",
+    "attention_bias",
+    "mlp_bias",
+    "use_sliding_window",
+    "scale_attn_by_inverse_layer_idx",
+    "scale_attn_weights",
+];
+
 /// A family of models: the classes that its checkpoints may name, and the keys it knows.
 #[derive(Debug)]
 pub struct Family {
@@ -254,6 +267,7 @@ const ROTARY: &[Key] = &[
     honoured("rope_parameters", "rotary positions, transformers 5"),
     honoured("rope_scaling", "rotary positions, transformers 4"),
     honoured("rope_theta", "base of the rotary positions"),
+    honoured("original_max_position_embeddings", "original length of `longrope`"),
     equals("partial_rotary_factor", &["1", "1.0"], "rotary positions on a part of each head"),
     equals("rope_interleaved", &["false"], "another order of the rotary pairs"),
     inert("max_sequence_length", "length of the training texts"),

@@ -123,6 +123,12 @@ pub(super) fn resolve(file: &Path, map: &Map<String, Value>) -> Result<Rope, Ref
                 } else {
                     value.is_number() || value.is_boolean()
                 };
+                if name == "factor" && !value.as_f64().is_some_and(|factor| factor > 0.0) {
+                    return Err(wrong(format!(
+                        "has {} as `factor`, not a positive number",
+                        shown(value)
+                    )));
+                }
                 if !fits {
                     let wanted = if is_list { "a list" } else { "a number" };
                     return Err(wrong(format!("has {} as `{name}`, not {wanted}", shown(value))));
@@ -139,6 +145,25 @@ pub(super) fn resolve(file: &Path, map: &Map<String, Value>) -> Result<Rope, Ref
                     shown(value)
                 )));
             }
+        }
+    }
+    // transformers' own place for it in configurations of longrope.
+    const ORIGINAL: &str = "original_max_position_embeddings";
+    if let Some(beside) = map.get(ORIGINAL).filter(|value| !value.is_null()) {
+        match (kind.as_str(), parameters.get(ORIGINAL)) {
+            ("yarn" | "longrope" | "llama3", Some(within)) if number(within) != number(beside) => {
+                let within = ("original_max_position_embeddings of the rotary settings", within);
+                return Err(conflict(file, (ORIGINAL, beside), within));
+            }
+            ("longrope", None) => {
+                parameters.insert(ORIGINAL.to_owned(), beside.clone());
+            }
+            ("yarn" | "llama3", None) => {
+                return Err(wrong(format!(
+                    "lacks `{ORIGINAL}`, which is beside it: transformers 4 ignores it there, transformers 5 reads it"
+                )));
+            }
+            _ => {}
         }
     }
     if let Some(name) = needed.iter().find(|name| !parameters.contains_key(**name)) {
@@ -188,7 +213,13 @@ fn theta(
         let within = ("rope_theta of the rotary settings", within);
         return Err(conflict(file, ("rope_theta", beside), within));
     }
-    Ok(within.or(beside).and_then(Value::as_f64).unwrap_or(THETA))
+    let Some(value) = within.or(beside) else { return Ok(THETA) };
+    value.as_f64().filter(|theta| *theta > 0.0).ok_or_else(|| Refusal::Type {
+        file: file.to_owned(),
+        key: "rope_theta".to_owned(),
+        value: shown(value),
+        expected: "a positive number",
+    })
 }
 
 /// The positions that `yarn` stretches the original length to.

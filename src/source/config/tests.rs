@@ -270,6 +270,54 @@ fn what_published_configurations_carry_passes() {
 }
 
 #[test]
+fn values_of_another_type_are_refused() {
+    let cases = [
+        (
+            "llama",
+            r#""rope_theta": "5e5""#,
+            "`rope_theta` in",
+            "\"5e5\", expected a positive number",
+        ),
+        ("llama", r#""rope_theta": 0"#, "`rope_theta` in", "is 0, expected a positive number"),
+        (
+            "llama",
+            r#""rope_parameters": {"rope_type": "default", "rope_theta": -1.0}"#,
+            "`rope_theta` in",
+            "is -1.0, expected a positive number",
+        ),
+        (
+            "llama",
+            r#""rope_scaling": {"type": "linear", "factor": 0}"#,
+            "of type `linear`",
+            "has 0 as `factor`, not a positive number",
+        ),
+        ("llama", r#""rms_norm_eps": "1e-6""#, "`rms_norm_eps` in", "expected a positive number"),
+        ("bert", r#""layer_norm_eps": -1e-6"#, "`layer_norm_eps` in", "expected a positive number"),
+        ("llama", r#""mlp_bias": "false""#, "`mlp_bias` in", "expected true or false"),
+        ("qwen2", r#""use_sliding_window": 0"#, "`use_sliding_window`", "expected true or false"),
+        (
+            "llama",
+            r#""original_max_position_embeddings": 32,
+            "rope_scaling": {"rope_type": "yarn", "factor": 2.0}"#,
+            "of type `yarn`",
+            "transformers 4 ignores it there",
+        ),
+    ];
+    for (family, extra, key, what) in cases {
+        let found = review(&small(family, extra)).review.refusals;
+        let text = found.first().map(ToString::to_string).unwrap_or_default();
+        assert!(text.contains(key) && text.contains(what), "{family} {extra}: {found:?}");
+    }
+}
+
+#[test]
+fn longrope_finds_its_original_length_beside_its_settings() {
+    let extra = r#""original_max_position_embeddings": 32,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}"#;
+    assert_eq!(open(&small("llama", extra), None).unwrap().max_positions, Some(32));
+}
+
+#[test]
 fn yarn_reaches_beyond_the_original_length() {
     let yarn = r#""rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}"#;
     assert_eq!(open(&small("qwen2", yarn), None).unwrap().max_positions, Some(256));
