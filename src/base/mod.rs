@@ -11,6 +11,7 @@ pub mod index;
 pub mod links;
 pub mod mistake;
 pub mod nearest;
+pub mod package_options;
 pub mod progress;
 pub(crate) mod simd;
 #[cfg(test)]

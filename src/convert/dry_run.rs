@@ -6,10 +6,11 @@ use serde::Deserialize;
 
 use super::error::ConvertError;
 use super::origin::WeightOrigin;
-use super::request::{AdapterMode, Request};
+use super::request::Request;
 use super::run;
 use super::skeleton::{ModelInfo, Placeholder};
 use crate::base::cancel;
+use crate::base::package_options::EncodeAdapters;
 use crate::base::progress::{Progress, Unit};
 use crate::python::Interpreter;
 use crate::source::dtype::Float;
@@ -53,7 +54,7 @@ pub fn dry_run(
     for placeholder in &plan.placeholders {
         for function in &functions {
             // Only `encode` has weights with its own adapters merged, and then no others.
-            let own = *function == "encode" && request.encode_adapters == AdapterMode::Merge;
+            let own = *function == "encode" && request.encode_adapters == EncodeAdapters::Merge;
             if own == placeholder.merged_adapters.is_empty() {
                 continue;
             }

@@ -16,6 +16,6 @@ mod write_weights;
 pub use dry_run::{DryRun, dry_run};
 pub use error::ConvertError;
 pub use preflight::{Preflight, preflight};
-pub use request::{AdapterMode, KvForm, Request, Target};
+pub use request::{DEFAULT_PROMPT_CHUNK, Request};
 pub use run::{Converted, encodes_over_base, existing_output, run, run_full};
 pub use skeleton::{ModelInfo, SkeletonInfo};

@@ -3,8 +3,9 @@
 use std::io;
 
 use super::ConvertError;
-use super::request::{AdapterMode, Request};
+use super::request::Request;
 use super::skeleton::{FactorName, Placeholder};
+use crate::base::package_options::EncodeAdapters;
 use crate::source::checkpoint::Checkpoint;
 use crate::source::dtype::Float;
 use crate::source::weights::{Factor, FactorRequest, Identity, WeightRequest, Weights};
@@ -70,7 +71,7 @@ impl WeightOrigin {
         }
         let own_weights = function == "encode"
             && !request.llm2vec.is_empty()
-            && request.encode_adapters == AdapterMode::Merge;
+            && request.encode_adapters == EncodeAdapters::Merge;
         let adapters: Vec<usize> = if own_weights {
             (chat..chat + request.llm2vec.len()).collect()
         } else {

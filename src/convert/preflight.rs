@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::error::ConvertError;
-use super::request::{AdapterMode, KvForm, Request};
+use super::request::Request;
 use super::run;
 use crate::base::fmt;
+use crate::base::package_options::{EncodeAdapters, KvCacheForm};
 use crate::source::llm2vec::Llm2Vec;
 use crate::source::record::{AdapterRecord, CheckpointRecord};
 
@@ -49,7 +50,8 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
     let parameters = checkpoint.n_parameters();
     let config = checkpoint.config();
     let layers = config.n_layers as u64;
-    let own_encode = !request.llm2vec.is_empty() && request.encode_adapters == AdapterMode::Merge;
+    let own_encode =
+        !request.llm2vec.is_empty() && request.encode_adapters == EncodeAdapters::Merge;
     let copies = if own_encode { 2 } else { 1 };
     let functions = if request.llm2vec.is_empty() { 2 } else { 3 };
     let package_bytes = parameters * 2 * copies + (layers * functions * (48 << 10));
@@ -69,7 +71,7 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
         record.adapters.push(AdapterRecord::of(weights.adapter(index)?));
     }
     let mut warnings = record.warnings.clone();
-    if request.kv_cache == KvForm::State && !config.head_dim.is_multiple_of(32) {
+    if request.kv_cache == KvCacheForm::State && !config.head_dim.is_multiple_of(32) {
         warnings.push(format!(
             "head width {} is no multiple of 32; Core ML refuses such states on some devices (coremltools #2631)",
             config.head_dim

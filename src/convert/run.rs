@@ -8,11 +8,12 @@ use serde_json::json;
 use super::error::ConvertError;
 use super::join::join;
 use super::origin::WeightOrigin;
-use super::request::{AdapterMode, KvForm, Request, Target};
+use super::request::Request;
 use super::skeleton::{ExportedFunction, ModelInfo, Placeholder, SkeletonInfo};
 use super::write_weights::write_weights;
 use crate::base::cancel;
 use crate::base::fs::{PARTIAL, sweep_stale};
+use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 use crate::base::progress::{Progress, Unit};
 use crate::package::{FileRecord, Model, Package};
 use crate::python::Interpreter;
@@ -95,7 +96,7 @@ pub(super) fn open(request: &Request) -> Result<Weights, ConvertError> {
     for path in request.lora.iter().chain(&request.llm2vec) {
         adapters.push(Adapter::open(path)?);
     }
-    let shares = request.encode_adapters == AdapterMode::Branches;
+    let shares = request.encode_adapters == EncodeAdapters::Branches;
     if shares {
         for adapter in &adapters[request.lora.len()..] {
             adapter.check_branches()?;
@@ -185,7 +186,7 @@ pub(super) fn sibling(output: &Path, function: &str) -> PathBuf {
 }
 
 pub(super) fn check(request: &Request) -> Result<(), ConvertError> {
-    if request.kv_cache == KvForm::State && !request.target.has_functions() {
+    if request.kv_cache == KvCacheForm::State && !request.target.has_functions() {
         return Err(ConvertError::NoStates { target: request.target.to_string() });
     }
     match existing_output(&request.output, request.target) {
@@ -219,7 +220,7 @@ pub fn existing_output(output: &Path, target: Target) -> Option<PathBuf> {
 /// Returns the chat adapters that `encode` subtracts from the shared weights, so that it works on the base that its own
 /// adapters were trained on: all of them if each consists of low-rank pairs only, otherwise none.
 fn unmerged_adapters<'a>(request: &'a Request, weights: &Weights) -> &'a [PathBuf] {
-    let shares = !request.llm2vec.is_empty() && request.encode_adapters == AdapterMode::Branches;
+    let shares = !request.llm2vec.is_empty() && request.encode_adapters == EncodeAdapters::Branches;
     let mut chat = (0..request.lora.len()).map(|i| weights.adapter(i));
     let plain = chat.all(|adapter| adapter.is_ok_and(Adapter::is_plain));
     if shares && plain { &request.lora } else { &[] }
@@ -228,7 +229,7 @@ fn unmerged_adapters<'a>(request: &'a Request, weights: &Weights) -> &'a [PathBu
 /// True if `encode` works on the base without the chat adapters.
 pub fn encodes_over_base(request: &Request) -> Result<bool, ConvertError> {
     let unmerged_adapters = unmerged_adapters(request, &open(request)?).len();
-    Ok(request.encode_adapters == AdapterMode::Merge || unmerged_adapters == request.lora.len())
+    Ok(request.encode_adapters == EncodeAdapters::Merge || unmerged_adapters == request.lora.len())
 }
 
 fn export(

@@ -9,6 +9,7 @@ pub mod chat;
 mod chunks;
 pub mod compare;
 mod decoder;
+pub mod defaults;
 mod divergence;
 mod embed;
 mod energy;

@@ -21,8 +21,8 @@ pub use names::of_recipe;
 pub use plan::{BASELINE, Plan, Shard, ShardError, Variant};
 pub use run::{Entry, Failure, Run, RunError, Status, memory_of, run, workers};
 pub use spec::{
-    AdapterSpec, BudgetSpec, EncodeAdapters, EngineSpec, EvaluateSpec, Keep, KvCacheForm,
-    ModelSpec, OutputSpec, Place, RunSpec, Spec, parse_bytes,
+    AdapterSpec, BudgetSpec, EngineSpec, EvaluateSpec, Keep, ModelSpec, OutputSpec, Place, RunSpec,
+    Spec, parse_bytes,
 };
 pub use stages::{Built, Identity, Measured, StageError, Stages};
 pub use store::{Key, Kind, Store, StoreError};

@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use coremill::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 use coremill::base::progress::Silent;
 use coremill::compress::{self, Options, Recipe};
-use coremill::convert::{self, AdapterMode, KvForm, Request, Target};
+use coremill::convert::{self, Request};
 use coremill::mil::{self, constant_bytes, edit};
 use coremill::package::Package;
 use coremill::python::{self, Interpreter};
@@ -107,10 +108,10 @@ fn request(model: &Path, output: &Path) -> Request {
         model: model.to_owned(),
         lora: Vec::new(),
         llm2vec: Vec::new(),
-        encode_adapters: AdapterMode::Branches,
+        encode_adapters: EncodeAdapters::Branches,
         seq_len: 32,
         prompt_chunk: 16,
-        kv_cache: KvForm::State,
+        kv_cache: KvCacheForm::State,
         target: Target::IOS18,
         allow: Allow::default(),
         output: output.to_owned(),
@@ -159,15 +160,15 @@ fn python_poured_packages_equal_full_conversions() {
     );
     let python = embedded(&sandbox);
     let cases = [
-        ("llama", KvForm::Io, Target::IOS17, &["init", "decode"][..]),
-        ("mistral", KvForm::State, Target::IOS18, &["init", "decode"]),
-        ("llama", KvForm::State, Target::IOS18, &["init", "decode"]),
-        ("qwen2", KvForm::Io, Target::IOS18, &["init", "decode"]),
-        ("qwen2", KvForm::State, Target::IOS18, &["init", "decode"]),
-        ("qwen3", KvForm::State, Target::IOS18, &["init", "decode"]),
-        ("gpt2", KvForm::State, Target::IOS18, &["init", "decode"]),
-        ("gpt_neo", KvForm::State, Target::IOS18, &["init", "decode"]),
-        ("bert", KvForm::State, Target::IOS18, &["main"]),
+        ("llama", KvCacheForm::Io, Target::IOS17, &["init", "decode"][..]),
+        ("mistral", KvCacheForm::State, Target::IOS18, &["init", "decode"]),
+        ("llama", KvCacheForm::State, Target::IOS18, &["init", "decode"]),
+        ("qwen2", KvCacheForm::Io, Target::IOS18, &["init", "decode"]),
+        ("qwen2", KvCacheForm::State, Target::IOS18, &["init", "decode"]),
+        ("qwen3", KvCacheForm::State, Target::IOS18, &["init", "decode"]),
+        ("gpt2", KvCacheForm::State, Target::IOS18, &["init", "decode"]),
+        ("gpt_neo", KvCacheForm::State, Target::IOS18, &["init", "decode"]),
+        ("bert", KvCacheForm::State, Target::IOS18, &["main"]),
     ];
     for (i, (model, kv_cache, target, functions)) in cases.into_iter().enumerate() {
         let case = format!("{model} {kv_cache} {target}");
@@ -213,7 +214,7 @@ fn python_merged_adapters_equal_those_of_peft_within_one_rounding() {
     let poured = Request {
         lora: vec![lora, rslora],
         llm2vec: vec![llm2vec],
-        encode_adapters: AdapterMode::Merge,
+        encode_adapters: EncodeAdapters::Merge,
         ..request(&model, &output)
     };
     let whole = Request { output: output.with_file_name("full.mlpackage"), ..poured.clone() };

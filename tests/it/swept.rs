@@ -241,11 +241,13 @@ fn a_sweep_needs_no_file() {
         assert!((expected / found - 1.0).abs() < 0.02, "{}: {expected} {found}", variant["name"]);
     }
     for (line, what) in [
-        ("sweep", "there is nothing to sweep"),
-        ("sweep --model m.mlpackage", "there is no place for what the sweep makes"),
+        ("sweep", "no specification and no model given"),
+        ("sweep --model m.mlpackage", "no output directory given"),
         ("sweep sweep.toml --set output", "is not of the form `KEY=VALUE`"),
         ("sweep sweep.toml --set output.kep=all", "did you mean `keep`"),
         ("sweep sweep.toml --model m.mlpackage", "cannot be used with"),
+        ("sweep sweep.toml --kv-cache io", "cannot be used with"),
+        ("sweep sweep.toml --windows 3", "cannot be used with"),
     ] {
         let args: Vec<&str> = line.split_whitespace().collect();
         let refused = sandbox.run(&args).ends(2);

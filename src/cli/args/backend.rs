@@ -1,33 +1,37 @@
-//! What runs packages: the options that every running command takes.
+//! Runtime options of commands that run packages.
 
 use clap::Args;
 
 use crate::coreml::ComputeUnits;
 use crate::eval::runtime::BackendChain;
 
-/// What runs packages.
+/// Runtime options.
 #[derive(Debug, Clone, Args)]
 pub struct BackendArgs {
-    /// What runs the package: `auto`, `coreml`, `interp`, or a list in order of preference [default: `backend` of
-    /// config.toml, else auto].
+    /// Runtime: `auto`, `coreml`, `interp`, or a list in order of preference [default: `backend` of config.toml, otherwise
+    /// auto].
     #[arg(long, value_name = "LIST")]
     pub backend: Option<BackendChain>,
-    /// What Core ML may compute on: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE [default: `compute_units` of config.toml,
-    /// else ALL].
+    /// Compute units of Core ML: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE [default: `compute_units` of config.toml,
+    /// otherwise ALL].
     #[arg(long, value_name = "UNITS")]
     pub compute_units: Option<ComputeUnits>,
 }
 
-/// What judges a package.
+/// Backend of `verify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judged {
-    /// A reference, on the first runtime that can be used.
-    By(BackendChain),
-    /// Two runtimes, each the other.
+pub enum VerifyBackend {
+    /// Comparison with a reference on the first available runtime.
+    Reference(BackendChain),
+    /// Comparison of two runtimes with each other.
     Both,
 }
 
-/// What `verify --backend` says.
-pub(super) fn judged(text: &str) -> Result<Judged, String> {
-    if text == "both" { Ok(Judged::Both) } else { text.parse().map(Judged::By) }
+/// Parses `verify --backend`.
+pub(super) fn verify_backend(text: &str) -> Result<VerifyBackend, String> {
+    if text == "both" {
+        Ok(VerifyBackend::Both)
+    } else {
+        text.parse().map(VerifyBackend::Reference)
+    }
 }

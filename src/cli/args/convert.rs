@@ -1,138 +1,139 @@
-//! What makes packages: `setup`, `convert`, `quantize`, `sweep`.
+//! Arguments of `setup`, `convert`, `quantize` and `sweep`.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use regex::Regex;
 
+use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 use crate::compress;
-use crate::convert::{AdapterMode, KvForm, Target};
+use crate::convert::DEFAULT_PROMPT_CHUNK;
 use crate::coreml::ComputeUnits;
 use crate::sweep::Shard;
 
-/// `setup`.
+/// Arguments of `setup`.
 #[derive(Debug, Args)]
 pub struct SetupArgs {
-    /// Also install what the Python tests need.
+    /// Also install the dependencies of the Python tests.
     #[arg(long)]
     pub dev: bool,
-    /// Also install what `sweep --engine ray` needs, on the machine that starts the sweep and on the cluster's nodes.
+    /// Also install the dependencies of `sweep --engine ray`. Required on the machine that starts the sweep and on all nodes.
     #[arg(long, conflicts_with = "dev")]
     pub ray: bool,
-    /// Print the environment's interpreter on stdout.
+    /// Print the path of the environment's Python interpreter.
     #[arg(long)]
     pub print_python: bool,
 }
 
-/// Where a model comes from.
+/// Source model.
 #[derive(Debug, Args)]
-pub struct SourceArgs {
-    /// Checkpoint: a folder, or a repository of the hub.
+pub struct ModelArgs {
+    /// Checkpoint: a directory or a Hugging Face repository.
     #[arg(long, value_name = "DIR|REPO")]
     pub model: String,
     /// Revision of the repository: branch, tag or commit.
     #[arg(long)]
     pub revision: Option<String>,
-    /// Token for repositories that ask for one [env: HF_TOKEN].
+    /// Access token for gated or private repositories [env: HF_TOKEN].
     #[arg(long, hide_env_values = true)]
     pub hf_token: Option<String>,
-    /// LoRA adapter merged into the weights; may be given again, applied in order.
+    /// LoRA adapter to merge into the weights. Repeatable; applied in order.
     #[arg(long, value_name = "DIR|REPO")]
     pub lora_checkpoint: Vec<String>,
-    /// LLM2Vec adapter that makes the function `encode`; may be given again, applied in order.
+    /// LLM2Vec adapter; adds the function `encode`. Repeatable; applied in order.
     #[arg(long, value_name = "DIR|REPO")]
     pub llm2vec_checkpoint: Vec<String>,
-    /// Accept a key of config.json that is not understood because nothing depends on it; may be repeated.
+    /// Accept an unknown key of config.json that does not affect the computation. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub allow_config_key: Vec<String>,
-    /// Accept stored tensors that nothing uses, by regular expression; may be repeated.
+    /// Accept unused checkpoint tensors whose names match. Repeatable.
     #[arg(long, value_name = "REGEX")]
     pub allow_unused_tensor: Vec<Regex>,
 }
 
-/// The shape of a package.
+/// Interface of a package.
 #[derive(Debug, Args)]
-pub struct ShapeArgs {
-    /// Positions of the cache, and length of `encode`'s input.
+pub struct InterfaceArgs {
+    /// Number of KV cache positions; input length of `encode`.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seq_len: u64,
-    /// Tokens that one call of `init` takes.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Tokens per call of `init` (prefill chunk).
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PROMPT_CHUNK, value_parser = clap::value_parser!(u64).range(1..))]
     pub prompt_chunk: u64,
-    /// How the key/value cache travels: `state` or `io`.
-    #[arg(long, value_name = "FORM", default_value_t = KvForm::State)]
-    pub kv_cache: KvForm,
-    /// Encode adapters beside the shared weights (`branches`) or in weights of their own (`merge`).
-    #[arg(long, value_name = "MODE", default_value_t = AdapterMode::Branches)]
-    pub encode_adapters: AdapterMode,
-    /// Oldest system to run on: iOS16, iOS17 or iOS18.
-    #[arg(long, value_name = "TARGET", default_value_t = Target::IOS18)]
+    /// KV cache form: `state` (Core ML state, iOS18) or `io` (model inputs and outputs).
+    #[arg(long, value_name = "FORM", default_value_t)]
+    pub kv_cache: KvCacheForm,
+    /// Storage of LLM2Vec adapters: `branches` (low-rank branches on shared weights) or `merge` (separate weights).
+    #[arg(long, value_name = "MODE", default_value_t)]
+    pub encode_adapters: EncodeAdapters,
+    /// Minimum deployment target: iOS16, iOS17 or iOS18.
+    #[arg(long, value_name = "TARGET", default_value_t)]
     pub minimum_deployment_target: Target,
-    /// Processors meant: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE.
-    #[arg(long, value_name = "UNITS", default_value_t = ComputeUnits::All)]
-    pub compute_units: ComputeUnits,
 }
 
-/// `convert`.
+/// Arguments of `convert`.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct ConvertArgs {
-    /// Where the model comes from.
+    /// Source model.
     #[command(flatten)]
-    pub source: SourceArgs,
-    /// The shape of the package.
+    pub source: ModelArgs,
+    /// Interface of the package.
     #[command(flatten)]
-    pub shape: ShapeArgs,
-    /// The package to write.
+    pub interface: InterfaceArgs,
+    /// Target compute units: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE.
+    #[arg(long, value_name = "UNITS", default_value_t = ComputeUnits::All)]
+    pub compute_units: ComputeUnits,
+    /// Output package.
     #[arg(long, short, value_name = "X.mlpackage", value_parser = package_path)]
     pub output: PathBuf,
-    /// Replace the output if it exists.
+    /// Overwrite an existing output.
     #[arg(long)]
     pub force: bool,
-    /// Version of the artifact, as semver.
+    /// Semantic version of the artifact, recorded in the manifest.
     #[arg(long, default_value = "0.1.0")]
     pub artifact_version: semver::Version,
-    /// Folder for intermediate files [default: beside the output].
+    /// Directory for intermediate files [default: the output's directory].
     #[arg(long, value_name = "DIR")]
     pub tmp: Option<PathBuf>,
     /// Remove intermediate files at the end.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub clean_tmp: bool,
-    /// Bits per weight of palettization; without it the package stays fp16.
+    /// Palettization bits per weight [default: no compression, fp16].
     #[arg(long, value_name = "BITS", conflicts_with = "recipe")]
     pub wbits: Option<u8>,
-    /// One palette per `tensor` or per group of output `channel`s.
+    /// Palettization granularity: one lookup table per tensor or per group of output channels.
     #[arg(long, value_name = "KIND", default_value = "grouped_channel", requires = "wbits")]
     pub palett_granularity: PaletteGranularity,
-    /// Output channels that share a palette.
+    /// Output channels per lookup table.
     #[arg(long, value_name = "N", default_value_t = 16, requires = "wbits")]
     pub palett_group_size: u64,
-    /// Other bits for single components: `attention=6,mlp=4`.
+    /// Bits of single components, such as `attention=6,mlp=4`.
     #[arg(long, value_name = "LIST", conflicts_with = "recipe")]
     pub mixed_precision: Option<String>,
     /// Compression recipe, such as `pal4-g16` or `attention=pal6-g16,mlp=pal4-g16`.
     #[arg(long, value_name = "RECIPE")]
     pub recipe: Option<String>,
-    /// `native` pours weights into a skeleton; `coremltools` converts the whole model in Python.
+    /// `native` exports the graph in Python and writes the weights in Rust; `coremltools` converts everything in Python.
     #[arg(long, value_enum, default_value_t = Engine::Native)]
     pub engine: Engine,
-    /// Run the package afterwards, compare it with the source model, time it and judge it by the default gates: a miss is
-    /// exit code 1.
+    /// After the conversion, compare the package with the source model, measure latency and apply the default gates. Exits
+    /// with 1 if a gate fails.
     #[arg(long)]
     pub profile_validate: bool,
-    /// With `--profile-validate`, also perplexity and divergence on a text: a file, JSON lines with `text`, or `wikitext-2`
-    /// or `tinystories` from the hub.
+    /// Text for perplexity and divergence in `--profile-validate`: a file, JSON lines with `text`, or `wikitext-2` or
+    /// `tinystories` from the hub.
     #[arg(long, value_name = "FILE|NAME", requires = "profile_validate")]
     pub text: Option<String>,
-    /// Windows of the text to score.
+    /// Number of text windows to evaluate.
     #[arg(long, value_name = "N", default_value_t = 8, requires = "text", value_parser = clap::value_parser!(u64).range(1..))]
     pub windows: u64,
-    /// Print expected size, memory and time, and stop.
+    /// Check the input and print the expected size, memory and time, without converting.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// The place of a package, which Core ML knows by its extension.
+/// Parses a package path.
 fn package_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.extension().is_some_and(|extension| extension == "mlpackage") {
@@ -142,169 +143,178 @@ fn package_path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// What shares a palette.
+/// Palettization granularities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum PaletteGranularity {
-    /// The whole tensor.
+    /// One lookup table per tensor.
     #[value(alias = "tensor")]
     PerTensor,
-    /// A group of output channels.
+    /// One lookup table per group of output channels.
     #[value(alias = "grouped_channel", alias = "channel")]
     PerGroupedChannel,
 }
 
-/// Who does the work.
+/// Conversion engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
     /// This program.
     Native,
-    /// coremltools, through the embedded Python.
+    /// coremltools in the embedded Python.
     Coremltools,
 }
 
-/// `quantize`.
+/// Arguments of `quantize`.
 #[derive(Debug, Args)]
 pub struct QuantizeArgs {
-    /// The package to compress.
+    /// Package to compress.
     #[arg(value_name = "PKG")]
     pub package: PathBuf,
-    /// What to do with which weights, such as `pal4-g16`; several times for several packages, which share what they have in
-    /// common (`coremill explain schemes` has the forms).
+    /// Compression recipe, such as `pal4-g16` (`coremill explain schemes` lists the schemes). Repeatable; common work is
+    /// shared.
     #[arg(long, short, value_name = "RECIPE", required = true)]
     pub recipe: Vec<String>,
-    /// The package to write; for several recipes the folder, where each becomes `PKG-RECIPE.mlpackage`.
+    /// Output package; a directory if several recipes are given, with one `PKG-RECIPE.mlpackage` each.
     #[arg(long, short, value_name = "X.mlpackage|DIR")]
     pub output: PathBuf,
-    /// Replace the output if it exists.
+    /// Overwrite an existing output.
     #[arg(long)]
     pub force: bool,
-    /// The least squared error of palettes to the last digit, and more beginnings for those of vectors.
+    /// Exact k-means for scalar palettes; more restarts for vector palettes.
     #[arg(long)]
     pub exact: bool,
-    /// `native` compresses here; `coremltools` runs Apple's passes in Python, for comparison.
+    /// `native`, or `coremltools` for Apple's compression passes in Python.
     #[arg(long, value_enum, default_value_t = Engine::Native)]
     pub engine: Engine,
-    /// Weights with fewer elements stay as they are.
+    /// Minimum number of elements; smaller weights are not compressed.
     #[arg(long, value_name = "N", default_value_t = compress::MIN_ELEMENTS)]
     pub weight_threshold: u64,
-    /// Weights whose name this expression finds may stay as they are where they cannot be compressed; may be repeated.
+    /// Leave weights with matching names uncompressed if the recipe cannot be applied to them. Repeatable.
     #[arg(long, value_name = "REGEX")]
     pub allow_skip: Vec<Regex>,
-    /// Processors meant: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE; only the CPU takes groups of any size.
+    /// Target compute units: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE. Only CPU_ONLY supports all group sizes.
     #[arg(long, value_name = "UNITS", default_value_t = ComputeUnits::All)]
     pub compute_units: ComputeUnits,
 }
 
-/// `sweep`.
+/// Options that a specification replaces.
+const REPLACED_BY_SPEC: [&str; 13] = [
+    "model",
+    "revision",
+    "hf_token",
+    "lora_checkpoint",
+    "llm2vec_checkpoint",
+    "allow_config_key",
+    "allow_unused_tensor",
+    "seq_len",
+    "prompt_chunk",
+    "kv_cache",
+    "encode_adapters",
+    "minimum_deployment_target",
+    "output",
+];
+
+/// Heading of the options that replace a specification.
+const WITHOUT_SPEC: &str = "Options without a specification";
+
+/// Arguments of `sweep`.
 #[derive(Debug, Args)]
+#[command(mut_arg("model", |arg| arg.required(false)), mut_arg("seq_len", |arg| arg.required(false)))]
 pub struct SweepArgs {
-    /// The sweep's specification; without one the flags below say what it would.
-    #[arg(value_name = "SPEC.toml", conflicts_with_all = ["model", "output"])]
+    /// Sweep specification. Without one, use `--model` and the options below.
+    #[arg(value_name = "SPEC.toml", conflicts_with_all = REPLACED_BY_SPEC)]
     pub spec: Option<PathBuf>,
-    /// Print plan, sizes, time and memory expected, and stop.
+    /// Print the variants with expected sizes, time and memory, without running them.
     #[arg(long)]
     pub dry_run: bool,
-    /// Do everything again, also what a former run finished.
+    /// Ignore the results of earlier runs.
     #[arg(long)]
     pub fresh: bool,
-    /// Set a key of the spec otherwise, such as `evaluate.windows=4`; may be repeated.
+    /// Override a key of the specification, such as `evaluate.windows=4`. Repeatable.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Make this variant alone, and the baseline; may be repeated. No report is written, no budget searched.
+    /// Run only this variant and the baseline, without a report and without a budget search. Repeatable.
     #[arg(long, value_name = "NAME", conflicts_with = "shard")]
     pub only: Vec<String>,
-    /// Make one of several equal parts, such as `2/5`; `report merge` joins their reports.
+    /// Run one of N shards, such as `2/5`. `report merge` combines their reports.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
-    /// Find the best variant of at most this size, such as `2GB`.
+    /// Search for the best variant within this package size, such as `2GB`.
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
-    /// Find the best variant of at most so many bits per weight.
+    /// Search for the best variant within this number of bits per weight.
     #[arg(long, value_name = "BITS")]
     pub max_bits_per_weight: Option<f64>,
-    /// Variants that are measured at the same time.
+    /// Number of variants to evaluate in parallel.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub workers: Option<u64>,
-    /// Memory for these, such as `8GB`.
+    /// Memory limit for parallel variants, such as `8GB`.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// Cores for all of it [default: all].
+    /// Number of threads [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub cores: Option<u64>,
-    /// Who makes the variants: `local`, this machine, or `ray`, a Ray cluster, each variant a task.
+    /// Execution engine: `local`, or `ray` for one task per variant on a Ray cluster.
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<String>,
-    /// The cluster: `HOST:PORT` on one of its nodes, `ray://HOST:PORT` elsewhere [default: the one that runs here].
+    /// Ray address: `HOST:PORT` on a node of the cluster, `ray://HOST:PORT` elsewhere [default: the local cluster].
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<String>,
-    /// Where its nodes exchange files, such as `s3://bucket/sweep` [default: they share the output folder].
+    /// URL for file exchange between nodes, such as `s3://bucket/sweep` [default: the output directory, shared by all nodes].
     #[arg(long, value_name = "URL")]
     pub storage: Option<String>,
-    /// The folder that paths of the spec are relative to [default: the spec's own].
+    /// Directory that relative paths of the specification refer to [default: its own directory].
     #[arg(long, value_name = "DIR", requires = "spec", hide = true)]
     pub spec_folder: Option<PathBuf>,
-    /// Packages that stay: all, best, pareto or none.
+    /// Packages to keep: `all`, `best`, `pareto` or `none`.
     #[arg(long, value_name = "WHICH")]
     pub keep: Option<String>,
-    /// Where the report goes [default: `report.json` in the output folder].
+    /// Path of the report [default: `report.json` in the output directory].
     #[arg(long, value_name = "FILE")]
     pub sweep_report: Option<PathBuf>,
-    /// Without a spec: the checkpoint, a folder or a repository of the hub, or a package in fp16.
-    #[arg(long, value_name = "DIR|REPO|PKG", help_heading = "Without a spec")]
-    pub model: Option<String>,
-    /// Revision of the repository: branch, tag or commit.
-    #[arg(long, requires = "model", help_heading = "Without a spec")]
-    pub revision: Option<String>,
-    /// LoRA adapter merged into the weights; may be given again, applied in order.
-    #[arg(long, value_name = "DIR|REPO", requires = "model", help_heading = "Without a spec")]
-    pub lora_checkpoint: Vec<String>,
-    /// LLM2Vec adapter that makes the function `encode`; may be given again, applied in order.
-    #[arg(long, value_name = "DIR|REPO", requires = "model", help_heading = "Without a spec")]
-    pub llm2vec_checkpoint: Vec<String>,
-    /// Positions of the cache, and length of `encode`'s input.
-    #[arg(long, value_name = "N", requires = "model", help_heading = "Without a spec")]
-    pub seq_len: Option<u64>,
-    /// Tokens that one call of `init` takes.
-    #[arg(long, value_name = "N", requires = "model", help_heading = "Without a spec")]
-    pub prompt_chunk: Option<u64>,
-    /// Folder of packages, records and report.
-    #[arg(long, short, value_name = "DIR", requires = "model", help_heading = "Without a spec")]
+    /// Source model; `--model` also accepts an fp16 package.
+    #[command(flatten, next_help_heading = WITHOUT_SPEC)]
+    pub source: Option<ModelArgs>,
+    /// Interface of the package.
+    #[command(flatten, next_help_heading = WITHOUT_SPEC)]
+    pub interface: Option<InterfaceArgs>,
+    /// Output directory for packages, results and report.
+    #[arg(long, short, value_name = "DIR", conflicts_with = "spec", help_heading = WITHOUT_SPEC)]
     pub output: Option<PathBuf>,
-    /// Bits of palettes, such as `8,6,4`.
+    /// Palettization bits, such as `8,6,4`.
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        requires = "model",
-        help_heading = "Without a spec"
+        conflicts_with = "spec",
+        help_heading = WITHOUT_SPEC
     )]
     pub sweep_wbits: Vec<u32>,
-    /// Output channels that share a palette, such as `8,16,32`.
+    /// Output channels per lookup table, such as `8,16,32`.
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        requires = "model",
-        help_heading = "Without a spec"
+        conflicts_with = "spec",
+        help_heading = WITHOUT_SPEC
     )]
     pub sweep_group_sizes: Vec<u32>,
-    /// A recipe more; may be repeated. Without bits, sizes and recipes: the default grid.
-    #[arg(long, value_name = "RECIPE", requires = "model", help_heading = "Without a spec")]
+    /// Additional recipe. Repeatable. Without bits, group sizes and recipes, the default grid is used.
+    #[arg(long, value_name = "RECIPE", conflicts_with = "spec", help_heading = WITHOUT_SPEC)]
     pub sweep_recipe: Vec<String>,
     /// Text for perplexity and divergence.
-    #[arg(long, value_name = "FILE", requires = "model", help_heading = "Without a spec")]
+    #[arg(long, value_name = "FILE", conflicts_with = "spec", help_heading = WITHOUT_SPEC)]
     pub text: Option<PathBuf>,
-    /// Windows of it to score.
-    #[arg(long, value_name = "N", requires = "model", help_heading = "Without a spec")]
+    /// Number of text windows to evaluate.
+    #[arg(long, value_name = "N", conflicts_with = "spec", help_heading = WITHOUT_SPEC)]
     pub windows: Option<u64>,
-    /// Golden prompts, a JSON list of strings.
-    #[arg(long, value_name = "FILE", requires = "model", help_heading = "Without a spec")]
+    /// Golden prompts: a JSON list of strings.
+    #[arg(long, value_name = "FILE", conflicts_with = "spec", help_heading = WITHOUT_SPEC)]
     pub prompts: Option<PathBuf>,
-    /// Sentences for the embedding check, a JSON list.
-    #[arg(long, value_name = "FILE", requires = "model", help_heading = "Without a spec")]
+    /// Sentences for the embedding comparison: a JSON list of strings.
+    #[arg(long, value_name = "FILE", conflicts_with = "spec", help_heading = WITHOUT_SPEC)]
     pub sentences: Option<PathBuf>,
-    /// Calls of each function to time.
-    #[arg(long, value_name = "N", requires = "model", help_heading = "Without a spec")]
+    /// Number of timed calls per function.
+    #[arg(long, value_name = "N", conflicts_with = "spec", help_heading = WITHOUT_SPEC)]
     pub latency: Option<u64>,
 }

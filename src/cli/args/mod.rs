@@ -1,10 +1,12 @@
-//! What can be typed, as `clap` sees it; commands get it parsed, settings come from elsewhere.
+//! Command-line arguments, parsed by `clap`. Settings from the environment and config.toml are in `settings`.
 
 #![expect(clippy::doc_markdown, reason = "the texts are help on a terminal")]
 
 mod backend;
 mod convert;
-mod look;
+#[cfg(test)]
+mod docs;
+mod inspect;
 mod measure;
 mod run;
 
@@ -12,29 +14,29 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use backend::{BackendArgs, Judged};
+pub use backend::{BackendArgs, VerifyBackend};
 pub use convert::{
-    ConvertArgs, Engine, PaletteGranularity, QuantizeArgs, SetupArgs, ShapeArgs, SourceArgs,
+    ConvertArgs, Engine, InterfaceArgs, ModelArgs, PaletteGranularity, QuantizeArgs, SetupArgs,
     SweepArgs,
 };
-pub use look::{Drawn, InspectArgs, ManifestCommand, ReportArgs, ReportForm};
+pub use inspect::{InspectArgs, ManifestCommand, RenderArgs, ReportArgs, ReportForm};
 pub use measure::{EvaluateArgs, ExplainArgs, GateArgs, GateForm, MeasureArgs, VerifyArgs};
 pub use run::{
-    EmbedArgs, GenerateArgs, LineForm, PrecisionArg, PredictArgs, TemplateArgs, TokenizeArgs,
+    EmbedArgs, GenerateArgs, InputFormat, PrecisionArg, PredictArgs, TemplateArgs, TokenizeArgs,
 };
 
-/// Hugging Face checkpoints to Core ML packages that are proven before they ship.
+/// Convert models to Core ML packages, compress and test them on any operating system.
 #[derive(Debug, Parser)]
 #[command(name = "coremill", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 holds, 1 a gate failed, 2 bad usage or input, 3 the evaluation is invalid or \
-                        inconclusive, 4 a tool or the environment failed."
+    after_help = "Exit codes: 0 success, 1 a gate failed, 2 invalid usage or input, 3 evaluation invalid or inconclusive, \
+                  4 tool or environment error."
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
-    /// What every command takes.
+    /// Options of every command.
     #[command(flatten)]
     pub global: Global,
 }
@@ -42,76 +44,76 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// How answers are written to stdout.
+    /// Output format.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub format: Format,
-    /// How progress is shown on stderr [default: bar on a terminal, else none].
+    /// Progress format on stderr [default: bar on a terminal, otherwise none].
     #[arg(long, global = true, value_enum)]
     pub progress: Option<ProgressMode>,
-    /// Where the Python environment, downloads and references are kept [env: COREMILL_CACHE_DIR].
+    /// Directory for the Python environment, downloads and references [env: COREMILL_CACHE_DIR].
     #[arg(long, global = true, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Say nothing but answers, warnings and errors.
+    /// Print only results, warnings and errors.
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
 
-/// The form of answers.
+/// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Human-readable.
     Table,
-    /// For programs: one JSON value.
+    /// One JSON document.
     Json,
-    /// For programs: one JSON value on each line, as soon as it is there.
+    /// JSON lines, written as results become available.
     Jsonl,
 }
 
-/// The form of progress.
+/// Progress formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProgressMode {
-    /// A bar.
+    /// Progress bar.
     Bar,
     /// One JSON object per line.
     Json,
-    /// None.
+    /// No progress.
     None,
 }
 
-/// The commands.
+/// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create the Python environment that conversion uses.
     Setup(SetupArgs),
-    /// Show what this machine has and what it can do.
+    /// Check the environment: Python, libraries, Core ML, memory and disk.
     Doctor,
-    /// Turn a checkpoint into a package.
+    /// Convert a checkpoint to a package.
     Convert(ConvertArgs),
     /// Compress a package.
     Quantize(QuantizeArgs),
-    /// Convert once, then compress, run, evaluate and gate many variants.
+    /// Convert a model once, then compress, evaluate and gate many variants.
     Sweep(Box<SweepArgs>),
-    /// Measure packages against their reference.
+    /// Evaluate packages against a reference.
     Evaluate(EvaluateArgs),
-    /// Measure a package and judge it by gates.
+    /// Evaluate a package and apply gates.
     Verify(VerifyArgs),
-    /// Judge the variants of a report.
+    /// Apply gates to the variants of a report.
     Gate(GateArgs),
-    /// Run one function on named tensors.
+    /// Run one function of a package on tensors from a file.
     Predict(PredictArgs),
-    /// Continue a prompt.
+    /// Generate text from a prompt.
     Generate(GenerateArgs),
-    /// Show the tokens of texts.
+    /// Tokenize texts.
     Tokenize(TokenizeArgs),
     /// Embed sentences.
     Embed(EmbedArgs),
-    /// List what a package holds.
+    /// Show functions, weights and sizes of a package, or how a checkpoint is read.
     Inspect(InspectArgs),
-    /// Work with manifests.
+    /// Check, show or update manifests.
     #[command(subcommand)]
     Manifest(ManifestCommand),
-    /// Draw a report again, merge or compare reports.
+    /// Render, merge or compare sweep reports.
     Report(ReportArgs),
-    /// Explain a gate.
+    /// Describe a gate, or list the gates or compression schemes.
     Explain(ExplainArgs),
 }

@@ -1,4 +1,4 @@
-//! What uses packages: `predict`, `generate`, `embed`.
+//! Arguments of `predict`, `generate`, `tokenize` and `embed`.
 
 use std::path::PathBuf;
 
@@ -6,182 +6,182 @@ use clap::{ArgGroup, Args, ValueEnum};
 
 use super::backend::BackendArgs;
 
-/// `predict`.
+/// Arguments of `predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// The package; several run as one chain, outputs of one feeding the inputs of that name of the next.
+    /// Package. Several packages run as a chain: outputs feed the inputs of the same name.
     #[arg(value_name = "PKG", required = true)]
     pub packages: Vec<PathBuf>,
-    /// The function [default: the package's default].
+    /// Function [default: the package's default function].
     #[arg(long, short, value_name = "NAME")]
     pub function: Option<String>,
-    /// Inputs by name, a safetensors file.
+    /// Input tensors by name: a safetensors file.
     #[arg(long, short, value_name = "FILE")]
     pub inputs: PathBuf,
-    /// Where the outputs go, a safetensors file.
+    /// Output file (safetensors).
     #[arg(long, short, value_name = "FILE", required_unless_present = "precision_report")]
     pub outputs: Option<PathBuf>,
-    /// The states, read if the file exists and written back.
+    /// State file (safetensors), read if it exists and written afterwards.
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
-    /// Intermediate value to write with the outputs; may be given again.
+    /// Intermediate value to write with the outputs. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub tap: Vec<String>,
-    /// `declared` rounds every value to its declared type, `f32` does not.
+    /// Precision of intermediate values: `declared` rounds to the declared type, `f32` does not round.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Declared)]
     pub precision: PrecisionArg,
-    /// What runs the package.
+    /// Runtime options.
     #[command(flatten)]
     pub backend: BackendArgs,
-    /// Show operation by operation where fp16 loses on these inputs, and write nothing.
+    /// Report the fp16 error of each operation on these inputs instead of writing outputs.
     #[arg(long, conflicts_with_all = ["outputs", "tap", "precision"])]
     pub precision_report: bool,
-    /// Operations that the report shows.
+    /// Number of operations in the precision report.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub worst: usize,
 }
 
-/// How values are rounded.
+/// Rounding of intermediate values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionArg {
-    /// To the declared types.
+    /// Round to the declared types.
     Declared,
-    /// Not at all.
+    /// Compute in f32.
     F32,
 }
 
-/// `generate`.
+/// Arguments of `generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// The package.
+    /// Package.
     #[arg(value_name = "PKG")]
     pub package: PathBuf,
-    /// The text to continue.
+    /// Prompt.
     #[arg(long, short, value_name = "TEXT", required_unless_present = "prompt_file")]
     pub prompt: Option<String>,
-    /// File with the text to continue, `-` for stdin; a line end at its end does not count.
+    /// File with the prompt, `-` for stdin. A final newline is ignored.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompt_file: Option<PathBuf>,
-    /// Render the prompt with the model's chat template: a message of the user, or messages as a JSON list.
+    /// Apply the model's chat template. The prompt is a user message or a JSON list of messages.
     #[arg(long)]
     pub chat: bool,
-    /// What the chat template is given beside the prompt.
+    /// Chat template options.
     #[command(flatten)]
     pub template: TemplateArgs,
-    /// Tokens to generate at most.
+    /// Maximum number of tokens to generate.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 64)]
     pub max_tokens: u64,
-    /// 0 takes the likeliest token; above, tokens are drawn.
+    /// Sampling temperature; 0 is greedy decoding.
     #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f64,
-    /// Draw from the K likeliest tokens.
+    /// Top-k sampling: sample from the K most likely tokens.
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
-    /// Draw from the likeliest tokens that have this share of the chance together.
+    /// Nucleus sampling: sample from the smallest set of tokens with cumulative probability P.
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     pub top_p: f64,
-    /// Draw from tokens that are at least P times as likely as the likeliest.
+    /// Min-p sampling: drop tokens with less than P times the probability of the most likely one.
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     pub min_p: f64,
-    /// Seed of the draw.
+    /// Random seed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Text that ends the continuation and is cut off; may be given again.
+    /// Stop string; ends the generation and is removed. Repeatable.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
-    /// Print the text at the end, not as it is made.
+    /// Print the text at the end instead of streaming it.
     #[arg(long)]
     pub no_stream: bool,
-    /// Folder of the tokenizer [default: beside the package].
+    /// Tokenizer directory [default: `NAME.tokenizer` beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
-    /// What runs the package.
+    /// Runtime options.
     #[command(flatten)]
     pub backend: BackendArgs,
 }
 
-/// What a chat template is given.
+/// Chat template options.
 #[derive(Debug, Args)]
 pub struct TemplateArgs {
-    /// Message of the system, before all others.
+    /// System message.
     #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// Chat template by name, where the model has several [default: `tool_use` for tools, else `default`].
+    /// Name of the chat template, if the model has several [default: `tool_use` with tools, otherwise `default`].
     #[arg(long, value_name = "NAME", requires = "chat")]
     pub chat_template: Option<String>,
-    /// Variable of the chat template, its value as JSON or text; may be given again.
+    /// Variable for the chat template; the value is JSON or text. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", requires = "chat")]
     pub chat_arg: Vec<String>,
 }
 
-/// `tokenize`.
+/// Arguments of `tokenize`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("given").args(["text", "file"]).required(true))]
 pub struct TokenizeArgs {
-    /// The package, or the folder of a tokenizer.
+    /// Package or tokenizer directory.
     #[arg(value_name = "PKG|DIR")]
     pub source: PathBuf,
-    /// A text; may be given again.
+    /// Text. Repeatable.
     #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
     pub text: Vec<String>,
-    /// File of texts, one a line as a JSON string or an object with `text`; `-` for stdin.
+    /// File of texts (JSON lines: strings or objects with `text`), `-` for stdin.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Leave out the tokens that the tokenizer puts around a text.
+    /// Omit special tokens such as BOS and EOS.
     #[arg(long)]
     pub no_special_tokens: bool,
-    /// Render each text with the chat template first: a message of the user, or messages as a JSON list.
+    /// Apply the chat template. Each text is a user message or a JSON list of messages.
     #[arg(long)]
     pub chat: bool,
-    /// What the chat template is given beside the text.
+    /// Chat template options.
     #[command(flatten)]
     pub template: TemplateArgs,
 }
 
-/// `embed`.
+/// Arguments of `embed`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("input").args(["sentences", "text", "file"]).required(true).multiple(true))]
 pub struct EmbedArgs {
-    /// The package.
+    /// Package.
     #[arg(value_name = "PKG")]
     pub package: PathBuf,
     /// Sentences.
     #[arg(value_name = "SENTENCE")]
     pub sentences: Vec<String>,
-    /// A sentence; may be given again.
+    /// Sentence. Repeatable.
     #[arg(long, short, value_name = "SENTENCE", allow_hyphen_values = true)]
     pub text: Vec<String>,
-    /// File of sentences, one a line; `-` for stdin.
+    /// File of sentences, one per line; `-` for stdin.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// What the file's lines are [default: `jsonl` for a file of that extension, else `text`].
+    /// Format of the file [default: `jsonl` for that extension, otherwise `text`].
     #[arg(long, value_name = "FORM", value_enum, requires = "file")]
-    pub input_format: Option<LineForm>,
-    /// Where the embeddings go: X.jsonl or X.safetensors [default: stdout].
+    pub input_format: Option<InputFormat>,
+    /// Output file: X.jsonl or X.safetensors [default: stdout].
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Prompt before every sentence that has none of its own [default: the checkpoint's default prompt].
+    /// Prompt for sentences without their own [default: the checkpoint's default prompt].
     #[arg(long, allow_hyphen_values = true)]
     pub instruction: Option<String>,
-    /// The checkpoint's prompt of this name before every sentence that has none of its own.
+    /// Named prompt of the checkpoint for sentences without their own.
     #[arg(long, value_name = "NAME", conflicts_with = "instruction")]
     pub prompt_name: Option<String>,
-    /// Scale every embedding to length 1, so that dot products are cosines.
+    /// Normalize embeddings to unit length.
     #[arg(long)]
     pub normalize: bool,
-    /// Folder of the tokenizer [default: beside the package].
+    /// Tokenizer directory [default: `NAME.tokenizer` beside the package].
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
-    /// What runs the package.
+    /// Runtime options.
     #[command(flatten)]
     pub backend: BackendArgs,
 }
 
-/// What a line holds.
+/// Input formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LineForm {
-    /// A sentence.
+pub enum InputFormat {
+    /// One sentence per line.
     Text,
-    /// A sentence as a JSON string, or an object with `text`, and perhaps `id`, `instruction` and `prompt_name`.
+    /// JSON lines: strings, or objects with `text` and optionally `id`, `instruction` and `prompt_name`.
     Jsonl,
 }

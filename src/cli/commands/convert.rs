@@ -15,14 +15,14 @@ use super::{HOLDS, Outcome};
 use crate::base::clock::Clock as _;
 use crate::base::fmt;
 use crate::base::fs::{PARTIAL, files_below, write_atomic};
-use crate::cli::args::{ConvertArgs, Engine, PaletteGranularity, ShapeArgs, SourceArgs};
+use crate::cli::args::{ConvertArgs, Engine, InterfaceArgs, ModelArgs, PaletteGranularity};
 use crate::cli::failure::Failure;
 use crate::compress::{self, Options, Recipe};
 use crate::convert::{self, Converted, Preflight};
 use crate::coreml::ComputeUnits;
 use crate::eval::results::Measurements;
 use crate::eval::{
-    Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, Tokenizer, TokenizerRecord,
+    Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, Tokenizer, TokenizerRecord, defaults,
 };
 use crate::gate::{self, Gates, Subject, Verdict};
 use crate::manifest::{Artifact, manifest_path};
@@ -32,17 +32,17 @@ use crate::source::config::Allow;
 
 pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
     let recipe = recipe(args)?;
-    if args.shape.compute_units != ComputeUnits::CpuOnly {
+    if args.compute_units != ComputeUnits::CpuOnly {
         compress::check_group_sizes(&recipe)?;
     }
-    let job = job_of(&args.source, &args.shape, context)?;
+    let job = job_of(&args.source, &args.interface, context)?;
     let tmp = args.tmp.clone().unwrap_or_else(|| folder_of(&args.output));
     let compressing = !recipe.is_plain();
     let staging = tempfile::TempDir::with_prefix_in(PARTIAL, folder_made(&tmp)?)?;
     let plain =
         if compressing { staging.path().join("fp16.mlpackage") } else { args.output.clone() };
     let request = job.request(&plain, args.force, &tmp, !args.clean_tmp);
-    let existing = convert::existing_output(&args.output, args.shape.minimum_deployment_target);
+    let existing = convert::existing_output(&args.output, args.interface.minimum_deployment_target);
     if let Some(path) = existing.filter(|_| !args.force) {
         return Err(convert::ConvertError::Exists { path }.into());
     }
@@ -126,7 +126,7 @@ pub(super) fn run(args: &ConvertArgs, context: &Context) -> Outcome {
         "packages": answers,
         "recipe": recipe.to_string(),
         "seconds": seconds,
-        "compute_units": args.shape.compute_units,
+        "compute_units": args.compute_units,
         "measurements": found,
         "verdicts": verdicts,
     });
@@ -157,8 +157,8 @@ fn rehearse(
 
 /// The job that the arguments describe, its sources found.
 pub(super) fn job_of(
-    source: &SourceArgs,
-    shape: &ShapeArgs,
+    source: &ModelArgs,
+    shape: &InterfaceArgs,
     context: &Context,
 ) -> Result<Job, Failure> {
     let token = source.hf_token.as_deref();
@@ -238,7 +238,7 @@ fn validate(
             explain: true,
         }),
         sentences: Some(PROBES.map(Sentence::plain).to_vec()),
-        latency: Some(Repeat { warm_up: 3, n: 20 }),
+        latency: Some(Repeat { warm_up: defaults::WARM_UP, n: 20 }),
     };
     let progress = &*context.progress;
     let found =
@@ -259,7 +259,7 @@ fn text_plan(asked: &str, args: &ConvertArgs, context: &Context) -> Result<TextP
     let text = texts::read(asked, context)?;
     let tokens = Tokenizer::open(&sidecar(&args.output))?.encode_plain(&text)?.len();
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let (most, windows) = (count(args.shape.seq_len).min(WINDOW), count(args.windows));
+    let (most, windows) = (count(args.interface.seq_len).min(WINDOW), count(args.windows));
     Ok(TextPlan {
         text,
         window: Some((tokens / windows).clamp(2, most.max(2))),

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use crate::base::nearest::nearest;
+use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 use crate::cli::failure::Failure;
 use crate::compress;
-use crate::convert::{self, AdapterMode, KvForm, ModelInfo, Request, Target};
+use crate::convert::{self, ModelInfo, Request};
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest};
@@ -154,21 +155,18 @@ pub(super) struct Job {
     /// Adapters of `encode`.
     pub(super) llm2vec: Vec<Found>,
     /// What becomes of them.
-    pub(super) encode_adapters: AdapterMode,
+    pub(super) encode_adapters: EncodeAdapters,
     /// Positions of the cache.
     pub(super) seq_len: u64,
     /// Tokens of a prompt chunk.
     pub(super) prompt_chunk: u64,
     /// How the cache travels.
-    pub(super) kv_cache: KvForm,
+    pub(super) kv_cache: KvCacheForm,
     /// The oldest system.
     pub(super) target: Target,
     /// What passes although it is not understood.
     pub(super) allow: Allow,
 }
-
-/// Tokens of a prompt chunk where nobody says.
-pub(super) const PROMPT_CHUNK: u64 = 64;
 
 impl Job {
     /// The conversion of this job into a package at `output`.
@@ -256,8 +254,8 @@ impl Job {
 
     fn adapters(&self) -> Result<Vec<manifest::Adapter>, Failure> {
         let mode = match self.encode_adapters {
-            AdapterMode::Branches => manifest::AdapterMode::Branches,
-            AdapterMode::Merge => manifest::AdapterMode::Merged,
+            EncodeAdapters::Branches => manifest::AdapterMode::Branches,
+            EncodeAdapters::Merge => manifest::AdapterMode::Merged,
         };
         let nowhere = Path::new("");
         let request = self.request(nowhere, false, nowhere, false);

@@ -8,10 +8,7 @@ use super::texts;
 use crate::cli::args::MeasureArgs;
 use crate::cli::failure::Failure;
 use crate::eval::results::{Figure, Measurements, Spread};
-use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan};
-
-/// Calls before the first that is timed.
-const WARM_UP: u64 = 3;
+use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan, defaults};
 
 /// What `args` ask to measure.
 pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failure> {
@@ -43,7 +40,8 @@ pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failur
         }),
     };
     let sentences: Option<Vec<Sentence>> = args.sentences.as_deref().map(list).transpose()?;
-    let latency = (args.latency > 0).then_some(Repeat { warm_up: WARM_UP, n: args.latency });
+    let latency =
+        (args.latency > 0).then_some(Repeat { warm_up: defaults::WARM_UP, n: args.latency });
     Ok(Plan { text, prompts, sentences, latency })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::context::Context;
 use super::{HOLDS, Outcome};
 use crate::base::fs::write_atomic;
-use crate::cli::args::{Drawn, ReportArgs, ReportForm};
+use crate::cli::args::{RenderArgs, ReportArgs, ReportForm};
 use crate::cli::failure::Failure;
 use crate::report::{self, Report};
 
@@ -45,7 +45,7 @@ pub(super) fn run(args: &ReportArgs, context: &Context) -> Outcome {
 }
 
 /// Draws one report to stdout, or to a file.
-fn draw(drawn: &Drawn, form: impl Fn(&Report) -> String, context: &Context) -> Outcome {
+fn draw(drawn: &RenderArgs, form: impl Fn(&Report) -> String, context: &Context) -> Outcome {
     let read = report::read(&drawn.report)?;
     let text = form(&read);
     match &drawn.output {

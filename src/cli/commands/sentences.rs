@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::base::cancel;
 use crate::base::error::Hint;
-use crate::cli::args::{EmbedArgs, LineForm};
+use crate::cli::args::{EmbedArgs, InputFormat};
 use crate::cli::failure::Failure;
 use crate::cli::input;
 use crate::eval::Sentence;
@@ -139,15 +139,15 @@ impl Prompt {
     }
 }
 
-fn form(args: &EmbedArgs, path: &Path) -> LineForm {
+fn form(args: &EmbedArgs, path: &Path) -> InputFormat {
     let named = path.extension().is_some_and(|extension| extension == "jsonl");
-    args.input_format.unwrap_or(if named { LineForm::Jsonl } else { LineForm::Text })
+    args.input_format.unwrap_or(if named { InputFormat::Jsonl } else { InputFormat::Text })
 }
 
 /// Sends the lines that are not blank, until a line is wrong or nobody takes them any more.
 fn read(
     name: &str,
-    form: LineForm,
+    form: InputFormat,
     lines: impl std::io::BufRead,
     said: &Prompt,
     sender: &SyncSender<Result<Item, Failure>>,
@@ -157,7 +157,7 @@ fn read(
         let item = match line {
             Err(error) => Err(place.blame(error)),
             Ok(line) if line.trim().is_empty() => continue,
-            Ok(text) if form == LineForm::Text => {
+            Ok(text) if form == InputFormat::Text => {
                 Ok(Item { place, id: None, sentence: Sentence::plain(&text) })
             }
             Ok(line) => match parse(&line) {
@@ -221,7 +221,7 @@ fn kind(value: &Value) -> &'static str {
 mod tests {
     use super::*;
 
-    fn read_all(form: LineForm, text: &str) -> (Vec<Item>, Option<Failure>) {
+    fn read_all(form: InputFormat, text: &str) -> (Vec<Item>, Option<Failure>) {
         let (sender, items) = sync_channel(99);
         let said = Prompt { instruction: Some("find".to_owned()), name: None };
         read("`x`", form, text.as_bytes(), &said, &sender);
@@ -239,21 +239,21 @@ mod tests {
     #[test]
     fn lines_are_sentences() {
         // The form, the text; lines, instructions and texts of the sentences.
-        type Case<'a> = (LineForm, &'a str, &'a [(usize, &'a str, &'a str)]);
+        type Case<'a> = (InputFormat, &'a str, &'a [(usize, &'a str, &'a str)]);
         let cases: [Case<'_>; 5] = [
-            (LineForm::Text, "", &[]),
+            (InputFormat::Text, "", &[]),
             (
-                LineForm::Text,
+                InputFormat::Text,
                 "a\n \n{}\r\nb",
                 &[(1, "find", "a"), (3, "find", "{}"), (4, "find", "b")],
             ),
-            (LineForm::Jsonl, "\"a\"\n\n", &[(1, "find", "a")]),
+            (InputFormat::Jsonl, "\"a\"\n\n", &[(1, "find", "a")]),
             (
-                LineForm::Jsonl,
+                InputFormat::Jsonl,
                 r#"{"text": "a", "instruction": "say", "more": 1}"#,
                 &[(1, "say", "a")],
             ),
-            (LineForm::Jsonl, r#"{"text": "ä\n", "instruction": null}"#, &[(1, "find", "ä\n")]),
+            (InputFormat::Jsonl, r#"{"text": "ä\n", "instruction": null}"#, &[(1, "find", "ä\n")]),
         ];
         for (form, text, want) in cases {
             let (items, failure) = read_all(form, text);
@@ -269,11 +269,11 @@ mod tests {
                 .collect();
             assert_eq!(got, want, "{text:?}");
         }
-        let (named, _) = read_all(LineForm::Jsonl, r#"{"text": "a", "prompt_name": "query"}"#);
+        let (named, _) = read_all(InputFormat::Jsonl, r#"{"text": "a", "prompt_name": "query"}"#);
         let Sentence { instruction, prompt_name, .. } = &named[0].sentence;
         assert_eq!((instruction, prompt_name.as_deref()), (&None, Some("query")));
         let (items, _) = read_all(
-            LineForm::Jsonl,
+            InputFormat::Jsonl,
             "{\"text\": \"a\", \"id\": 7}\n{\"id\": \"x\", \"text\": \"b\"}",
         );
         let ids: Vec<_> = items.into_iter().map(|item| item.id.unwrap().to_string()).collect();
@@ -283,17 +283,17 @@ mod tests {
     #[test]
     fn lines_that_are_wrong_are_named_and_those_before_them_read() {
         let cases = [
-            (LineForm::Jsonl, "{\"text\": }", "`x`, line 2: column 10: expected value"),
-            (LineForm::Jsonl, "{\"text\"", "`x`, line 2: column 7: EOF while parsing an object"),
-            (LineForm::Jsonl, "3", "`x`, line 2: a number is no sentence"),
-            (LineForm::Jsonl, "{\"id\": 1}", "`x`, line 2: `text` is missing"),
+            (InputFormat::Jsonl, "{\"text\": }", "`x`, line 2: column 10: expected value"),
+            (InputFormat::Jsonl, "{\"text\"", "`x`, line 2: column 7: EOF while parsing an object"),
+            (InputFormat::Jsonl, "3", "`x`, line 2: a number is no sentence"),
+            (InputFormat::Jsonl, "{\"id\": 1}", "`x`, line 2: `text` is missing"),
             (
-                LineForm::Jsonl,
+                InputFormat::Jsonl,
                 "{\"text\": [\"a\"]}",
                 "`x`, line 2: `text` is an array, not a string",
             ),
             (
-                LineForm::Jsonl,
+                InputFormat::Jsonl,
                 "{\"text\": \"a\", \"instruction\": {}}",
                 "`x`, line 2: `instruction` is an object, not a string",
             ),
@@ -304,7 +304,7 @@ mod tests {
             assert_eq!((items.len(), failure.message.as_str(), failure.code), (1, want, 2));
         }
         let (sender, items) = sync_channel(9);
-        read("stdin", LineForm::Text, &b"a\n\xFF\n"[..], &Prompt::default(), &sender);
+        read("stdin", InputFormat::Text, &b"a\n\xFF\n"[..], &Prompt::default(), &sender);
         let failure = items.iter().nth(1).unwrap().unwrap_err();
         assert_eq!(failure.message, "stdin, line 2: stream did not contain valid UTF-8");
         assert_eq!(failure.code, 2);

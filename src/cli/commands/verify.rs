@@ -9,7 +9,7 @@ use super::gates;
 use super::measure::{against, lines, plan};
 use super::{HOLDS, Outcome, backend, bench, compare, recorded};
 use crate::base::fs::files_below;
-use crate::cli::args::{BackendArgs, Judged, VerifyArgs};
+use crate::cli::args::{BackendArgs, VerifyArgs, VerifyBackend};
 use crate::cli::failure::Failure;
 use crate::compress;
 use crate::eval::results::Measurements;
@@ -21,8 +21,8 @@ const BROKEN: u8 = 1;
 
 pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let chain = match &args.backend {
-        Some(Judged::Both) => return compare::run(args, context),
-        Some(Judged::By(chain)) => Some(chain.clone()),
+        Some(VerifyBackend::Both) => return compare::run(args, context),
+        Some(VerifyBackend::Reference(chain)) => Some(chain.clone()),
         None => None,
     };
     let plan = plan(&args.measure, context)?;

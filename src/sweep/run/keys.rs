@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::RunError;
+use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 use crate::eval::TOP_K;
-use crate::sweep::spec::{EncodeAdapters, EvaluateSpec, KvCacheForm, Spec};
+use crate::sweep::spec::{EvaluateSpec, Spec};
 use crate::sweep::store::Key;
 use crate::sweep::texts::Sentence;
 use crate::sweep::{Identity, Variant};
@@ -20,7 +21,7 @@ struct BuildParts<'a> {
     seq_len: Option<u64>,
     prompt_chunk: Option<u64>,
     kv_cache: KvCacheForm,
-    target: &'a str,
+    target: Target,
     encode_adapters: EncodeAdapters,
     // Absent when empty, so that keys of specs without them stay.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -86,7 +87,7 @@ pub(super) fn of_package(spec: &Spec, identity: &Identity, variant: &Variant) ->
         seq_len: model.seq_len,
         prompt_chunk: model.prompt_chunk,
         kv_cache: model.kv_cache,
-        target: &model.target,
+        target: model.target,
         encode_adapters: model.encode_adapters,
         allow_config_keys: &model.allow_config_keys,
         allow_unused_tensors: &model.allow_unused_tensors,

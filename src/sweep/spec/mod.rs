@@ -16,6 +16,7 @@ pub(super) use self::variants::{LADDER, RUNGS};
 use super::plan::{Plan, Shard, Variant};
 use super::texts::Lines;
 use crate::base::mistake::Mistake as SpecError;
+use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 use crate::gate::{Gates, Unit};
 
 /// A sweep as its file describes it, checked.
@@ -92,8 +93,8 @@ pub struct ModelSpec {
     pub prompt_chunk: Option<u64>,
     /// How the cache is kept.
     pub kv_cache: KvCacheForm,
-    /// The deployment target as coremltools names it.
-    pub target: String,
+    /// Minimum deployment target.
+    pub target: Target,
     /// What becomes of the embedding adapters.
     pub encode_adapters: EncodeAdapters,
     /// Keys of config.json that pass although they are not understood.
@@ -119,28 +120,6 @@ pub enum Place {
         /// A commit, a branch or a tag.
         revision: Option<String>,
     },
-}
-
-/// How the key/value cache is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KvCacheForm {
-    /// As states, from iOS18 on.
-    #[default]
-    State,
-    /// As inputs and outputs.
-    Io,
-}
-
-/// What becomes of embedding adapters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EncodeAdapters {
-    /// Low-rank branches beside the weights that generation uses.
-    #[default]
-    Branches,
-    /// Added to a second copy of the weights.
-    Merge,
 }
 
 /// What is measured.

@@ -7,9 +7,9 @@ use toml::Spanned;
 use super::either::TextOrTable;
 use super::raw::{Model, Repository};
 use super::{ModelSpec, Place, Wrong, resolve};
-use crate::base::error::Hint as _;
 use crate::base::mistake::Mistake as SpecError;
-use crate::manifest::{self, ManifestError};
+use crate::base::nearest::nearest;
+use crate::base::package_options::Target;
 
 /// Where a model of this form is to be found, if that is said once and rightly.
 fn place(raw: &Model, folder: &Path) -> Result<Place, String> {
@@ -84,15 +84,13 @@ pub(super) fn model(
         }
     }
     let target = match raw.target {
-        None => "iOS18".to_owned(),
-        Some(target) => {
-            let name = target.get_ref();
-            if manifest::target(name).is_none() {
-                let error = ManifestError::Target(name.clone());
-                return Err(wrong(target.span(), error.to_string()).with_hint(error.hint()));
-            }
-            target.into_inner()
-        }
+        None => Target::default(),
+        Some(target) => target.get_ref().parse().map_err(|error| {
+            wrong(target.span(), error).with_hint(
+                nearest(target.get_ref(), Target::NAMES.iter().copied())
+                    .map(|name| format!("did you mean `{name}`")),
+            )
+        })?,
     };
     let adapters = |raw: Option<Vec<TextOrTable<Repository>>>| {
         raw.unwrap_or_default().into_iter().map(|raw| adapter(raw, folder)).collect()

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::either::{TextOrList, TextOrNumber, TextOrTable};
-use super::{EncodeAdapters, EngineSpec, EvaluateSpec, KvCacheForm, OutputSpec};
+use super::{EngineSpec, EvaluateSpec, OutputSpec};
+use crate::base::package_options::{EncodeAdapters, KvCacheForm};
 use crate::gate::Gates;
 
 /// The whole file.

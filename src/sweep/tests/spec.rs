@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::error::Hint as _;
-use crate::sweep::{EncodeAdapters, Keep, KvCacheForm, Lines, Place, Spec};
+use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
+use crate::sweep::{Keep, Lines, Place, Spec};
 
 /// Stands in for the parser of recipes: the fewest bits named after `pal`, `int` or `fp`.
 pub(super) fn bits(recipe: &str) -> Result<u32, String> {
@@ -54,7 +55,7 @@ fn defaults_are_what_the_documents_say() {
     let spec = parse(SMALL).unwrap();
     assert_eq!(spec.model.place, Place::Path(PathBuf::from("m")));
     assert_eq!(spec.output.dir, Path::new("specs/out"));
-    assert_eq!(spec.model.target, "iOS18");
+    assert_eq!(spec.model.target, Target::IOS18);
     assert_eq!(spec.model.kv_cache, KvCacheForm::State);
     assert_eq!(spec.model.encode_adapters, EncodeAdapters::Branches);
     assert_eq!(spec.output.keep, Keep::All);

@@ -9,6 +9,7 @@ use crate::cli::args::SweepArgs;
 use crate::cli::commands::convert::fewest_bits;
 use crate::cli::failure::Failure;
 use crate::compress::Recipe;
+use crate::convert::DEFAULT_PROMPT_CHUNK;
 use crate::sweep::{Spec, parse_bytes};
 
 /// What flags are called in messages, where no file is.
@@ -84,13 +85,14 @@ fn parse(text: String, path: &Path, args: &SweepArgs) -> Result<Asked, Failure> 
 
 /// The spec that the flags are short for.
 fn of_flags(args: &SweepArgs) -> Result<Table, Failure> {
-    let model = args.model.as_ref().ok_or_else(|| {
-        Failure::input("there is nothing to sweep")
-            .hint("give a spec, or `--model`, `--seq-len` and `--output`")
+    let source = args.source.as_ref().ok_or_else(|| {
+        Failure::input("no specification and no model given")
+            .hint("pass a specification, or `--model`, `--seq-len` and `--output`")
     })?;
-    let output = args.output.as_ref().ok_or_else(|| {
-        Failure::input("there is no place for what the sweep makes").hint("pass `--output DIR`")
-    })?;
+    let output = args
+        .output
+        .as_ref()
+        .ok_or_else(|| Failure::input("no output directory given").hint("pass `--output DIR`"))?;
     let mut root = Table::new();
     let mut put = |table: &str, key: &str, value: Value| {
         let table = root.entry(table).or_insert_with(|| Value::Table(Table::new()));
@@ -100,6 +102,8 @@ fn of_flags(args: &SweepArgs) -> Result<Table, Failure> {
     };
     let text = |path: &Path| Value::String(path.to_string_lossy().into_owned());
     let number = |n: u64| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+    let list = |names: &[String]| Value::Array(names.iter().cloned().map(Value::String).collect());
+    let model = &source.model;
     let is_package = Path::new(model).extension().is_some_and(|e| e == "mlpackage");
     let key = match model {
         _ if is_package => "package",
@@ -107,10 +111,11 @@ fn of_flags(args: &SweepArgs) -> Result<Table, Failure> {
         _ => "repository",
     };
     put("model", key, Value::String(model.clone()));
-    if let Some(revision) = &args.revision {
+    if let Some(revision) = &source.revision {
         put("model", "revision", Value::String(revision.clone()));
     }
-    for (key, names) in [("lora", &args.lora_checkpoint), ("llm2vec", &args.llm2vec_checkpoint)] {
+    for (key, names) in [("lora", &source.lora_checkpoint), ("llm2vec", &source.llm2vec_checkpoint)]
+    {
         if !names.is_empty() {
             let place = |name: &String| {
                 if Path::new(name).is_dir() {
@@ -122,10 +127,23 @@ fn of_flags(args: &SweepArgs) -> Result<Table, Failure> {
             put("model", key, Value::Array(names.iter().map(place).collect()));
         }
     }
-    for (key, n) in [("seq_len", args.seq_len), ("prompt_chunk", args.prompt_chunk)] {
-        if let Some(n) = n {
-            put("model", key, number(n));
+    if !source.allow_config_key.is_empty() {
+        put("model", "allow_config_keys", list(&source.allow_config_key));
+    }
+    if !source.allow_unused_tensor.is_empty() {
+        let patterns: Vec<String> =
+            source.allow_unused_tensor.iter().map(ToString::to_string).collect();
+        put("model", "allow_unused_tensors", list(&patterns));
+    }
+    if let Some(interface) = &args.interface {
+        put("model", "seq_len", number(interface.seq_len));
+        // Defaults are left out: the build key of the sweep does not depend on how they are given.
+        if interface.prompt_chunk != DEFAULT_PROMPT_CHUNK {
+            put("model", "prompt_chunk", number(interface.prompt_chunk));
         }
+        put("model", "kv_cache", Value::String(interface.kv_cache.to_string()));
+        put("model", "encode_adapters", Value::String(interface.encode_adapters.to_string()));
+        put("model", "target", Value::String(interface.minimum_deployment_target.to_string()));
     }
     put("output", "dir", text(output));
     let palettes = !args.sweep_wbits.is_empty() || !args.sweep_group_sizes.is_empty();

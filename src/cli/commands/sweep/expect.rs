@@ -8,6 +8,7 @@ use crate::base::fmt;
 use crate::cli::failure::Failure;
 use crate::compress::{self, Component, MIN_ELEMENTS, Recipe};
 use crate::convert::Preflight;
+use crate::eval::defaults;
 use crate::package::Package;
 use crate::quant::scheme::{Fit, ScaleGranularity, TableGranularity};
 use crate::quant::{Code, Scheme};
@@ -130,7 +131,7 @@ fn seconds(spec: &Spec, all: &[Expected], whole: &Preflight) -> [f64; 3] {
     let compress =
         schemes.len() as f64 * parameters / WEIGHTS_PER_SECOND + written as f64 / BYTES_PER_SECOND;
     let evaluate = &spec.evaluate;
-    let windows = evaluate.windows.unwrap_or(super::WINDOWS);
+    let windows = evaluate.windows.unwrap_or(defaults::WINDOWS);
     let scored = match &evaluate.text {
         Some(_) => windows * evaluate.window(spec.model.seq_len.unwrap_or(256)),
         None => 0,
@@ -138,7 +139,7 @@ fn seconds(spec: &Spec, all: &[Expected], whole: &Preflight) -> [f64; 3] {
     let count = |lines: &crate::sweep::Lines| lines.read().map_or(0, |lines| lines.len() as u64);
     let tokens = scored
         + count(&evaluate.prompts)
-            * (TOKENS_OF_PROMPT + evaluate.max_new_tokens.unwrap_or(super::MAX_TOKENS))
+            * (TOKENS_OF_PROMPT + evaluate.max_new_tokens.unwrap_or(defaults::MAX_TOKENS))
         + count(&evaluate.sentences) * TOKENS_OF_PROMPT
         + evaluate.latency.unwrap_or(0) * TOKENS_OF_PROMPT;
     let one = 2.0 * parameters * tokens as f64 / OPERATIONS_PER_SECOND;

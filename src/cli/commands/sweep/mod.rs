@@ -22,16 +22,10 @@ use crate::base::digest;
 use crate::cli::args::SweepArgs;
 use crate::cli::failure::Failure;
 use crate::eval::reference::Reference;
-use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan};
+use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, defaults};
 use crate::report::{self, Report};
 use crate::sweep::{self, Spec};
 
-/// Windows of the text that are scored where the spec says nothing.
-const WINDOWS: u64 = 16;
-/// Tokens of a transcript where the spec says nothing.
-const MAX_TOKENS: u64 = 32;
-/// Calls before the first that is timed.
-const WARM_UP: u64 = 3;
 /// The exit code of a budget that nothing meets.
 const MISSED: u8 = 1;
 
@@ -41,7 +35,8 @@ pub(super) fn run(args: &SweepArgs, context: &Context) -> Outcome {
     if let Some(cores) = spec.run.cores {
         limit_cores(cores)?;
     }
-    let source = Source::of(spec, context)?;
+    let token = args.source.as_ref().and_then(|source| source.hf_token.as_deref());
+    let source = Source::of(spec, token, context)?;
     if args.fresh && !args.dry_run {
         forget(spec)?;
     }
@@ -126,7 +121,7 @@ fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
             text: text_of(asked_text)?,
             window: asked.window.map(count),
             stride: asked.stride.map(count),
-            max_windows: count(asked.windows.unwrap_or(WINDOWS)),
+            max_windows: count(asked.windows.unwrap_or(defaults::WINDOWS)),
             calibration: asked.calibration.as_deref().map(text_of).transpose()?,
             top_k: asked.top_k.map_or(TOP_K, count),
             noise_floor: asked.noise_floor,
@@ -138,7 +133,7 @@ fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
         text,
         prompts: prompts.map(|lines| PromptPlan {
             prompts: lines.into_iter().map(|line| line.text).collect(),
-            max_tokens: count(asked.max_new_tokens.unwrap_or(MAX_TOKENS)),
+            max_tokens: count(asked.max_new_tokens.unwrap_or(defaults::MAX_TOKENS)),
             chat_template: asked.chat_template,
             probe: false,
             explain: false,
@@ -151,7 +146,7 @@ fn plan(spec: &Spec, context: &Context) -> Result<Plan, Failure> {
             };
             lines.into_iter().map(sentence).collect()
         }),
-        latency: asked.latency.filter(|&n| n > 0).map(|n| Repeat { warm_up: WARM_UP, n }),
+        latency: asked.latency.filter(|&n| n > 0).map(|n| Repeat { warm_up: defaults::WARM_UP, n }),
     })
 }
 

@@ -8,14 +8,14 @@ use crate::base::links::link_tree;
 use crate::cli::commands::context::Context;
 use crate::cli::commands::job::{self, About, Found, Job};
 use crate::cli::failure::Failure;
-use crate::convert::{self, AdapterMode, KvForm};
+use crate::convert;
 use crate::eval;
 use crate::manifest::{self, Artifact, Manifest, TARGETS, records};
 use crate::package::{FileRecord, Package};
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
 use crate::source::config::Allow;
-use crate::sweep::{self, Place, Spec};
+use crate::sweep::{Place, Spec};
 
 /// What is swept.
 pub(super) enum Source {
@@ -32,17 +32,17 @@ pub(super) enum Source {
 
 impl Source {
     /// What `spec` says, found.
-    pub(super) fn of(spec: &Spec, context: &Context) -> Result<Self, Failure> {
+    pub(super) fn of(spec: &Spec, token: Option<&str>, context: &Context) -> Result<Self, Failure> {
         let hint = "paths of a spec are relative to the spec's own folder";
         let find = |place: &Place| match place {
             Place::Path(path) | Place::Package(path) if !path.is_dir() => {
                 Err(Failure::input(format!("`{}` is no folder", path.display())).hint(hint))
             }
             Place::Path(path) | Place::Package(path) => {
-                job::find(&path.to_string_lossy(), None, None, context)
+                job::find(&path.to_string_lossy(), None, token, context)
             }
             Place::Repository { repository, revision } => {
-                job::find(repository, revision.as_deref(), None, context)
+                job::find(repository, revision.as_deref(), token, context)
             }
         };
         let model = &spec.model;
@@ -56,17 +56,11 @@ impl Source {
             model: find(&model.place)?,
             lora: all(&model.lora)?,
             llm2vec: all(&model.llm2vec)?,
-            encode_adapters: match model.encode_adapters {
-                sweep::EncodeAdapters::Branches => AdapterMode::Branches,
-                sweep::EncodeAdapters::Merge => AdapterMode::Merge,
-            },
+            encode_adapters: model.encode_adapters,
             seq_len,
-            prompt_chunk: model.prompt_chunk.unwrap_or(job::PROMPT_CHUNK),
-            kv_cache: match model.kv_cache {
-                sweep::KvCacheForm::State => KvForm::State,
-                sweep::KvCacheForm::Io => KvForm::Io,
-            },
-            target: model.target.parse().map_err(Failure::input)?,
+            prompt_chunk: model.prompt_chunk.unwrap_or(convert::DEFAULT_PROMPT_CHUNK),
+            kv_cache: model.kv_cache,
+            target: model.target,
             allow: Allow {
                 config_keys: model.allow_config_keys.clone(),
                 unused_tensors: model.allow_unused_tensors.clone(),
@@ -235,6 +229,7 @@ pub(super) fn preflight(source: &Source, output: &Path) -> Result<convert::Prefl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 
     #[test]
     fn sources_are_told_apart_by_their_roles() {
@@ -251,11 +246,11 @@ mod tests {
                 model: found("dictlm"),
                 lora: lora.map(found).into(),
                 llm2vec: vec![found("llm2vec")],
-                encode_adapters: AdapterMode::Branches,
+                encode_adapters: EncodeAdapters::default(),
                 seq_len: 64,
                 prompt_chunk: 16,
-                kv_cache: KvForm::State,
-                target: "iOS18".parse().unwrap(),
+                kv_cache: KvCacheForm::default(),
+                target: Target::default(),
                 allow: Allow::default(),
             };
             Source::Job(Box::new(job)).digests().unwrap()

@@ -1,4 +1,4 @@
-//! What only looks: `inspect`, `manifest`, `report`.
+//! Arguments of `inspect`, `manifest` and `report`.
 
 use std::path::PathBuf;
 
@@ -6,122 +6,122 @@ use clap::{Args, Subcommand};
 
 use crate::coreml::ComputeUnits;
 
-/// `inspect`.
+/// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The package, or the folder of a checkpoint.
+    /// Package or checkpoint directory.
     #[arg(value_name = "PKG|CHECKPOINT")]
     pub package: PathBuf,
-    /// Print the program as text, long constants cut short.
+    /// Print the program as text with shortened constants.
     #[arg(long)]
     pub program: bool,
-    /// Print the program whole, in the form of a compiled model's `model.mil`.
+    /// Print the complete program in the format of `model.mil`.
     #[arg(long, conflicts_with = "program")]
     pub mil: bool,
-    /// Compare each weight with the one of its name in this package, with the values that both files give back.
+    /// Report the error of each weight relative to this uncompressed package.
     #[arg(long, value_name = "DENSE", conflicts_with_all = ["program", "mil"])]
     pub baseline: Option<PathBuf>,
-    /// Show what differs between this package (left) and PKG (right): functions, weights, totals.
+    /// Show differences in functions, weights and totals from this package (left) to PKG (right).
     #[arg(long, value_name = "OTHER", conflicts_with_all = ["program", "mil", "baseline"])]
     pub diff: Option<PathBuf>,
-    /// On a Mac, show what Core ML would compute each operation on, and why not on the Neural Engine.
+    /// Show the compute device of each operation, and why it is not the Neural Engine (macOS only).
     #[arg(long, conflicts_with_all = ["program", "mil", "baseline", "diff"])]
     pub compute_plan: bool,
-    /// The function that `--compute-plan` shows [default: all].
+    /// Function for `--compute-plan` [default: all].
     #[arg(long, short, value_name = "NAME", requires = "compute_plan")]
     pub function: Option<String>,
-    /// What Core ML may compute on: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE [default: `compute_units` of config.toml,
-    /// else ALL].
+    /// Compute units of Core ML: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE [default: `compute_units` of config.toml,
+    /// otherwise ALL].
     #[arg(long, value_name = "UNITS", requires = "compute_plan")]
     pub compute_units: Option<ComputeUnits>,
 }
 
-/// `manifest`.
+/// Arguments of `manifest`.
 #[derive(Debug, Subcommand)]
 pub enum ManifestCommand {
-    /// Check everything that a manifest states against its package.
+    /// Check a manifest against its package.
     Check {
-        /// The manifest.
+        /// Manifest.
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
     },
-    /// Give a manifest the version that follows from what changed since an older one, and say why.
+    /// Update the semantic version of a manifest from its changes since an older one.
     Bump {
-        /// The manifest.
+        /// Manifest.
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
-        /// The manifest of the version before.
+        /// Manifest of the previous version.
         #[arg(long, value_name = "OLD")]
         baseline: PathBuf,
-        /// Change nothing.
+        /// Print the new version without writing it.
         #[arg(long)]
         dry_run: bool,
     },
     /// Print a manifest.
     Show {
-        /// The manifest.
+        /// Manifest.
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
     },
 }
 
-/// `report`.
+/// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub form: ReportForm,
 }
 
-/// The forms of a report, and what is done with several.
+/// Report commands.
 #[derive(Debug, Subcommand)]
 pub enum ReportForm {
-    /// A table for terminals.
-    Table(Drawn),
-    /// Markdown, for a job's summary.
-    Markdown(Drawn),
-    /// Comma-separated values: a line per variant, a column per figure.
-    Csv(Drawn),
-    /// JUnit XML: a test case per variant and gate.
-    Junit(Drawn),
-    /// GitHub annotations of what did not pass.
-    Github(Drawn),
-    /// One page that needs nothing else; of several reports the newest, with the history of all.
+    /// Terminal table.
+    Table(RenderArgs),
+    /// Markdown, for job summaries.
+    Markdown(RenderArgs),
+    /// CSV: one row per variant, one column per figure.
+    Csv(RenderArgs),
+    /// JUnit XML: one test case per variant and gate.
+    Junit(RenderArgs),
+    /// GitHub annotations of failed gates.
+    Github(RenderArgs),
+    /// Self-contained HTML page; with several reports, the newest one and the history.
     Html {
-        /// The reports.
+        /// Reports.
         #[arg(value_name = "REPORT", required = true)]
         reports: Vec<PathBuf>,
-        /// Where the page goes.
+        /// Output file.
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Make one report of the shards of a sweep.
+    /// Merge the reports of a sweep's shards.
     Merge {
-        /// The reports.
+        /// Reports.
         #[arg(value_name = "REPORT", required = true)]
         reports: Vec<PathBuf>,
-        /// Where the report of all goes.
+        /// Output file.
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Show what changed from one report to another, and whether by more than the intervals allow.
+    /// Compare two reports; changes within the confidence intervals are not significant.
     Compare {
-        /// The older report.
+        /// Old report.
         #[arg(value_name = "OLD")]
         old: PathBuf,
-        /// The newer one.
+        /// New report.
         #[arg(value_name = "NEW")]
         new: PathBuf,
     },
 }
 
-/// One report in another form.
+/// Arguments of the report renderers.
 #[derive(Debug, Args)]
-pub struct Drawn {
-    /// The report.
+pub struct RenderArgs {
+    /// Report.
     #[arg(value_name = "REPORT")]
     pub report: PathBuf,
-    /// Write to a file instead of stdout.
+    /// Output file [default: stdout].
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
