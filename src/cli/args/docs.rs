@@ -12,8 +12,8 @@ const HEAD: &str = "\
 
 # Command line
 
-Reference of all commands and options. `coremill COMMAND --help` prints the same text. Settings that are not given on the
-command line are read from the environment and from `config.toml` in the cache directory.
+Reference of all commands and options. `coremill COMMAND --help` prints the same text. Some defaults come from the
+environment or from [`config.toml`](backends.md#configtoml).
 
 Exit codes:
 
