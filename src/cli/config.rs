@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::failure::Failure;
 use crate::base::mistake::Mistake;
 use crate::coreml::ComputeUnits;
 use crate::eval::runtime::BackendChain;
+use crate::pipeline::Failure;
 
 /// The user's choices; without a file, the defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -2,11 +2,8 @@
 //! environment or asks the time.
 
 pub mod args;
-mod clock;
 mod commands;
 mod config;
-mod failure;
-mod input;
 mod printer;
 mod progress;
 mod settings;
@@ -48,7 +45,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             printer.failure(&failure);
-            ExitCode::from(failure.code)
+            ExitCode::from(failure.kind.exit_code())
         }
     }
 }

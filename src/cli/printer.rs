@@ -7,7 +7,7 @@ use owo_colors::OwoColorize as _;
 use serde::Serialize;
 
 use super::args::Format;
-use super::failure::Failure;
+use crate::pipeline::Failure;
 
 /// Writes what a command has to say.
 #[derive(Debug, Clone, Copy)]

@@ -176,7 +176,12 @@ impl Recipe {
         &self.rules
     }
 
-    /// Whether the recipe leaves every weight in fp16.
+    /// Returns the recipe `fp16`, which compresses nothing.
+    pub fn plain() -> Self {
+        "fp16".parse().expect("a valid recipe")
+    }
+
+    /// True if the recipe leaves every weight in fp16.
     pub fn is_plain(&self) -> bool {
         self.rules.iter().all(|(_, scheme)| *scheme == Scheme::FP16)
     }

@@ -31,7 +31,7 @@ pub struct Request {
     pub allow: Allow,
     /// Output path of the package.
     pub output: PathBuf,
-    /// Whether something existing_output there is replaced.
+    /// Replaces an existing output.
     pub replace: bool,
     /// Folder for intermediate files, removed at the end.
     pub tmp: PathBuf,

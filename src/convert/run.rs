@@ -124,7 +124,7 @@ fn encode_changes(request: &Request, weights: &Weights) -> Result<ModelChanges, 
     Ok(weights.changes(&own)?)
 }
 
-/// Computes with PEFT, one weight at a time, the initial low-rank products that initialisations such as PiSSA subtract
+/// Computes with PEFT, one weight at a time, the initial low-rank products that initialisations such as `PiSSA` subtract
 /// from the base weights. The factors are written to `scratch`.
 pub(super) fn compute_initial_products(
     weights: &mut Weights,

@@ -16,7 +16,7 @@ pub struct SkeletonInfo {
     pub unused: Vec<String>,
 }
 
-/// ModelInfo of the model that later stages need.
+/// Model information for later stages and the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// Class name from the configuration, such as `Qwen3ForCausalLM`.

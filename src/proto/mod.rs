@@ -5,7 +5,6 @@
 //! pipelines) are not declared: [`Model::ml_program`] is `None` for them.
 
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
-#![expect(missing_docs, reason = "the fields are named and documented by Core ML's format")]
 
 pub mod feature;
 pub mod mil;

@@ -31,10 +31,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sweep", &["base", "eval", "gate", "manifest"]),
     ("report", &["base", "eval", "gate", "manifest", "sweep"]),
     (
-        "cli",
+        "pipeline",
         &[
             "base", "compress", "convert", "coreml", "eval", "gate", "interp", "manifest", "mil",
             "package", "python", "quant", "report", "source", "sweep",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "base", "compress", "convert", "coreml", "eval", "gate", "interp", "manifest", "mil",
+            "package", "pipeline", "python", "quant", "report", "source", "sweep",
         ],
     ),
 ];
@@ -59,10 +66,10 @@ const SOLE_USERS: &[(&str, &[&str])] = &[
     ("pyo3", &["python"]),
     ("rayon", &["cli", "eval", "interp", "quant", "source"]),
     ("safetensors", &["cli", "eval", "source"]),
-    ("semver", &["cli", "manifest"]),
+    ("semver", &["cli", "manifest", "pipeline"]),
     ("serde_saphyr", &["package"]),
     ("sha2", &["base"]),
-    ("tempfile", &["base", "cli", "convert", "eval", "python"]),
+    ("tempfile", &["base", "cli", "convert", "eval", "pipeline", "python"]),
     ("tokenizers", &["eval"]),
     ("toml", &["base", "cli", "gate", "sweep"]),
 ];

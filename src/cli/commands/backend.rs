@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::context::Context;
 use crate::cli::args::BackendArgs;
-use crate::cli::failure::Failure;
 use crate::coreml::{self, Cache, ComputeUnits, Framework, Options};
 use crate::eval::runtime::{
     Backend, BackendChain, Choice, CoreMl, INSIDE, Interp, Runtime, Wants, choose,
 };
 use crate::interp::Precision;
+use crate::pipeline::Failure;
 
 /// A runtime and why it was taken.
 pub(super) struct Chosen<'a> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::cli::args::TemplateArgs;
-use crate::cli::failure::Failure;
 use crate::eval::Tokenizer;
 use crate::eval::chat::{self, Conversation, Now};
+use crate::pipeline::Failure;
 
 /// The text of the prompt for `given`, a message of the user or messages as JSON.
 pub(super) fn prompt(

@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::context::Context;
-use super::{HOLDS, Outcome, backend};
+use super::{Outcome, SUCCESS, backend};
 use crate::cli::args::VerifyArgs;
-use crate::cli::failure::Failure;
 use crate::cli::tables;
 use crate::eval::Artifact;
 use crate::eval::compare::{Comparison, Tolerance};
@@ -15,6 +14,7 @@ use crate::eval::probe::{Probe, of_artifact, of_package};
 use crate::eval::runtime::{Interp, Runtime};
 use crate::interp::Precision;
 use crate::package::{Bundle, Package};
+use crate::pipeline::Failure;
 
 /// The least cosine of two outputs: below it they point elsewhere, whatever the largest difference.
 const COSINE: f64 = 0.999;
@@ -43,7 +43,7 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
         "comparison": found,
     });
     context.printer.answer(&answer, &text(&found, context.printer.width()))?;
-    Ok(if found.holds { HOLDS } else { APART })
+    Ok(if found.holds { SUCCESS } else { APART })
 }
 
 /// The artifact by its roles where it has them, else every function of the package.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::{HOLDS, Outcome, backend};
+use super::{Outcome, SUCCESS, backend};
 use crate::cli::args::InspectArgs;
 use crate::cli::tables;
 use crate::coreml::{self, ComputePlan, Wanted};
@@ -29,7 +29,7 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     }
     let answer = json!({"package": args.package, "framework": framework, "plans": answers});
     context.printer.answer(&answer, &texts.join("\n\n"))?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 fn answer(plan: &ComputePlan) -> Value {

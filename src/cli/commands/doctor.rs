@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::context::Context;
-use super::{HOLDS, Outcome, backend};
+use super::{Outcome, SUCCESS, backend};
 use crate::base::fmt;
 use crate::coreml::{self, ComputeUnits, Framework};
 use crate::eval::runtime::{Choice, Wants};
@@ -45,13 +45,13 @@ pub(super) fn run(context: &Context) -> Outcome {
         chain: config.backend.to_string(),
         compute_units: options.units,
         coreml: coreml::detect().ok(),
-        config: context.settings.config_file.clone(),
+        config: context.config_file().to_owned(),
         compiled_models: options.cache.folder().to_owned(),
     };
     let found = Found { python, runtime };
     let lines = text(&found.python, &runtimes(&found.runtime));
     context.printer.answer(&found, &lines)?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 fn runtimes(found: &Runtimes) -> String {

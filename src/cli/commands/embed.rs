@@ -2,12 +2,12 @@
 
 use super::context::Context;
 use super::embeddings::{Line, Sink};
-use super::open_tokenizer::open_tokenizer;
 use super::sentences::{Batch, Item, Sentences};
-use super::{HOLDS, Outcome, backend};
+use super::{Outcome, SUCCESS, backend};
 use crate::cli::args::EmbedArgs;
-use crate::cli::failure::Failure;
 use crate::eval::{Artifact, Engine, EvalError, embed_all};
+use crate::pipeline::Failure;
+use crate::pipeline::open_tokenizer::open_tokenizer;
 
 pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
     let mut sink = Sink::new(args.output.as_deref(), context)?;
@@ -40,7 +40,7 @@ pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
                 context.printer.warn(&what);
             }
             if sink.put(Line { index, id, text, tokens, embedding })?.is_break() {
-                return Ok(HOLDS);
+                return Ok(SUCCESS);
             }
             index += 1;
         }
@@ -53,5 +53,5 @@ pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
         return Err(Failure::input("there is no sentence to embed"));
     }
     sink.end()?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }

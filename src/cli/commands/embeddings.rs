@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use crate::base::fs::StagedFile;
 use crate::base::progress::Unit;
-use crate::cli::failure::Failure;
+use crate::pipeline::Failure;
 
 /// Elements of a vector that the form for people shows.
 const SHOWN: usize = 6;

@@ -16,11 +16,11 @@ use crate::base::error::Blame;
 use crate::base::fmt;
 use crate::base::fs::Staging;
 use crate::base::progress::Unit;
-use crate::cli::failure::Failure;
 use crate::compress::{self, Compressed, Options, Recipe};
 use crate::manifest::Artifact;
 use crate::mil::edit;
 use crate::package::{DraftError, Package};
+use crate::pipeline::Failure;
 use crate::quant::scheme::{
     Fit, Linear, Mode, Palettize, PerChannelScale, Prune, ScaleGranularity, ScaleSearch,
     TableGranularity,
@@ -212,7 +212,7 @@ fn read(answer: Value, targets: &[Target]) -> Result<Report, Failure> {
     let mut report: Report = serde_json::from_value(answer).map_err(|error| Failure {
         message: format!("Python's answer cannot be read: {error}"),
         hint: None,
-        code: Blame::Environment.exit_code(),
+        kind: Blame::Environment,
     })?;
     let names = report.compressed.iter_mut().map(|done| &mut done.weight);
     for name in names.chain(report.skipped.iter_mut().map(|skipped| &mut skipped.weight)) {

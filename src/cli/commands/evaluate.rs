@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::backend;
 use super::context::Context;
 use super::measure::{against, lines, plan};
-use super::{HOLDS, Outcome, precision};
-use super::{backend, bench};
+use super::{Outcome, SUCCESS, precision};
 use crate::cli::args::EvaluateArgs;
 use crate::eval::results::{Interval, Paired};
 use crate::eval::{Tokens, paired};
+use crate::pipeline::reference;
 
 pub(super) fn run(args: &EvaluateArgs, context: &Context) -> Outcome {
     let plan = plan(&args.measure, context)?;
@@ -21,13 +22,13 @@ pub(super) fn run(args: &EvaluateArgs, context: &Context) -> Outcome {
         return precision::of_packages(args, context);
     }
     let runtime = chosen.runtime.as_ref();
-    let reference = bench::reference(&against(&args.measure)?, None, context)?;
+    let reference = reference::reference(&against(&args.measure)?, None, context)?;
     let tokenizer = args.measure.tokenizer.as_deref();
     let mut answers = Vec::new();
     let mut text = Vec::new();
     let mut scored: Vec<(String, Tokens)> = Vec::new();
     for package in &args.packages {
-        let found = bench::evaluate(
+        let found = reference::evaluate(
             package,
             tokenizer,
             &plan,
@@ -49,7 +50,7 @@ pub(super) fn run(args: &EvaluateArgs, context: &Context) -> Outcome {
         scored.extend(found.tokens.map(|tokens| (package.display().to_string(), tokens)));
     }
     context.printer.answer(&answers, &text.join("\n\n"))?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 /// A package beside each that was measured before it, on the tokens of both.

@@ -1,11 +1,11 @@
 //! `explain`: what a gate is about, and what a recipe can say.
 
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{Outcome, SUCCESS};
 use crate::base::nearest::nearest;
 use crate::cli::args::ExplainArgs;
-use crate::cli::failure::Failure;
 use crate::gate;
+use crate::pipeline::Failure;
 use crate::quant::scheme;
 
 pub(super) fn run(args: &ExplainArgs, context: &Context) -> Outcome {
@@ -16,12 +16,12 @@ pub(super) fn run(args: &ExplainArgs, context: &Context) -> Outcome {
             gates.iter().map(|(name, summary)| format!("{name:<width$}  {summary}")).collect();
         let answer: std::collections::BTreeMap<_, _> = gates.into_iter().collect();
         context.printer.answer(&answer, &lines.join("\n"))?;
-        return Ok(HOLDS);
+        return Ok(SUCCESS);
     };
     if name == "schemes" {
         let text = scheme::about();
         context.printer.answer(&text, &text)?;
-        return Ok(HOLDS);
+        return Ok(SUCCESS);
     }
     let Some(text) = gate::explain(name) else {
         let names = gate::TABLE.iter().map(|gate| gate.name);
@@ -34,5 +34,5 @@ pub(super) fn run(args: &ExplainArgs, context: &Context) -> Outcome {
         });
     };
     context.printer.answer(&text, &text)?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }

@@ -1,8 +1,8 @@
 //! Thresholds as they are typed: `cosine=0.99`, `size=2 GB`, `transcripts=off`.
 
 use crate::base::nearest::nearest;
-use crate::cli::failure::Failure;
 use crate::gate::{self, Gates, Limit};
+use crate::pipeline::Failure;
 
 /// The gates with the thresholds of `typed`, each `NAME=VALUE`.
 pub(super) fn parse(typed: &[String]) -> Result<Gates, Failure> {

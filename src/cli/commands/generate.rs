@@ -6,17 +6,17 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::context::Context;
-use super::open_tokenizer::open_tokenizer;
-use super::{HOLDS, Outcome, backend, chat};
+use super::{Outcome, SUCCESS, backend, chat};
 use crate::base::clock::Clock as _;
 use crate::cli::args::GenerateArgs;
-use crate::cli::failure::Failure;
-use crate::cli::input;
 use crate::eval::results::Percentiles;
 use crate::eval::{
     Artifact, Decoder, Engine, EvalError, Filter, Generated, Piece, Request, Sampling, Spoken,
     Stop, speak,
 };
+use crate::pipeline::Failure;
+use crate::pipeline::input;
+use crate::pipeline::open_tokenizer::open_tokenizer;
 
 pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let filter = Filter { top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
@@ -49,7 +49,7 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     }
     let Spoken { generated, text: continuation, stop } = spoken?;
     if voice.unheard {
-        return Ok(HOLDS);
+        return Ok(SUCCESS);
     }
     let usage = decoder.usage();
     let mut answer = json!({
@@ -73,7 +73,7 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
         context.printer.answer(&answer, &format!("{text}{continuation}"))?;
     }
     context.printer.note(&summary(prompt.len(), &generated, stop.as_deref()));
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 /// The text to continue.

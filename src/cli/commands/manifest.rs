@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{Outcome, SUCCESS};
 use crate::cli::args::ManifestCommand;
 use crate::manifest::{self, Manifest, Step, next_version};
 
@@ -21,7 +21,7 @@ pub(super) fn run(command: &ManifestCommand, context: &Context) -> Outcome {
                 lines.join("\n")
             };
             context.printer.answer(&json!({"manifest": manifest, "problems": lines}), &text)?;
-            Ok(if lines.is_empty() { HOLDS } else { BROKEN })
+            Ok(if lines.is_empty() { SUCCESS } else { BROKEN })
         }
         ManifestCommand::Bump { manifest, baseline, dry_run } => {
             let (old, mut new) = (Manifest::read(baseline)?, Manifest::read(manifest)?);
@@ -41,13 +41,13 @@ pub(super) fn run(command: &ManifestCommand, context: &Context) -> Outcome {
                 "written": !dry_run,
             });
             context.printer.answer(&answer, &text)?;
-            Ok(HOLDS)
+            Ok(SUCCESS)
         }
         ManifestCommand::Show { manifest } => {
             let read = Manifest::read(manifest)?;
             let text = String::from_utf8_lossy(&read.to_bytes()).into_owned();
             context.printer.answer(&read, &text)?;
-            Ok(HOLDS)
+            Ok(SUCCESS)
         }
     }
 }

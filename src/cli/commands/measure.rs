@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::bench::Against;
 use super::context::Context;
-use super::texts;
 use crate::cli::args::MeasureArgs;
-use crate::cli::failure::Failure;
 use crate::eval::results::{Figure, Measurements, Spread};
 use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan, defaults};
+use crate::pipeline::Failure;
+use crate::pipeline::reference::ReferenceSource;
+use crate::pipeline::texts;
 
 /// What `args` ask to measure.
 pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failure> {
@@ -46,15 +46,15 @@ pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failur
 }
 
 /// What `args` say the packages are to be compared with.
-pub(super) fn against(args: &MeasureArgs) -> Result<Against, Failure> {
+pub(super) fn against(args: &MeasureArgs) -> Result<ReferenceSource, Failure> {
     let model = args.reference.clone().ok_or_else(|| {
         Failure::input("there is nothing to compare with")
             .hint("pass `--reference DIR`, the source checkpoint or a package")
     })?;
     if is_package(&model) {
-        return Ok(Against::Package(model));
+        return Ok(ReferenceSource::Package(model));
     }
-    Ok(Against::Checkpoint {
+    Ok(ReferenceSource::Checkpoint {
         model,
         lora: args.lora_checkpoint.clone(),
         llm2vec: args.llm2vec_checkpoint.clone(),

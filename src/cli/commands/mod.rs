@@ -1,7 +1,6 @@
 //! The commands, one file each: settings in, exit code out.
 
 mod backend;
-mod bench;
 mod chat;
 mod compare;
 mod compute_plan;
@@ -17,37 +16,32 @@ mod gate;
 mod gates;
 mod generate;
 mod inspect;
-mod job;
 mod manifest;
 mod measure;
-mod open_tokenizer;
 mod precision;
 mod predict;
 mod quantize;
-mod recorded;
 mod report;
 mod sentences;
 mod setup;
-mod sidecar;
 mod sweep;
-mod texts;
 mod tokenize;
 mod verify;
 
 use super::args::{Cli, Command};
-use super::failure::Failure;
 use super::printer::Printer;
+use crate::pipeline::Failure;
 use context::Context;
 
-/// Everything a command ends with: an exit code, or a failure.
+/// Result of a command: an exit code or an error.
 type Outcome = Result<u8, Failure>;
 
-/// Everything holds.
-const HOLDS: u8 = 0;
-/// A judgement was asked for and is not to be had.
+/// Exit code of success.
+const SUCCESS: u8 = 0;
+/// Exit code of an invalid or inconclusive evaluation.
 const INCONCLUSIVE: u8 = 3;
 
-/// Runs the command that was typed.
+/// Runs a command.
 pub(super) fn run(cli: Cli, printer: Printer) -> Outcome {
     let context = Context::new(&cli.global, printer);
     match cli.command {

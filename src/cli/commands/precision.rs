@@ -6,10 +6,8 @@ use serde_json::json;
 
 use super::context::Context;
 use super::measure::plan;
-use super::open_tokenizer::open_tokenizer;
-use super::{HOLDS, Outcome};
+use super::{Outcome, SUCCESS};
 use crate::cli::args::EvaluateArgs;
-use crate::cli::failure::Failure;
 use crate::cli::tables;
 use crate::eval::Artifact;
 use crate::eval::precision::{
@@ -17,6 +15,8 @@ use crate::eval::precision::{
 };
 use crate::interp::{Function, Model, Options, Precision, State, Tensor};
 use crate::package::Package;
+use crate::pipeline::Failure;
+use crate::pipeline::open_tokenizer::open_tokenizer;
 
 /// The reports of `evaluate`: `init` over the text, `encode` over the sentences.
 pub(super) fn of_packages(args: &EvaluateArgs, context: &Context) -> Outcome {
@@ -103,7 +103,7 @@ pub(super) fn answer(
         answers.push(json!({"package": package, "functions": functions}));
     }
     context.printer.answer(&answers, text.trim_end())?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 fn section(found: &Precisions, worst: usize, width: usize) -> String {

@@ -10,16 +10,16 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::context::Context;
-use super::{HOLDS, Outcome, backend, precision};
+use super::{Outcome, SUCCESS, backend, precision};
 use crate::base::clock::Clock as _;
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
-use crate::cli::failure::Failure;
 use crate::coreml::{Feature, Timings};
 use crate::eval::runtime::{Backend, CHAINS, INSIDE, UNROUNDED, Wants, array, value};
 use crate::interp::{Chain, Label, Model, Options, Precision, Tensor, Value};
 use crate::mil::DType;
 use crate::package::Package;
+use crate::pipeline::Failure;
 
 /// As many of a classifier's classes are shown.
 const SHOWN: usize = 5;
@@ -77,7 +77,7 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
         }
     }
     context.printer.answer(&answer, &lines.join("\n"))?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 /// What Core ML cannot do of what is asked for.

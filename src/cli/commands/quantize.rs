@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::bench::tokenizer_folder;
 use super::context::Context;
-use super::{HOLDS, Outcome, engine};
+use super::{Outcome, SUCCESS, engine};
 use crate::base::clock::Clock as _;
 use crate::base::fmt;
 use crate::base::fs::{files_below, write_atomic};
 use crate::cli::args::{Engine, QuantizeArgs};
-use crate::cli::failure::Failure;
 use crate::cli::tables;
 use crate::compress::{self, Compressed, Options, Recipe};
 use crate::coreml::ComputeUnits;
 use crate::eval::Artifact;
 use crate::manifest::{Manifest, Quality, manifest_path, next_version};
 use crate::package::Package;
+use crate::pipeline::Failure;
+use crate::pipeline::open_tokenizer::tokenizer_folder;
 use crate::quant::Search;
 use crate::sweep;
 
@@ -71,7 +71,7 @@ pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
         several => json!({ "packages": several, "seconds": seconds }),
     };
     context.printer.answer(&answer, &format!("{} {took}", texts.join("\n\n")))?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 /// Where each recipe's package goes.
@@ -168,7 +168,7 @@ fn derive_manifest(
         return Ok(None);
     }
     let old = Manifest::read(&source)?;
-    let artifact = super::job::artifact(output, compressed.files.clone())?;
+    let artifact = crate::pipeline::job::artifact(output, compressed.files.clone())?;
     let mut new = Manifest {
         package: output.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         size_bytes: artifact.size_bytes,

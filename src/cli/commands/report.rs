@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{Outcome, SUCCESS};
 use crate::base::fs::write_atomic;
 use crate::cli::args::{RenderArgs, ReportArgs, ReportForm};
-use crate::cli::failure::Failure;
+use crate::pipeline::Failure;
 use crate::report::{self, Report};
 
 pub(super) fn run(args: &ReportArgs, context: &Context) -> Outcome {
@@ -26,7 +26,7 @@ pub(super) fn run(args: &ReportArgs, context: &Context) -> Outcome {
             let first = read.next().ok_or_else(|| Failure::input("there is no report to draw"))?;
             let others: Vec<Report> = read.collect();
             write(output, &report::html(&first, &others), context)?;
-            Ok(HOLDS)
+            Ok(SUCCESS)
         }
         ReportForm::Merge { reports, output } => {
             let merged = report::merge(&all(reports)?, std::env::args().collect())?;
@@ -34,12 +34,12 @@ pub(super) fn run(args: &ReportArgs, context: &Context) -> Outcome {
             let table = report::table(&merged, context.printer.width(), context.printer.colored());
             context.printer.answer(&merged, &table)?;
             context.printer.note(&format!("report: {}", output.display()));
-            Ok(HOLDS)
+            Ok(SUCCESS)
         }
         ReportForm::Compare { old, new } => {
             let comparison = report::compare(&report::read(old)?, &report::read(new)?);
             context.printer.answer(&comparison, &comparison.text())?;
-            Ok(HOLDS)
+            Ok(SUCCESS)
         }
     }
 }
@@ -52,7 +52,7 @@ fn draw(drawn: &RenderArgs, form: impl Fn(&Report) -> String, context: &Context)
         Some(output) => write(output, &text, context)?,
         None => context.printer.answer(&read, &text)?,
     }
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 fn write(output: &Path, text: &str, context: &Context) -> Result<(), Failure> {

@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::base::cancel;
 use crate::base::error::Hint;
 use crate::cli::args::{EmbedArgs, InputFormat};
-use crate::cli::failure::Failure;
-use crate::cli::input;
 use crate::eval::Sentence;
+use crate::pipeline::Failure;
+use crate::pipeline::input;
 
 /// Sentences that are embedded side by side before the next are asked for.
 const BATCH: usize = 64;
@@ -220,6 +220,7 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Blame;
 
     fn read_all(form: InputFormat, text: &str) -> (Vec<Item>, Option<Failure>) {
         let (sender, items) = sync_channel(99);
@@ -301,12 +302,15 @@ mod tests {
         for (form, line, want) in cases {
             let (items, failure) = read_all(form, &format!("\"a\"\n{line}\n\"b\""));
             let failure = failure.unwrap();
-            assert_eq!((items.len(), failure.message.as_str(), failure.code), (1, want, 2));
+            assert_eq!(
+                (items.len(), failure.message.as_str(), failure.kind),
+                (1, want, Blame::Input)
+            );
         }
         let (sender, items) = sync_channel(9);
         read("stdin", InputFormat::Text, &b"a\n\xFF\n"[..], &Prompt::default(), &sender);
         let failure = items.iter().nth(1).unwrap().unwrap_err();
         assert_eq!(failure.message, "stdin, line 2: stream did not contain valid UTF-8");
-        assert_eq!(failure.code, 2);
+        assert_eq!(failure.kind, Blame::Input);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::context::Context;
-use super::{HOLDS, Outcome};
+use super::{Outcome, SUCCESS};
 use crate::cli::args::SetupArgs;
 use crate::python::{self, Extra};
 
@@ -17,7 +17,7 @@ pub(super) fn run(args: &SetupArgs, context: &Context) -> Outcome {
     let python = environment.python.display().to_string();
     if args.print_python && !context.printer.json() {
         context.printer.data(&python)?;
-        return Ok(HOLDS);
+        return Ok(SUCCESS);
     }
     let versions: Vec<_> =
         environment.packages.iter().map(|(name, v)| format!("{name} {v}")).collect();
@@ -30,5 +30,5 @@ pub(super) fn run(args: &SetupArgs, context: &Context) -> Outcome {
         "mismatches": environment.mismatches,
     });
     context.printer.answer(&answer, &text)?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }

@@ -6,12 +6,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::context::Context;
-use super::open_tokenizer::{self, open_tokenizer};
-use super::{HOLDS, Outcome, chat};
+use super::{Outcome, SUCCESS, chat};
 use crate::cli::args::TokenizeArgs;
-use crate::cli::failure::Failure;
-use crate::cli::input;
 use crate::eval::{Artifact, Tokenizer};
+use crate::pipeline::Failure;
+use crate::pipeline::input;
+use crate::pipeline::open_tokenizer::{self, open_tokenizer};
 use crate::source::tokenizer;
 
 /// A line of a file: a text alone or in an object.
@@ -30,10 +30,10 @@ pub(super) fn run(args: &TokenizeArgs, context: &Context) -> Outcome {
     };
     for text in &args.text {
         if !tell(text, &tokenizer, args, context)? {
-            return Ok(HOLDS);
+            return Ok(SUCCESS);
         }
     }
-    let Some(file) = &args.file else { return Ok(HOLDS) };
+    let Some(file) = &args.file else { return Ok(SUCCESS) };
     for (index, line) in input::open(file)?.lines().enumerate() {
         let line = line?;
         if line.trim().is_empty() {
@@ -53,7 +53,7 @@ pub(super) fn run(args: &TokenizeArgs, context: &Context) -> Outcome {
             break;
         }
     }
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 /// Prints the tokens of one text; says whether somebody reads on.

@@ -7,14 +7,15 @@ use serde_json::json;
 use super::context::Context;
 use super::gates;
 use super::measure::{against, lines, plan};
-use super::{HOLDS, Outcome, backend, bench, compare, recorded};
+use super::{Outcome, SUCCESS, backend, compare};
 use crate::base::fs::files_below;
 use crate::cli::args::{BackendArgs, VerifyArgs, VerifyBackend};
-use crate::cli::failure::Failure;
 use crate::compress;
 use crate::eval::results::Measurements;
 use crate::eval::{Artifact, Plan};
 use crate::gate::{self, Subject, Verdict};
+use crate::pipeline::Failure;
+use crate::pipeline::{manifest_check, reference};
 
 /// The exit code when a package is not what its manifest says.
 const BROKEN: u8 = 1;
@@ -32,22 +33,22 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let chosen = backend::to_measure(&runs, &[&args.package], text, context)?;
     let runtime = chosen.runtime.as_ref();
     let tokenizer = args.measure.tokenizer.as_deref();
-    let recorded = recorded::check(&args.package, tokenizer, runtime, context)?;
+    let recorded = manifest_check::check(&args.package, tokenizer, runtime, context)?;
     let broken = recorded.as_ref().is_some_and(|recorded| !recorded.holds);
     if let (Some(recorded), None, []) = (&recorded, &args.measure.reference, &args.gate[..]) {
         // Nothing to measure against: what is on record is what can be verified.
         let answer =
             json!({"package": args.package, "backend": chosen.choice, "recorded": recorded.answer});
         context.printer.answer(&answer, &recorded.lines.join("\n"))?;
-        return Ok(if broken { BROKEN } else { HOLDS });
+        return Ok(if broken { BROKEN } else { SUCCESS });
     }
     let found = if recorded_only(args, &plan) {
         // Gates on the files need nothing to measure against, and the others say that they were not measured.
         Measurements::default()
     } else {
-        let reference = bench::reference(&against(&args.measure)?, None, context)?;
+        let reference = reference::reference(&against(&args.measure)?, None, context)?;
         let (package, progress) = (&args.package, &*context.progress);
-        bench::evaluate(package, tokenizer, &plan, &*reference, runtime, context, progress)?
+        reference::evaluate(package, tokenizer, &plan, &*reference, runtime, context, progress)?
             .measurements
     };
     let sizes = sizes(&args.package)?;

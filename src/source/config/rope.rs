@@ -66,6 +66,9 @@ const READ: [(&str, &[&str], &[&str]); 6] = [
     ),
 ];
 
+/// Key of the length before scaling, beside or within the rotary settings.
+const ORIGINAL: &str = "original_max_position_embeddings";
+
 /// The base when no key states one, in every family with rotary positions.
 const THETA: f64 = 10_000.0;
 
@@ -147,8 +150,7 @@ pub(super) fn resolve(file: &Path, map: &Map<String, Value>) -> Result<Rope, Ref
             }
         }
     }
-    // transformers' own place for it in configurations of longrope.
-    const ORIGINAL: &str = "original_max_position_embeddings";
+    // The place of transformers' own longrope configurations.
     if let Some(beside) = map.get(ORIGINAL).filter(|value| !value.is_null()) {
         match (kind.as_str(), parameters.get(ORIGINAL)) {
             ("yarn" | "longrope" | "llama3", Some(within)) if number(within) != number(beside) => {

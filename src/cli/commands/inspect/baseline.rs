@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::base::fmt;
 use crate::cli::commands::context::Context;
-use crate::cli::failure::Failure;
 use crate::compress::Audit;
 use crate::eval::{self, WeightErrors};
 use crate::package::Package;
+use crate::pipeline::Failure;
 
 /// Puts the errors into the lines of `audit`; what is said of them together, as JSON and in words.
 pub(super) fn measure(

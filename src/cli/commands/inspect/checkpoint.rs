@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::base::fmt;
 use crate::cli::commands::context::Context;
-use crate::cli::commands::{HOLDS, Outcome};
+use crate::cli::commands::{Outcome, SUCCESS};
 use crate::cli::tables;
 use crate::source::checkpoint::Checkpoint;
 use crate::source::config::Allow;
@@ -33,7 +33,7 @@ pub(super) fn run(path: &Path, context: &Context) -> Outcome {
         context.printer.warn(warning);
     }
     context.printer.answer(&record, &text)?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 fn describe(record: &CheckpointRecord, width: usize) -> String {

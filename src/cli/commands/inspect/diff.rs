@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::base::fmt;
 use crate::cli::args::InspectArgs;
 use crate::cli::commands::context::Context;
-use crate::cli::commands::{HOLDS, Outcome};
+use crate::cli::commands::{Outcome, SUCCESS};
 use crate::cli::tables;
 use crate::compress::{self, Diff};
 use crate::package::Package;
@@ -19,7 +19,7 @@ pub(super) fn run(args: &InspectArgs, left: &Path, context: &Context) -> Outcome
     answer["left"] = json!(left);
     answer["right"] = json!(args.package);
     context.printer.answer(&answer, &text(&diff, left, args, context.printer.width()))?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 fn text(diff: &Diff, left: &Path, args: &InspectArgs, width: usize) -> String {

@@ -11,14 +11,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::{HOLDS, Outcome, compute_plan};
+use super::{Outcome, SUCCESS, compute_plan};
 use crate::base::fmt;
 use crate::cli::args::InspectArgs;
-use crate::cli::failure::Failure;
 use crate::cli::tables;
 use crate::compress::{self, Audit};
 use crate::mil;
 use crate::package::{Bundle, Package};
+use crate::pipeline::Failure;
 
 pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     if args.compute_plan {
@@ -40,12 +40,12 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     let package = Package::open(&args.package)?;
     if let Some(text) = program(args, &package) {
         context.printer.data(&text)?;
-        return Ok(HOLDS);
+        return Ok(SUCCESS);
     }
     let (mut answer, text) = describe(&package, args.baseline.as_deref(), context)?;
     answer["package"] = json!(args.package);
     context.printer.answer(&answer, &text)?;
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 /// The parts one after the other.
@@ -70,7 +70,7 @@ fn bundle(args: &InspectArgs, context: &Context) -> Outcome {
         let answer = json!({"bundle": args.package, "settings": bundle.settings, "parts": answers});
         context.printer.answer(&answer, &texts.join("\n\n"))?;
     }
-    Ok(HOLDS)
+    Ok(SUCCESS)
 }
 
 /// The program as text, if it was asked for.

@@ -1,17 +1,17 @@
-//! A model with its adapters, found and described once: what `convert`, `sweep` and `verify` share.
+//! A model with its adapters and the interface of its package.
 
 use std::path::{Path, PathBuf};
 
-use super::context::Context;
+use super::Session;
 use crate::base::nearest::nearest;
 use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
-use crate::cli::failure::Failure;
 use crate::compress;
 use crate::convert::{self, ModelInfo, Request};
 use crate::eval::results::Measurements;
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest};
 use crate::package::{FileRecord, Package};
+use crate::pipeline::Failure;
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
 use crate::source::config::Allow;
@@ -19,25 +19,28 @@ use crate::source::embedding::{self, EmbeddingConfig};
 use crate::source::llm2vec::Llm2Vec;
 use crate::source::record::CheckpointRecord;
 
-/// A folder of the user's or a snapshot of a repository.
+/// A local checkpoint or adapter directory, possibly a snapshot of a hub repository.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
-    /// Where it is.
-    pub(super) dir: PathBuf,
-    /// What it is called: the repository, or the folder's name.
-    pub(super) name: String,
-    /// The repository it came from.
-    pub(super) repository: Option<String>,
-    /// The commit it came from.
-    pub(super) revision: Option<String>,
+pub struct Found {
+    /// Directory.
+    pub dir: PathBuf,
+    /// Name: the repository, or the directory's name.
+    pub name: String,
+    /// Hub repository, if any.
+    pub repository: Option<String>,
+    /// Commit of the repository, if any.
+    pub revision: Option<String>,
 }
 
-/// Finds `model`: a folder as it is, a repository through the hub.
-pub(super) fn find(
+/// Finds a model: a local directory, or a hub repository, which is downloaded.
+///
+/// # Errors
+/// Fails if `model` is neither, or if the hub cannot be reached.
+pub fn find(
     model: &str,
     revision: Option<&str>,
     token: Option<&str>,
-    context: &Context,
+    session: &Session,
 ) -> Result<Found, Failure> {
     let path = Path::new(model);
     let called = |path: &Path| {
@@ -54,14 +57,14 @@ pub(super) fn find(
         });
     }
     if path.is_file() {
-        // Its error tells what the file is.
+        // The error names the kind of the file.
         return Err(Checkpoint::open(path).err().map_or_else(|| no_folder(model), Failure::from));
     }
     if is_path(model) {
         return Err(no_folder(model));
     }
     let (dir, repository, revision) =
-        download(model, revision, token, context).map_err(|failure| Failure {
+        download(model, revision, token, session).map_err(|failure| Failure {
             message: format!("`{model}` is not a folder here, and {}", failure.message),
             ..failure
         })?;
@@ -69,7 +72,7 @@ pub(super) fn find(
     Ok(Found { dir, name, repository, revision })
 }
 
-/// Whether `model` can only be meant as a path: it is written as one, or begins with a folder that is there.
+/// True if `model` can only be a path: it is written as one, or its parent directory exists.
 fn is_path(model: &str) -> bool {
     let path = Path::new(model);
     let is_written_so = path.is_absolute()
@@ -110,16 +113,16 @@ fn download(
     model: &str,
     revision: Option<&str>,
     token: Option<&str>,
-    context: &Context,
+    session: &Session,
 ) -> Result<(PathBuf, Option<String>, Option<String>), Failure> {
-    let found = hub(token, context).resolve(model, revision)?;
+    let found = hub(token, session).resolve(model, revision)?;
     Ok((found.dir, found.repository, found.revision))
 }
 
-/// The hub of the settings, or its mirror.
+/// Returns the hub or mirror of the settings.
 #[cfg(feature = "hub")]
-pub(super) fn hub<'a>(token: Option<&'a str>, context: &'a Context) -> crate::source::hub::Hub<'a> {
-    let settings = &context.settings;
+pub(crate) fn hub<'a>(token: Option<&'a str>, session: &'a Session) -> crate::source::hub::Hub<'a> {
+    let settings = &session.settings;
     crate::source::hub::Hub {
         endpoint: settings
             .hf_endpoint
@@ -129,7 +132,7 @@ pub(super) fn hub<'a>(token: Option<&'a str>, context: &'a Context) -> crate::so
         cache_dir: &settings.hub_cache,
         token: token.or(settings.hf_token.as_deref()),
         backoff: std::time::Duration::from_secs(1),
-        progress: &*context.progress,
+        progress: &*session.progress,
     }
 }
 
@@ -138,39 +141,54 @@ fn download(
     model: &str,
     _revision: Option<&str>,
     _token: Option<&str>,
-    _context: &Context,
+    _context: &Session,
 ) -> Result<(PathBuf, Option<String>, Option<String>), Failure> {
     Err(Failure::input(format!(
         "`{model}` is no folder, and this coremill was built without the hub"
     )))
 }
 
-/// Everything that decides what a package holds, before compression.
+/// The source and interface of a package before compression.
 #[derive(Debug, Clone)]
-pub(super) struct Job {
-    /// The checkpoint.
-    pub(super) model: Found,
-    /// Adapters merged into all functions.
-    pub(super) lora: Vec<Found>,
-    /// Adapters of `encode`.
-    pub(super) llm2vec: Vec<Found>,
-    /// What becomes of them.
-    pub(super) encode_adapters: EncodeAdapters,
-    /// Positions of the cache.
-    pub(super) seq_len: u64,
-    /// Tokens of a prompt chunk.
-    pub(super) prompt_chunk: u64,
-    /// How the cache travels.
-    pub(super) kv_cache: KvCacheForm,
-    /// The oldest system.
-    pub(super) target: Target,
-    /// What passes although it is not understood.
-    pub(super) allow: Allow,
+pub struct Job {
+    /// Checkpoint.
+    pub model: Found,
+    /// LoRA adapters merged into all functions, in order.
+    pub lora: Vec<Found>,
+    /// LLM2Vec adapters of `encode`, in order.
+    pub llm2vec: Vec<Found>,
+    /// Storage of the LLM2Vec adapters.
+    pub encode_adapters: EncodeAdapters,
+    /// Number of KV cache positions.
+    pub seq_len: u64,
+    /// Tokens per call of `init`.
+    pub prompt_chunk: u64,
+    /// KV cache form.
+    pub kv_cache: KvCacheForm,
+    /// Minimum deployment target.
+    pub target: Target,
+    /// Accepted configuration keys and unused tensors.
+    pub allow: Allow,
 }
 
 impl Job {
-    /// The conversion of this job into a package at `output`.
-    pub(super) fn request(
+    /// Creates a job with the defaults of the command line.
+    pub fn new(model: Found, seq_len: u64) -> Self {
+        Self {
+            model,
+            lora: Vec::new(),
+            llm2vec: Vec::new(),
+            encode_adapters: EncodeAdapters::default(),
+            seq_len,
+            prompt_chunk: convert::DEFAULT_PROMPT_CHUNK,
+            kv_cache: KvCacheForm::default(),
+            target: Target::default(),
+            allow: Allow::default(),
+        }
+    }
+
+    /// Returns the conversion request for a package at `output`.
+    pub(crate) fn request(
         &self,
         output: &Path,
         replace: bool,
@@ -195,8 +213,8 @@ impl Job {
         }
     }
 
-    /// Writes the way from text to the tokens of `encode` beside the tokenizer in `folder`, where there is an `encode`.
-    pub(super) fn write_recipe(
+    /// Writes the embedding configuration of `encode` beside the tokenizer in `folder`.
+    pub(crate) fn write_recipe(
         &self,
         checkpoint: &Checkpoint,
         folder: &Path,
@@ -211,13 +229,13 @@ impl Job {
         Ok(())
     }
 
-    /// The manifest of the package at `path`.
-    pub(super) fn manifest(
+    /// Returns the manifest of the package at `path`.
+    pub(crate) fn manifest(
         &self,
         about: &About<'_>,
         path: &Path,
         artifact: &Artifact,
-        context: &Context,
+        session: &Session,
     ) -> Result<Manifest, Failure> {
         let decoder = about.facts.is_none_or(|facts| facts.kind == "decoder");
         let adapters = self.adapters()?;
@@ -235,7 +253,7 @@ impl Job {
         let facts = manifest::Facts {
             name: about.name.to_owned(),
             version: about.version.clone(),
-            created_by: tool(context)?,
+            created_by: tool(session)?,
             source: source(&self.model, checkpoint.digests()?),
             checkpoint: Some(
                 serde_json::to_value(&record).map_err(|e| Failure::input(e.to_string()))?,
@@ -283,24 +301,24 @@ impl Job {
     }
 }
 
-/// What a manifest says beside the job and the files.
-pub(super) struct About<'a> {
-    /// The artifact's name.
-    pub(super) name: &'a str,
-    /// Its version.
-    pub(super) version: &'a semver::Version,
-    /// Its recipe.
-    pub(super) recipe: &'a str,
-    /// What the configuration says, where the package was just converted.
-    pub(super) facts: Option<&'a ModelInfo>,
-    /// What was measured.
-    pub(super) measurements: &'a Measurements,
-    /// What the gates said.
-    pub(super) verdicts: &'a [Verdict],
+/// Fields of a manifest beside the job and the files.
+pub struct About<'a> {
+    /// Name of the artifact.
+    pub name: &'a str,
+    /// Version of the artifact.
+    pub version: &'a semver::Version,
+    /// Compression recipe.
+    pub recipe: &'a str,
+    /// Model information, if the package was just converted.
+    pub facts: Option<&'a ModelInfo>,
+    /// Measurements.
+    pub measurements: &'a Measurements,
+    /// Verdicts of the gates.
+    pub verdicts: &'a [Verdict],
 }
 
-/// Files, sizes and digests of the package at `path`, which `files` lists.
-pub(super) fn artifact(path: &Path, files: Vec<FileRecord>) -> Result<Artifact, Failure> {
+/// Returns the artifact record of the package at `path` with the files `files`.
+pub(crate) fn artifact(path: &Path, files: Vec<FileRecord>) -> Result<Artifact, Failure> {
     let audit = compress::audit(&Package::open(path)?)?;
     let mut artifact = Artifact::from_files(files, audit.elements);
     for tensor in audit.tensors {
@@ -309,14 +327,14 @@ pub(super) fn artifact(path: &Path, files: Vec<FileRecord>) -> Result<Artifact, 
     Ok(artifact)
 }
 
-/// This program and the libraries it worked with.
-pub(super) fn tool(context: &Context) -> Result<manifest::Tool, Failure> {
-    let libraries = context.environment()?.packages.clone();
+/// Returns this program with the versions of its Python libraries.
+pub(crate) fn tool(session: &Session) -> Result<manifest::Tool, Failure> {
+    let libraries = session.environment()?.packages.clone();
     Ok(manifest::Tool { libraries, ..tool_alone() })
 }
 
-/// This program where it works without libraries.
-pub(super) fn tool_alone() -> manifest::Tool {
+/// Returns this program without Python libraries.
+pub(crate) fn tool_alone() -> manifest::Tool {
     manifest::Tool {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -3,16 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
-use super::cluster::Ray;
+use super::ray::Ray;
 use super::source::{Source, copy_package};
 use crate::base::cancel::Cancelled;
 use crate::base::digest;
 use crate::base::error::{Blame, Hint};
 use crate::base::progress::Progress;
-use crate::cli::commands::bench::{self, INTERP};
-use crate::cli::commands::context::Context;
-use crate::cli::commands::job::{self, About};
-use crate::cli::failure::Failure;
 use crate::compress::{self, Options, Recipe};
 use crate::convert;
 use crate::eval::reference::Reference;
@@ -21,14 +17,18 @@ use crate::eval::{Evaluated, Plan};
 use crate::gate::Verdict;
 use crate::manifest::{self, Artifact, Manifest, TensorError};
 use crate::package::Package;
+use crate::pipeline::Failure;
+use crate::pipeline::Session;
+use crate::pipeline::job::{self, About};
+use crate::pipeline::reference::{self, INTERP};
 use crate::sweep::{self, Engine, StageError, Stages, Variant};
 
-pub(super) struct Work<'a> {
+pub(crate) struct LocalPipeline<'a> {
     source: &'a Source,
     plan: Plan,
     /// What variants are compared with, where anything is asked for that compares.
     reference: Option<Box<dyn Reference + 'a>>,
-    context: &'a Context,
+    session: &'a Session,
     /// Calls are timed while nothing else is measured: whoever times them is the only one.
     quiet: RwLock<()>,
     /// Whether several variants are measured at the same time.
@@ -37,23 +37,23 @@ pub(super) struct Work<'a> {
     engine: Option<Ray>,
 }
 
-impl<'a> Work<'a> {
-    pub(super) fn new(
+impl<'a> LocalPipeline<'a> {
+    pub(crate) fn new(
         source: &'a Source,
         plan: Plan,
         reference: Option<Box<dyn Reference + 'a>>,
-        context: &'a Context,
+        session: &'a Session,
         crowded: bool,
         engine: Option<Ray>,
     ) -> Self {
-        Self { source, plan, reference, context, quiet: RwLock::new(()), crowded, engine }
+        Self { source, plan, reference, session, quiet: RwLock::new(()), crowded, engine }
     }
 }
 
-impl Stages for Work<'_> {
+impl Stages for LocalPipeline<'_> {
     fn identity(&self) -> Result<sweep::Identity, StageError> {
         let sources = self.source.digests().map_err(as_input)?;
-        let tool = self.source.tool(self.context).map_err(failed)?;
+        let tool = self.source.tool(self.session).map_err(failed)?;
         let mut tools = tool.libraries;
         tools.insert(tool.name, tool.version);
         let text = self.plan.text.as_ref();
@@ -69,7 +69,7 @@ impl Stages for Work<'_> {
     }
 
     fn beside(&self, folder: &Path) -> Result<(), StageError> {
-        self.source.write_tokenizer(folder, self.context).map_err(failed)
+        self.source.write_tokenizer(folder, self.session).map_err(failed)
     }
 
     fn baseline(&self, package: &Path, progress: &dyn Progress) -> Result<Artifact, StageError> {
@@ -83,7 +83,7 @@ impl Stages for Work<'_> {
             }
         };
         let request = job.request(package, true, &folder, false);
-        let python = self.context.python().map_err(|e| StageError::failed(&e))?;
+        let python = self.session.python().map_err(|e| StageError::failed(&e))?;
         let mut converted =
             convert::run(&request, python, progress).map_err(|e| stage_error(&e))?;
         let one =
@@ -132,7 +132,7 @@ impl Stages for Work<'_> {
     ) -> Result<Evaluated, StageError> {
         let Some(reference) = &self.reference else { return Ok(Evaluated::default()) };
         let measure = |plan: &Plan| {
-            bench::evaluate(package, None, plan, &**reference, &INTERP, self.context, progress)
+            reference::evaluate(package, None, plan, &**reference, &INTERP, self.session, progress)
                 .map_err(failed)
         };
         if !self.crowded {
@@ -169,7 +169,7 @@ impl Stages for Work<'_> {
             measurements,
             verdicts,
         };
-        self.source.manifest(&about, package, artifact, self.context).map_err(failed)
+        self.source.manifest(&about, package, artifact, self.session).map_err(failed)
     }
 }
 
@@ -188,7 +188,7 @@ fn tensor_error(audit: &compress::TensorAudit) -> TensorError {
 }
 
 fn failed(failure: Failure) -> StageError {
-    if failure.code == Blame::Interrupt.exit_code() {
+    if failure.kind == Blame::Interrupt {
         return StageError::Cancelled(Cancelled);
     }
     StageError::Failed { message: failure.message, hint: failure.hint }

@@ -4,30 +4,30 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::context::Context;
+use super::Session;
 use super::open_tokenizer::open_tokenizer;
-use crate::cli::failure::Failure;
 use crate::eval::results::NEAR_TIE;
 use crate::eval::runtime::Runtime;
 use crate::eval::{Artifact, Engine, Rerun, rerun};
 use crate::manifest::{self, Manifest, manifest_path};
+use crate::pipeline::Failure;
 
 /// What became of the record.
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     /// Whether all of it still holds.
-    pub(super) holds: bool,
+    pub(crate) holds: bool,
     /// One line for each thing looked at.
-    pub(super) lines: Vec<String>,
+    pub(crate) lines: Vec<String>,
     /// The same for programs.
-    pub(super) answer: Value,
+    pub(crate) answer: Value,
 }
 
 /// Checks the manifest beside `package`; nothing where there is none.
-pub(super) fn check(
+pub(crate) fn check(
     package: &Path,
     tokenizer: Option<&Path>,
     runtime: &dyn Runtime,
-    context: &Context,
+    session: &Session,
 ) -> Result<Option<Recorded>, Failure> {
     let place = manifest_path(package);
     if !place.is_file() || !package.is_dir() {
@@ -43,9 +43,9 @@ pub(super) fn check(
     // A package that is not the recorded one need not write what that one wrote.
     if let (Some(recorded), true) = (recorded, problems.is_empty()) {
         let artifact = Artifact::open(package)?;
-        let tokenizer = open_tokenizer(&artifact, tokenizer, context)?;
-        let engine = Engine::load(&artifact, runtime, &context.clock)?;
-        reruns = rerun(&engine, &tokenizer, &recorded, &context.clock)?;
+        let tokenizer = open_tokenizer(&artifact, tokenizer, session)?;
+        let engine = Engine::load(&artifact, runtime, &session.clock)?;
+        reruns = rerun(&engine, &tokenizer, &recorded, &session.clock)?;
         let same = reruns.iter().filter(|rerun| stays(rerun)).count();
         lines.push(format!("{same} of {} recorded transcripts are written again", reruns.len()));
         lines.extend(reruns.iter().filter_map(differing));

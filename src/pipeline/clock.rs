@@ -1,4 +1,4 @@
-//! The real time.
+//! The system clock.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,11 @@ use crate::base::clock::Clock;
 
 /// The system's clock.
 #[derive(Debug)]
-pub(crate) struct SystemClock(Instant);
+pub struct SystemClock(Instant);
 
 impl SystemClock {
-    pub(crate) fn start() -> Self {
+    /// Starts the clock.
+    pub fn start() -> Self {
         Self(Instant::now())
     }
 }

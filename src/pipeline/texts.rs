@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::context::Context;
+use super::Session;
+use super::input;
 use crate::base::nearest::nearest;
-use crate::cli::failure::Failure;
-use crate::cli::input;
+use crate::pipeline::Failure;
 
 /// A text on the hub that has a name of its own.
 struct Named {
@@ -46,10 +46,10 @@ enum Line {
 }
 
 /// The text that `asked` stands for.
-pub(super) fn read(asked: &str, context: &Context) -> Result<String, Failure> {
+pub(crate) fn read(asked: &str, session: &Session) -> Result<String, Failure> {
     let path = Path::new(asked);
     if let Some(named) = NAMED.iter().find(|named| named.name == asked && !path.exists()) {
-        return fetch(named, context);
+        return fetch(named, session);
     }
     let text = input::read(path).map_err(|failure| match nearest(asked, names()) {
         Some(near) if !asked.contains(['/', '.']) => {
@@ -87,9 +87,9 @@ fn lines(text: &str, name: &str) -> Result<String, Failure> {
 ///
 /// What was fetched first is what counts: its SHA-256 is kept beside it, and a file that no longer has it is fetched again.
 #[cfg(feature = "hub")]
-fn fetch(named: &Named, context: &Context) -> Result<String, Failure> {
+fn fetch(named: &Named, session: &Session) -> Result<String, Failure> {
     use crate::base::{digest, fs};
-    let place = context.settings.cache_dir.join("texts").join(format!("{}.txt", named.name));
+    let place = session.settings.cache_dir.join("texts").join(format!("{}.txt", named.name));
     let digest_file = place.with_extension("sha256");
     let kept = |path: &Path| fs_err::read_to_string(path).ok();
     if let (Some(text), Some(known)) = (kept(&place), kept(&digest_file))
@@ -97,7 +97,7 @@ fn fetch(named: &Named, context: &Context) -> Result<String, Failure> {
     {
         return Ok(text);
     }
-    let file = super::job::hub(None, context).dataset_file(named.repository, named.file)?;
+    let file = super::job::hub(None, session).dataset_file(named.repository, named.file)?;
     let text = match named.member {
         None => fs_err::read_to_string(&file)?,
         Some(member) => unpack(&file, member)?,
@@ -124,7 +124,7 @@ fn unpack(file: &Path, member: &str) -> Result<String, Failure> {
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch(named: &Named, _context: &Context) -> Result<String, Failure> {
+fn fetch(named: &Named, _context: &Session) -> Result<String, Failure> {
     let Named { name, repository, file, member } = named;
     let within = member.map_or_else(String::new, |member| format!(", `{member}` in it"));
     let fact =

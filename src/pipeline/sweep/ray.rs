@@ -7,24 +7,24 @@ use std::path::{Path, PathBuf};
 use crate::base::error::Hint as _;
 use crate::base::fmt;
 use crate::base::progress::{Progress, Unit};
-use crate::cli::commands::context::Context;
-use crate::cli::failure::Failure;
+use crate::pipeline::Failure;
+use crate::pipeline::Session;
 use crate::python::{self, Cluster, ClusterError, End, Event, Extra, Job};
 use crate::sweep::{Engine, EngineSpec, Spec, StageError, Variant};
 
 /// A cluster that is given single variants of a sweep.
-pub(super) struct Ray {
+pub(crate) struct Ray {
     cluster: Cluster,
     job: Job,
 }
 
 impl Ray {
     /// The cluster that `spec` names, where it names one. `text` is the spec's, whose paths are relative to `folder`.
-    pub(super) fn of(
+    pub(crate) fn of(
         spec: &Spec,
         text: &str,
         path: &Path,
-        context: &Context,
+        session: &Session,
     ) -> Result<Option<Self>, Failure> {
         if spec.run.engine != EngineSpec::Ray {
             return Ok(None);
@@ -33,8 +33,8 @@ impl Ray {
             return Err(Failure::input("`--fresh` does not reach what is in the storage")
                 .hint("name another place, or remove what is there"));
         }
-        let settings = context.python_settings();
-        let environment = python::ensure_with(Extra::Ray, &settings, &*context.progress)?;
+        let settings = session.python_settings();
+        let environment = python::ensure_with(Extra::Ray, &settings, &*session.progress)?;
         let absolute = |path: &Path| -> Result<PathBuf, Failure> {
             fs_err::create_dir_all(path)?;
             Ok(fs_err::canonicalize(path)?)
@@ -62,7 +62,7 @@ impl Ray {
             ],
             tasks: Vec::new(),
         };
-        let cluster = Cluster::new(&environment, &context.settings.cache_dir.join("ray.log"));
+        let cluster = Cluster::new(&environment, &session.settings.cache_dir.join("ray.log"));
         Ok(Some(Self { cluster, job }))
     }
 }

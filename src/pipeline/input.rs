@@ -3,15 +3,15 @@
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
-use super::failure::Failure;
+use super::Failure;
 
 /// What a path stands for, in errors.
-pub(super) fn name(path: &Path) -> String {
+pub(crate) fn name(path: &Path) -> String {
     if is_stdin(path) { "stdin".to_owned() } else { format!("`{}`", path.display()) }
 }
 
 /// All of the text.
-pub(super) fn read(path: &Path) -> Result<String, Failure> {
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     if !is_stdin(path) {
         return Ok(fs_err::read_to_string(path)?);
     }
@@ -21,7 +21,7 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// The text to be read line by line.
-pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
+pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
     Ok(if is_stdin(path) {
         Box::new(BufReader::new(io::stdin()))
     } else {

@@ -5,11 +5,11 @@ use serde_json::json;
 
 use super::source::Source;
 use crate::base::fmt;
-use crate::cli::failure::Failure;
 use crate::compress::{self, Component, MIN_ELEMENTS, Recipe};
 use crate::convert::Preflight;
 use crate::eval::defaults;
 use crate::package::Package;
+use crate::pipeline::Failure;
 use crate::quant::scheme::{Fit, ScaleGranularity, TableGranularity};
 use crate::quant::{Code, Scheme};
 use crate::source::checkpoint::Checkpoint;
@@ -26,12 +26,15 @@ const TOKENS_OF_PROMPT: u64 = 48;
 
 /// A variant before it is made.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Expected {
-    pub(super) name: String,
-    pub(super) recipe: String,
-    pub(super) bits: u32,
+pub struct Expected {
+    /// Name of the variant.
+    pub name: String,
+    /// Recipe.
+    pub recipe: String,
+    /// Fewest bits per weight.
+    pub bits: u32,
     /// Bytes of its package, about.
-    pub(super) bytes: u64,
+    pub bytes: u64,
 }
 
 /// A weight's name as recipes know it, and its shape.
@@ -147,11 +150,7 @@ fn seconds(spec: &Spec, all: &[Expected], whole: &Preflight) -> [f64; 3] {
 }
 
 /// The plan with sizes, time and memory, as one JSON value and as lines.
-pub(super) fn told(
-    spec: &Spec,
-    all: &[Expected],
-    whole: &Preflight,
-) -> (serde_json::Value, String) {
+pub fn summary(spec: &Spec, all: &[Expected], whole: &Preflight) -> (serde_json::Value, String) {
     let mut lines = Vec::new();
     for variant in all {
         let Expected { name, recipe, bytes, .. } = variant;

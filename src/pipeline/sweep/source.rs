@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 
 use crate::base::fs::{Staging, files_below, sweep_stale, write_atomic};
 use crate::base::links::link_tree;
-use crate::cli::commands::context::Context;
-use crate::cli::commands::job::{self, About, Found, Job};
-use crate::cli::failure::Failure;
 use crate::convert;
 use crate::eval;
 use crate::manifest::{self, Artifact, Manifest, TARGETS, records};
 use crate::package::{FileRecord, Package};
+use crate::pipeline::Failure;
+use crate::pipeline::Session;
+use crate::pipeline::job::{self, About, Found, Job};
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::{Checkpoint, FileDigest};
 use crate::source::config::Allow;
 use crate::sweep::{Place, Spec};
 
 /// What is swept.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A checkpoint with its adapters, which is converted.
     Job(Box<Job>),
     /// A package in fp16, which is taken as it is.
@@ -32,17 +32,17 @@ pub(super) enum Source {
 
 impl Source {
     /// What `spec` says, found.
-    pub(super) fn of(spec: &Spec, token: Option<&str>, context: &Context) -> Result<Self, Failure> {
+    pub(crate) fn of(spec: &Spec, token: Option<&str>, session: &Session) -> Result<Self, Failure> {
         let hint = "paths of a spec are relative to the spec's own folder";
         let find = |place: &Place| match place {
             Place::Path(path) | Place::Package(path) if !path.is_dir() => {
                 Err(Failure::input(format!("`{}` is no folder", path.display())).hint(hint))
             }
             Place::Path(path) | Place::Package(path) => {
-                job::find(&path.to_string_lossy(), None, token, context)
+                job::find(&path.to_string_lossy(), None, token, session)
             }
             Place::Repository { repository, revision } => {
-                job::find(repository, revision.as_deref(), token, context)
+                job::find(repository, revision.as_deref(), token, session)
             }
         };
         let model = &spec.model;
@@ -69,7 +69,7 @@ impl Source {
     }
 
     /// What it is called, its repository and revision.
-    pub(super) fn names(&self) -> (String, Option<String>, Option<String>) {
+    pub(crate) fn names(&self) -> (String, Option<String>, Option<String>) {
         match self {
             Self::Job(job) => {
                 let Found { name, repository, revision, .. } = job.model.clone();
@@ -80,7 +80,7 @@ impl Source {
     }
 
     /// SHA-256 of every file that it consists of, by role and path.
-    pub(super) fn digests(&self) -> Result<BTreeMap<String, String>, Failure> {
+    pub(crate) fn digests(&self) -> Result<BTreeMap<String, String>, Failure> {
         let mut sources = BTreeMap::new();
         match self {
             Self::Job(job) => {
@@ -107,11 +107,11 @@ impl Source {
     }
 
     /// Copies the tokenizer's files beside what the sweep makes, so that it can be used with text.
-    pub(super) fn write_tokenizer(&self, folder: &Path, context: &Context) -> Result<(), Failure> {
+    pub(crate) fn write_tokenizer(&self, folder: &Path, session: &Session) -> Result<(), Failure> {
         let to = folder.join("tokenizer");
         sweep_stale(&to)?;
         match self {
-            Self::Job(job) => job.write_tokenizer(&to, context),
+            Self::Job(job) => job.write_tokenizer(&to, session),
             Self::Package { path, .. } => {
                 let own = path.with_file_name(format!("{}.tokenizer", stem(path)));
                 let shared = path.with_file_name("tokenizer");
@@ -126,15 +126,15 @@ impl Source {
     }
 
     /// The manifest of the variant at `path`.
-    pub(super) fn manifest(
+    pub(crate) fn manifest(
         &self,
         about: &About<'_>,
         path: &Path,
         artifact: &Artifact,
-        context: &Context,
+        session: &Session,
     ) -> Result<Manifest, Failure> {
         match self {
-            Self::Job(job) => job.manifest(about, path, artifact, context),
+            Self::Job(job) => job.manifest(about, path, artifact, session),
             Self::Package { path: from, .. } => {
                 let version = Package::open(path)?.model().specification_version;
                 // Packages of other makers have no such functions, and nothing is said of them.
@@ -146,7 +146,7 @@ impl Source {
                 let facts = manifest::Facts {
                     name: about.name.to_owned(),
                     version: about.version.clone(),
-                    created_by: self.tool(context)?,
+                    created_by: self.tool(session)?,
                     source: manifest::Source {
                         name: stem(from),
                         files: records(from)?,
@@ -168,9 +168,9 @@ impl Source {
     }
 
     /// This program and the libraries that it needs for this source.
-    pub(super) fn tool(&self, context: &Context) -> Result<manifest::Tool, Failure> {
+    pub(crate) fn tool(&self, session: &Session) -> Result<manifest::Tool, Failure> {
         match self {
-            Self::Job(_) => job::tool(context),
+            Self::Job(_) => job::tool(session),
             Self::Package { .. } => Ok(job::tool_alone()),
         }
     }
@@ -178,7 +178,7 @@ impl Source {
 
 /// Copies the package at `from` to `to`, whole or not at all; with `link`, the files are the same and no copies, where the
 /// file system can do that.
-pub(super) fn copy_package(from: &Path, to: &Path, link: bool) -> Result<Vec<FileRecord>, Failure> {
+pub(crate) fn copy_package(from: &Path, to: &Path, link: bool) -> Result<Vec<FileRecord>, Failure> {
     // What is no package is refused before anything is copied.
     Package::open(from)?;
     let staging = Staging::begin(to)?;
@@ -203,7 +203,7 @@ fn stem(path: &Path) -> String {
 }
 
 /// What a conversion is expected to take, or a package that is there.
-pub(super) fn preflight(source: &Source, output: &Path) -> Result<convert::Preflight, Failure> {
+pub(crate) fn preflight(source: &Source, output: &Path) -> Result<convert::Preflight, Failure> {
     match source {
         Source::Job(job) => {
             let request = job.request(&output.join("fp16.mlpackage"), true, output, false);

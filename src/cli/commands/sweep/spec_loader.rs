@@ -6,27 +6,18 @@ use toml::{Table, Value};
 
 use crate::base::error::Hint as _;
 use crate::cli::args::SweepArgs;
-use crate::cli::commands::convert::fewest_bits;
-use crate::cli::failure::Failure;
 use crate::compress::Recipe;
 use crate::convert::DEFAULT_PROMPT_CHUNK;
+use crate::pipeline::Failure;
+use crate::pipeline::convert::fewest_bits;
+use crate::pipeline::sweep::LoadedSpec;
 use crate::sweep::{Spec, parse_bytes};
 
 /// What flags are called in messages, where no file is.
 const FLAGS: &str = "command line";
 
-/// A spec with the text that it was read from.
-pub(super) struct Asked {
-    /// The spec.
-    pub(super) spec: Spec,
-    /// Its text, flags and changes in it.
-    pub(super) text: String,
-    /// Its file; paths in it are relative to that one's folder.
-    pub(super) path: PathBuf,
-}
-
 /// Reads what `args` ask for.
-pub(super) fn read(args: &SweepArgs) -> Result<Asked, Failure> {
+pub(super) fn load(args: &SweepArgs) -> Result<LoadedSpec, Failure> {
     let (mut text, path) = match &args.spec {
         Some(path) => (fs_err::read_to_string(path)?, place(args, path)),
         None => (of_flags(args)?.to_string(), PathBuf::from(FLAGS)),
@@ -54,7 +45,7 @@ fn place(args: &SweepArgs, path: &Path) -> PathBuf {
     }
 }
 
-fn parse(text: String, path: &Path, args: &SweepArgs) -> Result<Asked, Failure> {
+fn parse(text: String, path: &Path, args: &SweepArgs) -> Result<LoadedSpec, Failure> {
     let recipe = |recipe: &str| {
         recipe.parse::<Recipe>().map(|r| fewest_bits(&r)).map_err(|e| match e.hint() {
             Some(hint) => format!("{e}; {hint}"),
@@ -80,7 +71,7 @@ fn parse(text: String, path: &Path, args: &SweepArgs) -> Result<Asked, Failure> 
         })?;
         spec.budget = None;
     }
-    Ok(Asked { spec, text, path: path.to_owned() })
+    Ok(LoadedSpec { spec, text, path: path.to_owned() })
 }
 
 /// The spec that the flags are short for.

@@ -4,24 +4,24 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::context::{Context, StartError};
 use super::open_tokenizer::open_tokenizer;
+use super::session::{Session, StartError};
 use crate::base::error::Hint as _;
 use crate::base::progress::Progress;
-use crate::cli::failure::Failure;
 use crate::eval::reference::{Cached, Checkpoint, Identity, PackageReference, PythonReference};
 use crate::eval::reference::{Reference, ReferenceError};
 use crate::eval::runtime::{Interp, Runtime};
 use crate::eval::{self, Artifact, Bench, Evaluated, Plan};
 use crate::interp::Precision;
+use crate::pipeline::Failure;
 
 /// What conversions and sweeps measure on: what they find is the same on every machine, and a sweep that is resumed may
 /// be on another.
-pub(super) const INTERP: Interp = Interp { precision: Precision::Declared };
+pub(crate) const INTERP: Interp = Interp { precision: Precision::Declared };
 
 /// What packages are compared with.
 #[derive(Debug, Clone)]
-pub(super) enum Against {
+pub(crate) enum ReferenceSource {
     /// A checkpoint and the adapters that they have.
     Checkpoint {
         /// The checkpoint.
@@ -35,27 +35,27 @@ pub(super) enum Against {
     Package(PathBuf),
 }
 
-/// What answers for `against`: the source model in f32, computed by Python, which starts only when an answer is not in the
+/// What answers for `source`: the source model in f32, computed by Python, which starts only when an answer is not in the
 /// cache; or the package, run here. Answers are kept in the folder `kept`, or in coremill's cache.
-pub(super) fn reference<'a>(
-    against: &Against,
+pub(crate) fn reference<'a>(
+    source: &ReferenceSource,
     kept: Option<&Path>,
-    context: &'a Context,
+    session: &'a Session,
 ) -> Result<Box<dyn Reference + 'a>, Failure> {
-    let cache = kept.map_or_else(|| context.settings.cache_dir.join("references"), Path::to_owned);
-    let (model, lora, llm2vec) = match against {
-        Against::Checkpoint { model, lora, llm2vec } => (model, lora, llm2vec),
-        Against::Package(path) => {
+    let cache = kept.map_or_else(|| session.settings.cache_dir.join("references"), Path::to_owned);
+    let (model, lora, llm2vec) = match source {
+        ReferenceSource::Checkpoint { model, lora, llm2vec } => (model, lora, llm2vec),
+        ReferenceSource::Package(path) => {
             let versions = [("coremill", env!("CARGO_PKG_VERSION")), ("runtime", "interp")];
             let versions = versions.map(|(name, v)| (name.to_owned(), v.to_owned())).into();
             let identity = Identity::of(path, &[], &[], versions)?;
-            let package = PackageReference::new(path, identity, &INTERP, &context.clock);
+            let package = PackageReference::new(path, identity, &INTERP, &session.clock);
             return Ok(Box::new(Cached::new(package, &cache)));
         }
     };
-    let versions = context.environment()?.packages.clone();
+    let versions = session.environment()?.packages.clone();
     let identity = Identity::of(model, lora, llm2vec, versions)?;
-    let ask = move |request: &Value| match context.python() {
+    let ask = move |request: &Value| match session.python() {
         Ok(python) => python.call(request).map_err(ReferenceError::from),
         Err(StartError::Python(e)) => Err(e.into()),
         Err(error) => Err(ReferenceError::Failed {
@@ -74,30 +74,20 @@ pub(super) fn reference<'a>(
 }
 
 /// Measures the package at `path` as `plan` says, and tells `progress`.
-pub(super) fn evaluate(
+pub(crate) fn evaluate(
     path: &Path,
     tokenizer: Option<&Path>,
     plan: &Plan,
     reference: &dyn Reference,
     runtime: &dyn Runtime,
-    context: &Context,
+    session: &Session,
     progress: &dyn Progress,
 ) -> Result<Evaluated, Failure> {
     let artifact = Artifact::open(path)?;
-    let tokenizer = open_tokenizer(&artifact, tokenizer, context)?;
-    let clock = &context.clock;
+    let tokenizer = open_tokenizer(&artifact, tokenizer, session)?;
+    let clock = &session.clock;
     let bench = Bench { runtime, tokenizer: &tokenizer, reference, clock, progress };
     Ok(eval::evaluate(&artifact, plan, &bench)?)
-}
-
-/// The tokenizer asked for, the package's own, or the one that its folder shares.
-pub(super) fn tokenizer_folder(artifact: &Artifact, asked: Option<&Path>) -> PathBuf {
-    if let Some(folder) = asked {
-        return folder.to_owned();
-    }
-    let own = artifact.tokenizer_folder();
-    let shared = own.with_file_name("tokenizer");
-    if own.is_dir() || !shared.is_dir() { own } else { shared }
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::context::Context;
+use super::Session;
 use super::job::{Found, Job};
 use crate::base::digest;
 use crate::base::fs::write_atomic;
-use crate::cli::failure::Failure;
 use crate::eval::{RECORD, TokenizerRecord};
+use crate::pipeline::Failure;
 use crate::python::PythonError;
 use crate::source::adapter::Adapter;
 use crate::source::checkpoint::Checkpoint;
@@ -20,20 +20,20 @@ use crate::source::tokenizer;
 const TOKENIZER_FILES: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 
 /// Files of the model; an adapter's go first where they concern generation.
-pub(super) const MODEL_FILES: [&str; 3] =
+pub(crate) const MODEL_FILES: [&str; 3] =
     ["config.json", "generation_config.json", "sentence_bert_config.json"];
 
 impl Job {
     /// Writes the tokenizer's folder, so that the package can be used with text. What is there already and made from the
     /// same files stays, and Python is not asked.
-    pub(super) fn write_tokenizer(&self, folder: &Path, context: &Context) -> Result<(), Failure> {
+    pub(crate) fn write_tokenizer(&self, folder: &Path, session: &Session) -> Result<(), Failure> {
         let checkpoint = Checkpoint::open(&self.model.dir)?;
         let model = [self.model.dir.clone(), checkpoint.model_dir().to_owned()];
-        let files = self.tokenizer_digests(checkpoint.model_dir(), context)?;
+        let files = self.tokenizer_digests(checkpoint.model_dir(), session)?;
         let known = TokenizerRecord::read(folder).ok().flatten();
         if known.is_none_or(|known| known.files != files) || files.is_empty() {
             fs_err::create_dir_all(folder)?;
-            let record = self.finished_tokenizer(&checkpoint, Some(folder), context)?;
+            let record = self.finished_tokenizer(&checkpoint, Some(folder), session)?;
             let from = match record.as_ref().and_then(|record| record.adapter) {
                 Some(index) => vec![self.lora[index].dir.clone()],
                 None => model.to_vec(),
@@ -56,9 +56,9 @@ impl Job {
     }
 
     /// Fails where the tokenizer cannot travel with the package, and gives what a user should know about it.
-    pub(super) fn check_tokenizer(&self, context: &Context) -> Result<Vec<String>, Failure> {
+    pub(crate) fn check_tokenizer(&self, session: &Session) -> Result<Vec<String>, Failure> {
         let checkpoint = Checkpoint::open(&self.model.dir)?;
-        let record = self.finished_tokenizer(&checkpoint, None, context)?;
+        let record = self.finished_tokenizer(&checkpoint, None, session)?;
         Ok(record.map(|record| record.warnings).unwrap_or_default())
     }
 
@@ -67,7 +67,7 @@ impl Job {
         &self,
         checkpoint: &Checkpoint,
         out: Option<&Path>,
-        context: &Context,
+        session: &Session,
     ) -> Result<Option<TokenizerRecord>, Failure> {
         let model = checkpoint.model_dir();
         let mut folders = self.lora.iter().map(|found| found.dir.as_path()).chain([model]);
@@ -76,7 +76,7 @@ impl Job {
         }
         let adapters: Vec<&PathBuf> = self.lora.iter().map(|found| &found.dir).collect();
         let request = json!({"op": "tokenizer", "model": model, "adapters": adapters, "out": out});
-        let answer = context.python()?.call(&request)?;
+        let answer = session.python()?.call(&request)?;
         let record: TokenizerRecord = serde_json::from_value(answer)
             .map_err(|e| PythonError::Protocol { message: e.to_string() })?;
         let vocab_size = self.vocabulary(checkpoint)?;
@@ -112,7 +112,7 @@ impl Job {
     fn tokenizer_digests(
         &self,
         model: &Path,
-        context: &Context,
+        session: &Session,
     ) -> Result<BTreeMap<String, String>, Failure> {
         let mut digests = BTreeMap::new();
         let folders = self.lora.iter().map(|found| found.dir.as_path()).chain([model]);
@@ -123,7 +123,7 @@ impl Job {
             }
         }
         if !digests.is_empty() {
-            let packages = &context.environment()?.packages;
+            let packages = &session.environment()?.packages;
             for name in ["tokenizers", "transformers"] {
                 digests
                     .extend(packages.get(name).map(|version| (name.to_owned(), version.clone())));
