@@ -7,13 +7,13 @@ use super::words::{self, Options};
 use super::{Code, Word};
 
 pub(super) const ABOUT: &str = "\
-int4-BLOCKS, uint4-, int8-, uint8-: integers, and a scale for each block
-  BLOCKS  -t     the tensor
-          -c     an output channel
-          -bN    N inputs of an output channel
-          -bNxN  a size for each axis, 0 for all of it
-  then    -sym, -asym   without zero points (int4, int8) or with them (uint4, uint8)
-          -ls           scales of least squared error instead of those of the largest values
+int4-BLOCKS, uint4-, int8-, uint8-: linear quantization, integers with one scale per block
+  BLOCKS  -t     one block per tensor
+          -c     one block per output channel
+          -bN    blocks of N inputs of an output channel
+          -bNxN  block size for each axis, 0 for the full axis
+  then    -sym, -asym   range symmetric around zero (default of int4, int8), or range of the values (default of uint4, uint8)
+          -ls           scales that minimize the squared error, instead of scales from the largest values
 ";
 
 /// Axes of a weight, at most.

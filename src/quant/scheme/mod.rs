@@ -58,7 +58,7 @@ struct Kind {
 const KINDS: &[Kind] = &[
     Kind {
         forms: "fp16",
-        about: "fp16: as it is\n",
+        about: "fp16: not compressed\n",
         parse: |word| (word == "fp16").then_some(Ok(Word::Code(Code::Float))),
     },
     Kind {
@@ -74,8 +74,8 @@ const KINDS: &[Kind] = &[
     Kind { forms: "sparse50, sparse2:4, below0.01", about: prune::ABOUT, parse: prune::parse },
     Kind {
         forms: "sparse50+pal4-g16+lut8",
-        about: "A sparsity, `+` and a palette or integers: only what is not pruned is stored in them.\n\
-                A palette, `+lut8`: the entries of its tables as int8 with one scale.\n",
+        about: "Pruning, `+`, and palettization or linear quantization: applies to the values that are not pruned.\n\
+                Palettization, `+lut8`: table entries as int8 with one scale.\n",
         parse: |word| (word == "lut8").then_some(Ok(Word::QuantizedLut)),
     },
 ];

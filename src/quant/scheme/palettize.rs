@@ -7,14 +7,14 @@ use super::words::{self, Options};
 use super::{Code, Word};
 
 pub(super) const ABOUT: &str = "\
-palBITS-GROUPS: indices of 1, 2, 3, 4, 6 or 8 bits into tables; clusters of least squared error (k-means)
-  uniformBITS-GROUPS: entries in equal steps; unique-GROUPS: the values themselves, if they are few
-  GROUPS  -t    one table for the tensor
-          -gN   one for every N output channels (8, 16, 32, 64; any for the CPU alone)
+palBITS-GROUPS: palettization, indices of 1, 2, 3, 4, 6 or 8 bits into lookup tables found by k-means
+  uniformBITS-GROUPS: equally spaced table entries; unique-GROUPS: tables of the distinct values, if there are few
+  GROUPS  -t    one table per tensor
+          -gN   one table per N output channels (8, 16, 32, 64; any size with CPU_ONLY)
   then    -aA   groups or vectors along axis A
-          -vD   an index stands for D values side by side along the channels (not for uniform)
-          -s    each output channel is divided by its largest magnitude first
-          -si   each input is, over the channels of the groups' axis (coremltools' `enable_per_channel_scale`)
+          -vD   one index for D adjacent values along the channels (not for uniform)
+          -s    scale each output channel by its largest magnitude
+          -si   scale each input by its largest magnitude along the groups' axis (coremltools' `enable_per_channel_scale`)
 ";
 
 /// Vectors of at most this many values.

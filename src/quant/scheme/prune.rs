@@ -6,10 +6,10 @@ use super::Word;
 use super::words::{self, Options};
 
 pub(super) const ABOUT: &str = "\
-sparseP: the P percent of smallest magnitude become zero and are not stored
-  -bN  in blocks of N channels, along axis 0 or the one of -aA
-sparseN:M: the smallest N of every M inputs, or along the axis of -aA
-belowX: magnitudes up to X; at least half of the values must be
+sparseP: pruning, sets the P percent of values with the smallest magnitude to zero; zeros are not stored
+  -bN  prunes blocks of N channels, along axis 0 or the axis of -aA
+sparseN:M: prunes the N smallest of every M inputs, or along the axis of -aA
+belowX: prunes magnitudes up to X; at least half of the values must be that small
 ";
 
 /// Which values become zero.

@@ -166,9 +166,9 @@ mod tests {
         }
         let known = SETTINGS.iter().map(|(key, effect)| {
             let effect = match effect {
-                Honoured => "honoured",
-                Inert => "no effect",
-                Refused(_) => "refused",
+                Honoured => "applied",
+                Inert => "ignored",
+                Refused(_) => "rejected",
             };
             ((*key).to_owned(), effect.to_owned())
         });

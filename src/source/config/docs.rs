@@ -11,15 +11,15 @@ const END: &str = "<!-- End of the generated part. -->\n";
 
 fn fate(key: &Key) -> String {
     match key.rule {
-        Rule::Honoured => "followed".to_owned(),
-        Rule::Inert => "no influence".to_owned(),
-        Rule::Equals([]) => "refused".to_owned(),
+        Rule::Honoured => "applied".to_owned(),
+        Rule::Inert => "ignored".to_owned(),
+        Rule::Equals([]) => "rejected".to_owned(),
         Rule::Equals(values) => {
             let values: Vec<_> = values.iter().map(|v| format!("`{v}`")).collect();
-            format!("refused unless {}", values.join(" or "))
+            format!("rejected unless {}", values.join(" or "))
         }
-        Rule::OneKind => "refused unless the same in every layer".to_owned(),
-        Rule::Kinds => "followed; full and sliding attention".to_owned(),
+        Rule::OneKind => "rejected unless the same in every layer".to_owned(),
+        Rule::Kinds => "applied; full and sliding attention".to_owned(),
     }
 }
 

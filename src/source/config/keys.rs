@@ -135,46 +135,46 @@ pub const FAMILIES: &[Family] = &[
 
 const SIZE: &str = "size of the model";
 const TRAINING: &str = "training only";
-const OUTPUTS: &str = "which extra outputs transformers returns";
-const GENERATING: &str = "default of `generate` in old configurations";
+const OUTPUTS: &str = "additional outputs of transformers";
+const GENERATING: &str = "default of `generate` in older configurations";
 const LABELS: &str = "labels of a classification head";
-const RUNTIME: &str = "how transformers runs the model";
-const ORIGIN: &str = "where the file came from";
-const KINDS: &str = "kinds of attention by layer";
+const RUNTIME: &str = "execution in transformers";
+const ORIGIN: &str = "origin of the file";
+const KINDS: &str = "attention type by layer";
 
 /// Keys of every family.
 const SHARED: &[Key] = &[
     honoured("architectures", "class of the model: one of the family's"),
-    honoured("auto_map", "custom code: refused"),
-    honoured("bos_token_id", "token that begins a text"),
-    honoured("eos_token_id", "tokens that end a text"),
+    honoured("auto_map", "custom code: rejected"),
+    honoured("bos_token_id", "beginning-of-sequence token"),
+    honoured("eos_token_id", "end-of-sequence tokens"),
     honoured("pad_token_id", "padding token; −1 is none"),
     honoured("model_type", "the family"),
-    honoured("quantization_config", "quantized weights: refused"),
-    honoured("tie_word_embeddings", "whether the head is the embedding"),
+    honoured("quantization_config", "quantized weights: rejected"),
+    honoured("tie_word_embeddings", "ties the head to the embedding"),
     honoured("vocab_size", SIZE),
-    equals("is_encoder_decoder", &["false"], "an encoder and a decoder"),
-    equals("pruned_heads", &["{}"], "attention heads that were removed"),
+    equals("is_encoder_decoder", &["false"], "encoder-decoder model"),
+    equals("pruned_heads", &["{}"], "removed attention heads"),
     equals("add_cross_attention", &["false"], "attention to an encoder's output"),
     equals("cross_attention_hidden_size", &[], "attention to an encoder's output"),
-    equals("per_layer_config", &["{}"], "other settings for single layers"),
-    equals("fusion_config", &["{}"], "layers joined by transformers"),
-    equals("transformers_weights", &["\"model.safetensors\""], "another file of weights"),
+    equals("per_layer_config", &["{}"], "different settings for individual layers"),
+    equals("fusion_config", &["{}"], "layers fused by transformers"),
+    equals("transformers_weights", &["\"model.safetensors\""], "another weight file"),
     equals("adapters", &["{}"], "adapters of the `adapters` library"),
     inert("adapter_path", TRAINING),
     inert("attn_implementation", RUNTIME),
     inert("chunk_size_feed_forward", RUNTIME),
-    inert("cls_token_id", "id that only tokenizers use"),
-    inert("dtype", "type of the stored weights: each tensor says its own"),
+    inert("cls_token_id", "token id used only by tokenizers"),
+    inert("dtype", "type of the stored weights; each tensor has its own"),
     inert("finetuning_task", LABELS),
     inert("gradient_checkpointing", TRAINING),
     inert("id2label", LABELS),
     inert("initializer_range", TRAINING),
-    inert("is_decoder", "a decoder: known from the family (BERT has a row of its own)"),
+    inert("is_decoder", "decoder; known from the family (BERT has its own row)"),
     inert("keys_to_ignore_at_inference", OUTPUTS),
     inert("label2id", LABELS),
-    inert("mask_token_id", "id that only tokenizers use"),
-    inert("model_max_length", "the tokenizer's limit, which tokenizer_config.json states"),
+    inert("mask_token_id", "token id used only by tokenizers"),
+    inert("model_max_length", "tokenizer limit, read from tokenizer_config.json"),
     inert("model_name", ORIGIN),
     inert("name_or_path", ORIGIN),
     inert("num_labels", LABELS),
@@ -186,19 +186,19 @@ const SHARED: &[Key] = &[
     inert("return_dict", OUTPUTS),
     inert(
         "sentence_transformers",
-        "version and activation of a cross encoder, which its class tells",
+        "version and activation of a cross encoder, known from its class",
     ),
-    inert("sep_token_id", "id that only tokenizers use"),
+    inert("sep_token_id", "token id used only by tokenizers"),
     inert("task_specific_params", GENERATING),
     inert("tf_legacy_loss", TRAINING),
-    inert("tie_encoder_decoder", "models with an encoder and a decoder"),
+    inert("tie_encoder_decoder", "encoder-decoder models"),
     inert("tie_last_hidden_states", OUTPUTS),
     inert("tokenizer_class", "read by the tokenizer"),
-    inert("torch_dtype", "type of the stored weights: each tensor says its own"),
+    inert("torch_dtype", "type of the stored weights; each tensor has its own"),
     inert("torchscript", RUNTIME),
     inert("training_args", TRAINING),
     inert("transformers_version", ORIGIN),
-    inert("unk_token_id", "id that only tokenizers use"),
+    inert("unk_token_id", "token id used only by tokenizers"),
     inert("use_bfloat16", RUNTIME),
     inert("use_cache", RUNTIME),
     inert("use_return_dict", OUTPUTS),
@@ -259,7 +259,7 @@ const ROTARY: &[Key] = &[
     honoured("hidden_act", "activation of the feed-forward layers"),
     honoured("hidden_size", SIZE),
     honoured("intermediate_size", SIZE),
-    honoured("max_position_embeddings", "positions the model was made for"),
+    honoured("max_position_embeddings", "maximum number of positions"),
     honoured("num_attention_heads", SIZE),
     honoured("num_hidden_layers", SIZE),
     honoured("num_key_value_heads", SIZE),
@@ -268,11 +268,11 @@ const ROTARY: &[Key] = &[
     honoured("rope_scaling", "rotary positions, transformers 4"),
     honoured("rope_theta", "base of the rotary positions"),
     honoured("original_max_position_embeddings", "original length of `longrope`"),
-    equals("partial_rotary_factor", &["1", "1.0"], "rotary positions on a part of each head"),
-    equals("rope_interleaved", &["false"], "another order of the rotary pairs"),
+    equals("partial_rotary_factor", &["1", "1.0"], "rotary positions for a part of each head"),
+    equals("rope_interleaved", &["false"], "interleaved rotary pairs"),
     inert("max_sequence_length", "length of the training texts"),
-    inert("pretraining_tp", "how the original was trained: the result is the same"),
-    inert("rotary_dim", "rotary width of the original format: the whole head"),
+    inert("pretraining_tp", "tensor parallelism in training; the result is the same"),
+    inert("rotary_dim", "rotary width of the original format: the full head"),
 ];
 
 const LLAMA: &[Key] = &[
@@ -295,7 +295,7 @@ const WINDOWED: &[Key] = &[
     Key { name: "layer_types", rule: Rule::Kinds, about: KINDS },
     honoured("max_window_layers", "first layer with a window"),
     honoured("sliding_window", "width of the attention window"),
-    honoured("use_sliding_window", "whether there is a window"),
+    honoured("use_sliding_window", "enables the attention window"),
     equals("mlp_bias", &["false"], "biases of the feed-forward layers"),
     equals("use_mrope", &["false"], "rotary positions of images"),
 ];
@@ -335,12 +335,12 @@ const GPT2: &[Key] = &[
     honoured("n_positions", SIZE),
     honoured("scale_attn_by_inverse_layer_idx", "scale of the attention"),
     honoured("scale_attn_weights", "scale of the attention"),
-    inert("afn", "old spelling that transformers does not read"),
+    inert("afn", "old name that transformers does not read"),
     inert("attn_pdrop", TRAINING),
-    inert("n_ctx", "old spelling that transformers does not read"),
-    inert("n_special", "old spelling that transformers does not read"),
-    inert("predict_special_tokens", "old spelling that transformers does not read"),
-    inert("reorder_and_upcast_attn", "order of operations against overflow"),
+    inert("n_ctx", "old name that transformers does not read"),
+    inert("n_special", "old name that transformers does not read"),
+    inert("predict_special_tokens", "old name that transformers does not read"),
+    inert("reorder_and_upcast_attn", "order of operations that avoids overflow"),
 ];
 
 const GPT_NEO: &[Key] = &[
@@ -363,9 +363,9 @@ const BERT: &[Key] = &[
     honoured("num_attention_heads", SIZE),
     honoured("num_hidden_layers", SIZE),
     honoured("type_vocab_size", SIZE),
-    equals("is_decoder", &["false"], "a decoder's attention"),
-    equals("is_causal", &["false"], "a decoder's attention"),
-    equals("position_embedding_type", &["\"absolute\""], "another kind of positions"),
+    equals("is_decoder", &["false"], "decoder attention"),
+    equals("is_causal", &["false"], "decoder attention"),
+    equals("position_embedding_type", &["\"absolute\""], "position embedding type"),
     inert("attention_probs_dropout_prob", TRAINING),
     inert("classifier_dropout", LABELS),
     inert("directionality", "field of the original format"),

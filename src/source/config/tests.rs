@@ -131,10 +131,10 @@ fn keys_that_change_the_computation_are_refused_by_name() {
         ("llama", r#""logit_scale": 0.5"#, "has `logit_scale`: 0.5, which is not understood"),
         ("llama", r#""a": 1, "b": 2"#, "has `a`: 1, `b`: 2, which are not understood"),
         ("gpt2", r#""is_causal": false"#, "`is_causal` in `"),
-        ("bert", r#""is_decoder": true"#, "a decoder's attention is not supported"),
-        ("bert", r#""position_embedding_type": "relative_key""#, "another kind of positions"),
+        ("bert", r#""is_decoder": true"#, "decoder attention is not supported"),
+        ("bert", r#""position_embedding_type": "relative_key""#, "position embedding type"),
         ("gpt2", r#""add_cross_attention": true"#, "attention to an encoder's output"),
-        ("gpt2", r#""pruned_heads": {"0": [1]}"#, "attention heads that were removed"),
+        ("gpt2", r#""pruned_heads": {"0": [1]}"#, "removed attention heads"),
         ("gpt2", r#""hidden_size": 16"#, "`n_embd` and `hidden_size` in `"),
         (
             "llama",
@@ -164,12 +164,12 @@ fn keys_that_change_the_computation_are_refused_by_name() {
         (
             "llama",
             r#""layer_types": ["full_attention", "sliding_attention"]"#,
-            "kinds of attention by layer",
+            "attention type by layer",
         ),
         (
             "qwen2",
             r#""layer_types": ["full_attention", "sliding_attention"]"#,
-            "kinds of attention by layer",
+            "attention type by layer",
         ),
         (
             "gpt_neo",
@@ -203,7 +203,7 @@ fn keys_that_change_the_computation_are_refused_by_name() {
             r#""rope_parameters": {"full_attention": {"rope_type": "default"}}"#,
             "settings of its own",
         ),
-        ("llama", r#""partial_rotary_factor": 0.5"#, "rotary positions on a part of each head"),
+        ("llama", r#""partial_rotary_factor": 0.5"#, "rotary positions for a part of each head"),
         ("brandnew", "", "architecture `brandnew` of `"),
     ];
     for (family, extra, want) in cases {
