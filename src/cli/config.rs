@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::base::mistake::Mistake;
 use crate::coreml::ComputeUnits;
-use crate::eval::runtime::BackendChain;
 use crate::pipeline::Failure;
+use crate::runtime::BackendChain;
 
 /// The user's choices; without a file, the defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -57,7 +57,7 @@ impl Config {
 mod tests {
     use super::*;
     use crate::base::error::Hint as _;
-    use crate::eval::runtime::Backend;
+    use crate::runtime::Backend;
 
     fn parse(text: &str) -> Result<Config, Mistake> {
         Config::parse("config.toml", text)

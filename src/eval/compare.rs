@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::probe::{Output, Step, Trace};
+use crate::eval::{probe::Output, probe::Step, probe::Trace};
 
 /// What two outputs may differ by.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -256,10 +256,10 @@ mod tests {
 
     use super::*;
     use crate::base::clock::FixedClock;
-    use crate::eval::probe::{Probe, of_package};
-    use crate::eval::runtime::Interp;
+    use crate::eval::{probe::Probe, probe::of_package};
     use crate::interp::Precision;
     use crate::package::Package;
+    use crate::runtime::Interp;
 
     const TOLERANCE: Tolerance = Tolerance { relative: 0.02, cosine: 0.999 };
 

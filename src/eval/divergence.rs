@@ -1,7 +1,7 @@
 //! What one position's logits say: the next token's negative log-likelihood, and how far they are from a reference.
 
-use super::sampling::top;
 use crate::interp::sum_exp;
+use crate::lm::top;
 
 /// What the reference says at one position: its first K tokens and one bin for the rest.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,122 +1,28 @@
-//! What goes wrong while an artifact is measured or used.
+//! Errors of evaluations.
 
 use std::io;
-use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::bundle::WiringError;
-use super::chat::ChatError;
-use super::head::HeadError;
-use super::layout::LayoutError;
 use super::overlap::{BEARABLE, RUN};
 use super::reference::ReferenceError;
 use super::results::Overflow;
-use super::runtime::RuntimeError;
-use super::tokenizer::TokenizerError;
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
+use crate::lm::chat::ChatError;
+use crate::lm::{HeadError, LmError, OVERFLOW_HINT, TokenizerError};
 use crate::package::{BundleError, PackageError};
+use crate::runtime::RuntimeError;
 
-/// Why a measurement was not made.
+/// An error of an evaluation.
 #[derive(Debug, Error)]
 pub enum EvalError {
-    /// The package.
+    /// The model.
     #[error(transparent)]
-    Package(#[from] PackageError),
-    /// A bundle of parts.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// A bundle whose parts do not fit together.
-    #[error("`{}`: {source}", path.display())]
-    Wiring {
-        /// The bundle.
-        path: PathBuf,
-        /// How they do not.
-        source: WiringError,
-    },
-    /// A prompt that the chat template does not take.
-    #[error(transparent)]
-    Chat(#[from] ChatError),
-    /// A head that gives tokens and no logits.
-    #[error("the head of `{}` gives the likeliest tokens, not their logits", path.display())]
-    NoLogits {
-        /// The bundle.
-        path: PathBuf,
-    },
-    /// A package with other functions than the ones this crate writes.
-    #[error("`{}`: {source}", path.display())]
-    NotOurs {
-        /// The package.
-        path: PathBuf,
-        /// How it differs.
-        source: LayoutError,
-    },
-    /// States of two packages that would have to be one.
-    #[error("`{}`: `init` and `decode` keep the cache as states and stand in two packages", path.display())]
-    StateApart {
-        /// The artifact.
-        path: PathBuf,
-    },
-    /// A function that the artifact does not have.
-    #[error("artifact has no {missing}")]
-    NoRole {
-        /// What is missing.
-        missing: &'static str,
-    },
-    /// An output that the runtime did not give.
-    #[error("the runtime gave no value `{name}`")]
-    NoOutput {
-        /// Its name.
-        name: String,
-    },
-    /// The runtime.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
-    /// The head cannot be taken out of `init`.
-    #[error(transparent)]
-    Head(#[from] HeadError),
-    /// The tokenizer.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    Lm(#[from] LmError),
     /// The reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    /// A file.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The user stopped.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-    /// Nothing to begin with.
-    #[error("prompt has no tokens")]
-    EmptyPrompt,
-    /// More tokens than the cache holds.
-    #[error("prompt has {tokens} tokens, the cache holds {capacity}")]
-    PromptTooLong {
-        /// Tokens of the prompt.
-        tokens: usize,
-        /// Positions of the cache.
-        capacity: usize,
-    },
-    /// A token that the model does not have.
-    #[error("token {token} is not below the vocabulary size {vocab}")]
-    NoToken {
-        /// The token.
-        token: u32,
-        /// Logits there are.
-        vocab: usize,
-    },
-    /// Logits that choose nothing.
-    #[error("{count} of {vocab} logits after token {position} are not finite")]
-    NonFinite {
-        /// How many.
-        count: usize,
-        /// Of how many.
-        vocab: usize,
-        /// The position of the last token fed.
-        position: usize,
-    },
     /// Something that is not finite, and where that begins.
     #[error("{error}; the first such value is {first}")]
     Overflow {
@@ -161,50 +67,6 @@ pub enum EvalError {
         /// What it should hold.
         what: &'static str,
     },
-    /// An embedding that has no direction.
-    #[error("embedding of sentence {index} (`{text}`) is zero or not finite")]
-    Embedding {
-        /// Index in the list.
-        index: usize,
-        /// The sentence.
-        text: String,
-    },
-    /// A sentence that leaves nothing to embed.
-    #[error("sentence {index} has no tokens within the sequence length {seq_len}")]
-    EmptySentence {
-        /// Index in the list.
-        index: usize,
-        /// The sequence length.
-        seq_len: usize,
-    },
-    /// A prompt that the checkpoint does not have.
-    #[error("sentence {index}: no prompt is called `{name}`")]
-    PromptName {
-        /// Index in the list.
-        index: usize,
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: Vec<String>,
-    },
-    /// A prompt that must stay out of pooling, and no input to say so.
-    #[error(
-        "sentence {index}: `encode` has no input `pool_mask` to leave the prompt out of pooling"
-    )]
-    NoPoolMask {
-        /// Index in the list.
-        index: usize,
-    },
-    /// The token that is pooled is not there once.
-    #[error(
-        "sentence {index}: the token that begins texts, which is pooled, occurs {found} times, not once"
-    )]
-    FirstTokens {
-        /// Index in the list.
-        index: usize,
-        /// How often it occurs.
-        found: usize,
-    },
     /// Two embeddings that cannot be compared.
     #[error("sentence {index}: embedding of {actual} elements, the reference's has {expected}")]
     Width {
@@ -217,37 +79,33 @@ pub enum EvalError {
     },
 }
 
+/// Errors of lower layers that become errors of the model.
+macro_rules! from_lm {
+    ($($ty:ty),+ $(,)?) => {
+        $(impl From<$ty> for EvalError {
+            fn from(error: $ty) -> Self {
+                Self::Lm(error.into())
+            }
+        })+
+    };
+}
+
+from_lm!(
+    BundleError,
+    Cancelled,
+    ChatError,
+    HeadError,
+    PackageError,
+    RuntimeError,
+    TokenizerError,
+    io::Error
+);
+
 impl Hint for EvalError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Package(e) => e.hint(),
-            Self::Bundle(e) => e.hint(),
-            Self::NoLogits { .. } => Some(
-                "perplexity needs logits: convert without the argmax in the model".to_owned(),
-            ),
-            Self::Runtime(e) => e.hint(),
-            Self::Tokenizer(e) => e.hint(),
-            Self::Chat(e) => e.hint(),
+            Self::Lm(e) => e.hint(),
             Self::Reference(e) => e.hint(),
-            Self::Io(e) => e.hint(),
-            Self::Head(e) => e.hint(),
-            Self::NotOurs { .. } => Some(
-                "only packages with the functions that `coremill convert` writes can be evaluated; `predict` runs others"
-                    .to_owned(),
-            ),
-            Self::NoRole { .. } => Some("`coremill inspect` lists the functions there are".to_owned()),
-            Self::PromptName { known, .. } if known.is_empty() => {
-                Some("LLM2Vec has no prompts by name: give the text with `--instruction`".to_owned())
-            }
-            Self::PromptName { known, .. } => Some(format!("it has {}", known.join(", "))),
-            Self::NoPoolMask { .. } => Some("convert the checkpoint again".to_owned()),
-            Self::EmptyPrompt => Some("give a prompt of at least one token".to_owned()),
-            Self::PromptTooLong { tokens, .. } => {
-                Some(format!("shorten the prompt, or convert with `--seq-len` of at least {tokens}"))
-            }
-            Self::NoToken { .. } => {
-                Some("check that the tokenizer belongs to this model".to_owned())
-            }
             Self::Leak { .. } => Some(format!(
                 "evaluate on another text: at most {} % may be shared, as common phrases are",
                 BEARABLE * 100.0
@@ -260,32 +118,21 @@ impl Hint for EvalError {
                  or equal to it"
             )),
             Self::Overflow { first, .. } if first.in_f32 => Some(
-                "it is so without rounding too: check the checkpoint's weights and the inputs".to_owned(),
-            ),
-            Self::Overflow { error, .. } => error.hint(),
-            Self::NonFinite { .. } | Self::NothingFinite { .. } | Self::Embedding { .. } => Some(
-                "values overflow fp16 somewhere: `predict --precision f32` runs the same graph without rounding"
+                "it is so without rounding too: check the checkpoint's weights and the inputs"
                     .to_owned(),
             ),
+            Self::Overflow { error, .. } => error.hint(),
+            Self::NothingFinite { .. } => Some(OVERFLOW_HINT.to_owned()),
             _ => None,
         }
     }
 
     fn blame(&self) -> Blame {
         match self {
-            Self::Package(e) => e.blame(),
-            Self::Bundle(e) => e.blame(),
-            Self::Runtime(e) => e.blame(),
-            Self::Tokenizer(e) => e.blame(),
-            Self::Chat(e) => e.blame(),
+            Self::Lm(e) => e.blame(),
             Self::Reference(e) => e.blame(),
-            Self::Io(e) => e.blame(),
-            Self::Cancelled(e) => e.blame(),
             Self::Overflow { error, .. } => error.blame(),
-            Self::NonFinite { .. }
-            | Self::NothingFinite { .. }
-            | Self::Embedding { .. }
-            | Self::Width { .. } => Blame::Evaluation,
+            Self::NothingFinite { .. } | Self::Width { .. } => Blame::Evaluation,
             _ => Blame::Input,
         }
     }

@@ -2,36 +2,40 @@
 
 use std::ops::ControlFlow;
 
-use super::artifact::Artifact;
-use super::chat;
-use super::decoder::{CacheUsage, Decoder};
-use super::embed::embed;
-use super::engine::Engine;
-use super::error::EvalError;
-use super::generate::{Request, generate};
-use super::latency::{self, Repeat};
-use super::layout::DecoderLayout;
-use super::logits::{self, Comparison};
-use super::memory;
-use super::overflow;
-use super::overlap;
-use super::perplexity::Scores;
-use super::reference::{Continue, EmbedRequest, Reference, TextForm, TokenizedText};
-use super::results::{
-    KvCache, Logits, Measurements, Overflow, Perplexity, Similarity, Transcripts,
-};
-use super::runtime::Runtime;
-use super::sampling::Sampling;
-use super::scorer::Scorer;
-use super::sentences::Sentence;
-use super::similarity;
-use super::text::{Cut, Windows};
-use super::tokenizer::Tokenizer;
-use super::tokens::Tokens;
-use super::transcripts::{self, Pair};
 use crate::base::cancel;
 use crate::base::clock::Clock;
 use crate::base::progress::{Progress, Unit};
+use crate::eval::error::EvalError;
+use crate::eval::overflow;
+use crate::eval::overlap;
+use crate::eval::perplexity::Scores;
+use crate::eval::similarity;
+use crate::eval::tokens::Tokens;
+use crate::eval::{latency, latency::Repeat};
+use crate::eval::{logits, logits::Comparison};
+use crate::eval::{
+    reference::Continue, reference::EmbedRequest, reference::Reference, reference::TextForm,
+    reference::TokenizedText,
+};
+use crate::eval::{
+    results::KvCache, results::Logits, results::Measurements, results::Overflow,
+    results::Perplexity, results::Similarity, results::Transcripts,
+};
+use crate::eval::{text::Cut, text::Windows};
+use crate::eval::{transcripts, transcripts::Pair};
+use crate::lm::Artifact;
+use crate::lm::DecoderLayout;
+use crate::lm::Engine;
+use crate::lm::Sampling;
+use crate::lm::Scorer;
+use crate::lm::Sentence;
+use crate::lm::Tokenizer;
+use crate::lm::chat;
+use crate::lm::embed;
+use crate::lm::{CacheUsage, Decoder};
+use crate::lm::{Request, generate};
+use crate::runtime;
+use crate::runtime::Runtime;
 use crate::source::embedding::EmbeddingConfig;
 
 /// Tokens of the reference that are kept for each position where nothing else is said and the vocabulary has as many.
@@ -118,7 +122,7 @@ pub fn evaluate(
     plan: &Plan,
     bench: &Bench<'_>,
 ) -> Result<Evaluated, EvalError> {
-    memory::forget_peak();
+    runtime::reset_peak();
     let engine = Engine::load(artifact, bench.runtime, bench.clock)?;
     let mut found = Measurements::default();
     let mut scored = None;
@@ -159,7 +163,7 @@ pub fn evaluate(
         bench.progress.end();
         found.latency = Some(times);
     }
-    found.peak_memory = memory::peak_resident();
+    found.peak_memory = runtime::peak_resident();
     Ok(Evaluated { measurements: found, tokens: scored })
 }
 
@@ -276,7 +280,7 @@ fn transcribe(
             Request { prompt, max_tokens, sampling: Sampling::Greedy, eos: tokenizer.eos() };
         let generated =
             generate(&mut decoder, &request, bench.clock, &mut |_| Ok(ControlFlow::Continue(())))
-                .map_err(|error| overflow::in_decoder(error, artifact, &sequences[i]))?;
+                .map_err(|error| overflow::in_decoder(error.into(), artifact, &sequences[i]))?;
         usage = usage.and(decoder.usage());
         pairs.push(Pair {
             prompt: &plan.prompts[i],
@@ -360,7 +364,7 @@ fn compare(
     }
     bench.progress.end();
     similarity::compare(sentences, &found, &expected, bench.reference.describe())
-        .map_err(|error| overflow::in_encoder(error, artifact, &request.prepared))
+        .map_err(|error| overflow::in_encoder(error.into(), artifact, &request.prepared))
 }
 
 fn kv_cache(layout: DecoderLayout, usage: CacheUsage) -> KvCache {

@@ -1,6 +1,6 @@
 //! Which of two artifacts beats the other beyond doubt: what no larger package and no smaller loss excuse.
 
-use super::results::{Figure, Paired};
+use crate::eval::{results::Figure, results::Paired};
 
 /// An artifact in the plane of size and loss.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +50,8 @@ fn apart(a: &Figure, b: &Figure) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::Interval;
     use super::*;
+    use crate::eval::results::Interval;
 
     #[test]
     fn what_is_larger_or_in_doubt_dominates_nothing() {

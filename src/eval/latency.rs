@@ -1,15 +1,14 @@
 //! Times of calls by a clock that is passed in.
 
-use std::time::Duration;
-
-use super::decoder::Decoder;
-use super::embed::embed;
-use super::energy::Meter;
-use super::engine::Engine;
-use super::error::EvalError;
-use super::results::{Figure, Latency, Percentiles};
-use super::sentences::Prepared;
 use crate::base::clock::Clock;
+use crate::eval::energy::Meter;
+use crate::eval::error::EvalError;
+use crate::eval::{results::Figure, results::Latency, results::Percentiles};
+use crate::lm::Decoder;
+use crate::lm::Engine;
+use crate::lm::Prepared;
+use crate::lm::embed;
+use crate::lm::milliseconds;
 
 /// How often each function is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub(super) fn measure(
     if let Some(layout) = engine.layout().decoder {
         let mut decoder = Decoder::new(engine)?;
         let prompt = vec![0; layout.chunk];
-        init = Some(time(repeat, clock, &mut || decoder.prefill(&prompt).map(drop))?);
+        init = Some(time(repeat, clock, &mut || Ok(decoder.prefill(&prompt).map(drop)?))?);
         // The timed steps stand around the middle, and in no case make anything leave the cache.
         let steps = usize::try_from(repeat.n + repeat.warm_up).unwrap_or(usize::MAX);
         let before = (layout.capacity / 2).saturating_sub(steps / 2).max(1);
@@ -44,7 +43,7 @@ pub(super) fn measure(
                 left = room;
             }
             left -= 1;
-            timed(&mut || decoder.feed(0).map(drop))
+            timed(&mut || Ok(decoder.feed(0).map(drop)?))
         })?);
         // The steps before the first that is timed took as much each, and so did the prefills between little.
         let n = repeat.n + repeat.warm_up;
@@ -58,7 +57,7 @@ pub(super) fn measure(
     if let Some(layout) = engine.layout().encoder {
         let (ids, pool) = (vec![0; layout.seq_len], vec![1; layout.seq_len]);
         let sentence = Prepared { ids, pool, left_out: 0 };
-        encode = Some(time(repeat, clock, &mut || embed(engine, &sentence).map(drop))?);
+        encode = Some(time(repeat, clock, &mut || Ok(embed(engine, &sentence).map(drop)?))?);
     }
     let load = Figure {
         value: milliseconds(engine.load_time()),
@@ -99,15 +98,10 @@ fn time_after(
     Percentiles::of(times, repeat.warm_up).ok_or(EvalError::Nothing { what: "timed calls" })
 }
 
-/// A duration in the unit of [`Percentiles`].
-pub(super) fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::testing::{Fake, Ticking};
+    use crate::lm::{testing::Fake, testing::Ticking};
 
     #[test]
     fn every_function_is_timed_without_evictions() {

@@ -4,9 +4,9 @@
 //! counts, and the distance is relative to the spread of the reference's logits: it means the same for a large model and for a
 //! random one whose logits are all but equal.
 
-use super::reference::Distributions;
-use super::results::{Figure, Logits};
-use super::sampling::top;
+use crate::eval::reference::Distributions;
+use crate::eval::{results::Figure, results::Logits};
+use crate::lm::top;
 
 /// Tokens of the reference that are compared at each position at most.
 pub(super) const TOP_K: usize = 1024;

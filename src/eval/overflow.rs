@@ -1,15 +1,16 @@
 //! Names the first value that overflows where an evaluation finds something that is not finite.
 
-use super::artifact::Artifact;
-use super::error::EvalError;
-use super::precision::{first_of_decoder, first_of_encoder};
-use super::results::Overflow;
-use super::sentences::Prepared;
+use crate::eval::error::EvalError;
+use crate::eval::results::Overflow;
+use crate::eval::{precision::first_of_decoder, precision::first_of_encoder};
+use crate::lm::Artifact;
+use crate::lm::LmError;
+use crate::lm::Prepared;
 
 /// `error`, with the first value that breaks while `artifact` takes `tokens` where the error is one of logits that are not
 /// finite.
 pub(super) fn in_decoder(error: EvalError, artifact: &Artifact, tokens: &[u32]) -> EvalError {
-    let EvalError::NonFinite { position, .. } = error else { return error };
+    let EvalError::Lm(LmError::NonFinite { position, .. }) = error else { return error };
     with(error, find(artifact, &tokens[..tokens.len().min(position + 1)]))
 }
 
@@ -19,7 +20,7 @@ pub(super) fn in_encoder(
     artifact: &Artifact,
     sentences: &[Prepared],
 ) -> EvalError {
-    let EvalError::Embedding { index, .. } = &error else { return error };
+    let EvalError::Lm(LmError::Embedding { index, .. }) = &error else { return error };
     let sentence = sentences.get(*index);
     let first = sentence.and_then(|sentence| first_of_encoder(artifact, sentence).ok().flatten());
     with(error, first)

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::results::{Interval, Paired};
-use super::tokens::{Token, Tokens};
 use crate::base::chance::Chance;
+use crate::eval::{results::Interval, results::Paired};
+use crate::eval::{tokens::Token, tokens::Tokens};
 
 /// How often windows are drawn.
 const DRAWS: usize = 2000;

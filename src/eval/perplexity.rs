@@ -2,20 +2,22 @@
 //!
 //! With a(t) and r(t) the negative log-likelihoods of token t by the artifact and by the reference, and ‾ the mean
 //! over all scored tokens: perplexity A = exp(ā), reference R = exp(r̄), ln(A/R) = d̄ with d = a - r, increase exp(d̄) - 1,
-//! difference A - R. Their errors follow by the delta method from the errors of means (see [`super::stats`], windows as
+//! difference A - R. Their errors follow by the delta method from the errors of means (see [`crate::eval::stats`], windows as
 //! groups): that of the increase from d, that of the difference from A·a - R·r. Both are paired: what makes a token hard
 //! for artifact and reference does not enter. The list of figures is that of llama.cpp's `--kl-divergence`
 //! (`tools/perplexity/perplexity.cpp`), the buckets are those of exllamav3's `qbench`.
 
 use rayon::prelude::*;
 
-use super::divergence::{Expected, Observed, observe};
-use super::error::EvalError;
-use super::reference::Distributions;
-use super::results::{Bucket, Perplexity, ProbabilityChange, Spread};
-use super::stats::{Mean, correlation};
-use super::text::Windows;
-use super::tokens::{Token, Tokens};
+use crate::eval::error::EvalError;
+use crate::eval::reference::Distributions;
+use crate::eval::text::Windows;
+use crate::eval::{divergence::Expected, divergence::Observed, divergence::observe};
+use crate::eval::{
+    results::Bucket, results::Perplexity, results::ProbabilityChange, results::Spread,
+};
+use crate::eval::{stats::Mean, stats::correlation};
+use crate::eval::{tokens::Token, tokens::Tokens};
 
 /// Ends of the buckets of confidence.
 const CONFIDENCE: [f64; 6] = [0.0, 0.25, 0.5, 0.75, 0.95, 1.0];

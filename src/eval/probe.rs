@@ -7,19 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::artifact::Artifact;
-use super::decoder::Decoder;
-use super::embed::embed;
-use super::engine::Engine;
-use super::error::EvalError;
-use super::layout::Role;
-use super::runtime::{Loaded, Runtime, RuntimeError, Source, Value, Values};
-use super::sentences::Prepared;
 use crate::base::cancel;
 use crate::base::chance::Chance;
 use crate::base::clock::Clock;
+use crate::eval::error::EvalError;
+use crate::lm::Artifact;
+use crate::lm::Decoder;
+use crate::lm::Engine;
+use crate::lm::LmError;
+use crate::lm::Prepared;
+use crate::lm::Role;
+use crate::lm::embed;
 use crate::mil::{Allowed, Arg, Dim, Function, Op, Rule, TensorType};
 use crate::package::Package;
+use crate::runtime::{Loaded, Runtime, RuntimeError, Source, Value, Values};
 
 /// How often functions are called, and on what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +116,7 @@ pub fn of_artifact(
 }
 
 /// One call that is timed.
-type Work<'f> = dyn FnMut() -> Result<Vec<f32>, EvalError> + 'f;
+type Work<'f> = dyn FnMut() -> Result<Vec<f32>, LmError> + 'f;
 
 /// Calls every function of any package, all with one state; those without states once more as a batch.
 pub fn of_package(
@@ -283,9 +284,9 @@ fn axis(op: &Op, constants: &BTreeMap<&str, &Op>) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::base::clock::FixedClock;
-    use crate::eval::runtime::Interp;
     use crate::interp::Precision;
     use crate::mil::{Fill, text};
+    use crate::runtime::Interp;
 
     const INTERP: Interp = Interp { precision: Precision::Declared };
 

@@ -2,17 +2,17 @@
 
 use std::ops::ControlFlow;
 
-use super::chat;
-use super::decoder::Decoder;
-use super::engine::Engine;
-use super::error::EvalError;
-use super::generate::{Request, generate};
-use super::results::{Transcript, Transcripts};
-use super::sampling::Sampling;
-use super::tokenizer::Tokenizer;
-use super::transcripts::first_divergence;
 use crate::base::cancel;
 use crate::base::clock::Clock;
+use crate::eval::error::EvalError;
+use crate::eval::transcripts::first_divergence;
+use crate::eval::{results::Transcript, results::Transcripts};
+use crate::lm::Decoder;
+use crate::lm::Engine;
+use crate::lm::Sampling;
+use crate::lm::Tokenizer;
+use crate::lm::chat;
+use crate::lm::{Request, generate};
 
 /// A recorded transcript beside the one of today.
 #[derive(Debug, Clone, PartialEq)]

@@ -391,7 +391,7 @@ fn nearest_rank(n: usize, thousandths: usize) -> usize {
 impl Percentiles {
     /// The statistics of `times` by nearest rank (the smallest observation that at least the given share does not
     /// exceed), or nothing where there are none.
-    pub(super) fn of(mut times: Vec<f64>, warm_up: u64) -> Option<Self> {
+    pub fn of(mut times: Vec<f64>, warm_up: u64) -> Option<Self> {
         times.sort_by(f64::total_cmp);
         let n = times.len();
         let at = |percent: usize, least: usize| {

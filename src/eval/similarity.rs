@@ -1,9 +1,10 @@
 //! Cosines between an artifact's embeddings and the reference's, and whether sentences keep their neighbours.
 
-use super::error::EvalError;
-use super::results::{Figure, Neighbours, Similarity};
-use super::sentences::Sentence;
-use super::stats::Mean;
+use crate::eval::error::EvalError;
+use crate::eval::stats::Mean;
+use crate::eval::{results::Figure, results::Neighbours, results::Similarity};
+use crate::lm::LmError;
+use crate::lm::Sentence;
 
 /// Neighbours that are looked at, where there are more than twice as many sentences.
 const NEIGHBOURS: usize = 10;
@@ -30,7 +31,8 @@ pub(super) fn compare(
     let worst = cosines.iter().enumerate().min_by(|a, b| rank(*a.1).total_cmp(&rank(*b.1)));
     let (worst, &minimum) = worst.expect("there is a mean, so there is a sentence");
     if !minimum.is_finite() {
-        return Err(EvalError::Embedding { index: worst, text: sentences[worst].text.clone() });
+        let text = sentences[worst].text.clone();
+        return Err(LmError::Embedding { index: worst, text }.into());
     }
     let n = cosines.len() as u64;
     Ok(Similarity {

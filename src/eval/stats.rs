@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use super::results::Figure;
+use crate::eval::results::Figure;
 
 /// An estimated mean.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,8 +1,8 @@
 //! Windows of tokens from a text, and which of their tokens are scored.
 
-use super::error::EvalError;
-use super::tokenizer::Tokenizer;
 use crate::base::digest;
+use crate::eval::error::EvalError;
+use crate::lm::Tokenizer;
 
 /// How a text is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

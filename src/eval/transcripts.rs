@@ -1,9 +1,9 @@
 //! Greedy continuations of the golden prompts beside the reference's.
 
-use super::error::EvalError;
-use super::reference::Continuation;
-use super::results::{Transcript, Transcripts};
-use super::stats::Mean;
+use crate::eval::error::EvalError;
+use crate::eval::reference::Continuation;
+use crate::eval::stats::Mean;
+use crate::eval::{results::Transcript, results::Transcripts};
 
 /// One prompt with both continuations.
 #[derive(Debug, Clone, PartialEq)]

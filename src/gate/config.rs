@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for Name {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::results::{Figure, Measurements, Similarity};
+    use crate::eval::{results::Figure, results::Measurements, results::Similarity};
     use crate::gate::Outcome;
 
     fn read(text: &str) -> Result<Gates, String> {

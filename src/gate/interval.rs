@@ -1,7 +1,7 @@
 //! A figure against a threshold, as an interval where the figure is an estimate.
 
 use super::{Gate, Outcome, Side, Subject, Verdict};
-use crate::eval::results::{Figure, STANDARD_ERRORS};
+use crate::eval::{results::Figure, results::STANDARD_ERRORS};
 
 /// A verdict on a figure that is no estimate: counted, or the extreme of what was measured.
 pub(super) fn exact(gate: &Gate, value: f64, threshold: f64, what: &str) -> Verdict {

@@ -72,7 +72,9 @@ fn share(transcript: &Transcript) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::eval::results::{Figure, Measurements, Transcript, Transcripts};
+    use crate::eval::{
+        results::Figure, results::Measurements, results::Transcript, results::Transcripts,
+    };
     use crate::gate::{Outcome, Subject, find};
 
     fn transcript(divergence: Option<(u64, Option<f64>)>) -> Transcript {

@@ -1,7 +1,7 @@
 //! What moved between two artifacts: size and quality, beyond what measuring again could move them.
 
 use super::{Manifest, Quality};
-use crate::eval::results::{Figure, STANDARD_ERRORS};
+use crate::eval::{results::Figure, results::STANDARD_ERRORS};
 
 /// Growth or loss of bytes, as a share, that no one notices.
 const SIZE: f64 = 0.01;

@@ -6,7 +6,9 @@ use semver::Version;
 
 use super::*;
 use crate::base::fs::files_below;
-use crate::eval::results::{Figure, KvCache, Latency, Measurements, Perplexity};
+use crate::eval::{
+    results::Figure, results::KvCache, results::Latency, results::Measurements, results::Perplexity,
+};
 use crate::gate::{Gates, Limit, Subject};
 use crate::package::FileRecord;
 

@@ -13,7 +13,10 @@ use super::signature::Signature;
 use super::{Artifact, SCHEMA_VERSION, compatible, functions};
 use crate::base::error::{Blame, Hint};
 use crate::base::fs::write_atomic;
-use crate::eval::results::{KvCache, Measurements, Perplexity, Similarity, Transcripts};
+use crate::eval::{
+    results::KvCache, results::Measurements, results::Perplexity, results::Similarity,
+    results::Transcripts,
+};
 use crate::gate::{self, Verdict};
 use crate::package::{FileRecord, Package, PackageError};
 

@@ -14,10 +14,9 @@ use crate::compress::{self, Options, Recipe};
 use crate::convert::{self, Converted, ModelInfo, Preflight};
 use crate::coreml::ComputeUnits;
 use crate::eval::results::Measurements;
-use crate::eval::{
-    Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, Tokenizer, TokenizerRecord, defaults,
-};
+use crate::eval::{Plan, PromptPlan, Repeat, TOP_K, TextPlan, defaults};
 use crate::gate::{Gates, Subject, Verdict};
+use crate::lm::{Sentence, Tokenizer, TokenizerRecord};
 use crate::manifest::{Artifact, manifest_path};
 use crate::package::{FileRecord, Package};
 use crate::python::{self, EnvState};

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use super::Session;
 use super::open_tokenizer::open_tokenizer;
 use crate::eval::results::NEAR_TIE;
-use crate::eval::runtime::Runtime;
-use crate::eval::{Artifact, Engine, Rerun, rerun};
+use crate::eval::{Rerun, rerun};
+use crate::lm::{Artifact, Engine};
 use crate::manifest::{self, Manifest, manifest_path};
 use crate::pipeline::Failure;
+use crate::runtime::Runtime;
 
 /// What became of the record.
 pub(crate) struct Recorded {

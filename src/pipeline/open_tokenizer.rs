@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Session;
 use super::tokenizer_folder::MODEL_FILES;
-use crate::eval::{Artifact, RECORD, Tokenizer, TokenizerRecord};
+use crate::lm::{Artifact, RECORD, Tokenizer, TokenizerRecord};
 use crate::pipeline::Failure;
 use crate::python::PythonError;
 use crate::source::{embedding, tokenizer};

@@ -8,12 +8,16 @@ use super::open_tokenizer::open_tokenizer;
 use super::session::{Session, StartError};
 use crate::base::error::Hint as _;
 use crate::base::progress::Progress;
-use crate::eval::reference::{Cached, Checkpoint, Identity, PackageReference, PythonReference};
-use crate::eval::reference::{Reference, ReferenceError};
-use crate::eval::runtime::{Interp, Runtime};
-use crate::eval::{self, Artifact, Bench, Evaluated, Plan};
+use crate::eval::{self, Bench, Evaluated, Plan};
+use crate::eval::{
+    reference::Cached, reference::Checkpoint, reference::Identity, reference::PackageReference,
+    reference::PythonReference,
+};
+use crate::eval::{reference::Reference, reference::ReferenceError};
 use crate::interp::Precision;
+use crate::lm::Artifact;
 use crate::pipeline::Failure;
+use crate::runtime::{Interp, Runtime};
 
 /// What conversions and sweeps measure on: what they find is the same on every machine, and a sweep that is resumed may
 /// be on another.

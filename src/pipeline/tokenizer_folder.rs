@@ -9,7 +9,7 @@ use super::Session;
 use super::job::{Found, Job};
 use crate::base::digest;
 use crate::base::fs::write_atomic;
-use crate::eval::{RECORD, TokenizerRecord};
+use crate::lm::{RECORD, TokenizerRecord};
 use crate::pipeline::Failure;
 use crate::python::PythonError;
 use crate::source::adapter::Adapter;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{Report, Variant};
-use crate::eval::results::{
-    Bucket, Figure, KvCache, Latency, Percentiles, Perplexity, Similarity, Spread, Transcript,
-    Transcripts,
+use crate::eval::{
+    results::Bucket, results::Figure, results::KvCache, results::Latency, results::Percentiles,
+    results::Perplexity, results::Similarity, results::Spread, results::Transcript,
+    results::Transcripts,
 };
 
 /// Takes a figure from a variant.

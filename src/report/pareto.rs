@@ -90,7 +90,7 @@ impl Point {
 mod tests {
     use super::super::samples;
     use super::*;
-    use crate::eval::results::{Interval, Paired};
+    use crate::eval::{results::Interval, results::Paired};
 
     /// Size, divergence and its standard error.
     type Place = (u64, f64, Option<f64>);

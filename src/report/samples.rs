@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{Origin, Report};
-use crate::eval::results::{
-    Bucket, Figure, Interval, KvCache, Latency, Measurements, Neighbours, NoiseFloor, Paired,
-    Percentiles, Perplexity, ProbabilityChange, Similarity, Spread, Transcript, Transcripts,
+use crate::eval::{
+    results::Bucket, results::Figure, results::Interval, results::KvCache, results::Latency,
+    results::Measurements, results::Neighbours, results::NoiseFloor, results::Paired,
+    results::Percentiles, results::Perplexity, results::ProbabilityChange, results::Similarity,
+    results::Spread, results::Transcript, results::Transcripts,
 };
 use crate::gate::{Gates, Outcome, Subject};
 use crate::manifest::{Artifact, TensorError, Tool};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::eval::results::{Figure, Measurements, Paired};
+use crate::eval::{results::Figure, results::Measurements, results::Paired};
 use crate::gate::{Outcome, Verdict};
 use crate::manifest::{TensorError, Tool};
 use crate::sweep::{Predicted, Search};

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::eval::results::{Figure, Measurements};
+use crate::eval::{results::Figure, results::Measurements};
 use crate::manifest::{Artifact, TensorError};
 
 /// Blobs begin at multiples of this.

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use coremill::blob::{BlobType, WriterError};
-use coremill::eval::Prepared;
-use coremill::eval::reference::{
-    Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference, ReferenceError,
+use coremill::eval::{
+    reference::Continuation, reference::Continue, reference::Distributions,
+    reference::EmbedRequest, reference::Identity, reference::Noise, reference::Reference,
+    reference::ReferenceError,
 };
+use coremill::lm::Prepared;
 use coremill::mil::{
     Arg, BlobRef, Block, DType, Data, Function, NamedType, Op, Program, TensorData, Type, Value,
 };

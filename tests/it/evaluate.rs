@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use coremill::base::clock::FixedClock;
 use coremill::base::progress::Silent;
-use coremill::eval::precision::{Text, of_decoder, of_encoder};
-use coremill::eval::reference::{EmbedRequest, Identity, PackageReference};
 use coremill::eval::results::Measurements;
-use coremill::eval::runtime::Interp;
 use coremill::eval::{
-    Artifact, Bench, Engine, EvalError, Plan, Prepared, PromptPlan, Reference, Repeat, Sentence,
-    TOP_K, TextPlan, Tokenizer, embed, evaluate, rerun,
+    Bench, EvalError, Plan, PromptPlan, Reference, Repeat, TOP_K, TextPlan, evaluate, rerun,
 };
+use coremill::eval::{precision::Text, precision::of_decoder, precision::of_encoder};
+use coremill::eval::{reference::EmbedRequest, reference::Identity, reference::PackageReference};
 use coremill::interp::Precision;
+use coremill::lm::{Artifact, Engine, Prepared, Sentence, Tokenizer, embed};
+use coremill::runtime::Interp;
 
 use crate::bigram::{Bigram, VOCAB};
 

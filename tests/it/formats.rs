@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use coremill::base::clock::FixedClock;
-use coremill::eval::runtime::Interp;
-use coremill::eval::{Artifact, Decoder, Engine, Request, Sampling, Scorer, generate};
 use coremill::interp::Precision;
+use coremill::lm::{Artifact, Decoder, Engine, Request, Sampling, Scorer, generate};
 use coremill::mil::text;
 use coremill::package::Package;
+use coremill::runtime::Interp;
 use insta::assert_snapshot;
 use serde_json::Value;
 

@@ -19,11 +19,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("coreml", &["base"]),
     ("compress", &["base", "blob", "mil", "package", "quant"]),
     ("convert", &["base", "blob", "mil", "package", "proto", "python", "source"]),
+    ("runtime", &["base", "coreml", "interp", "mil", "package"]),
+    ("lm", &["base", "interp", "mil", "package", "proto", "python", "quant", "runtime", "source"]),
     (
         "eval",
         &[
-            "base", "compress", "coreml", "interp", "mil", "package", "proto", "python", "quant",
-            "source",
+            "base", "compress", "coreml", "interp", "lm", "mil", "package", "proto", "python",
+            "quant", "runtime", "source",
         ],
     ),
     ("gate", &["base", "eval"]),

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::coreml::ComputeUnits;
-use crate::eval::runtime::BackendChain;
+use crate::runtime::BackendChain;
 
 /// Runtime options.
 #[derive(Debug, Clone, Args)]

@@ -5,11 +5,11 @@ use std::path::Path;
 use super::context::Context;
 use crate::cli::args::BackendArgs;
 use crate::coreml::{self, Cache, ComputeUnits, Framework, Options};
-use crate::eval::runtime::{
-    Backend, BackendChain, Choice, CoreMl, INSIDE, Interp, Runtime, Wants, choose,
-};
 use crate::interp::Precision;
 use crate::pipeline::Failure;
+use crate::runtime::{
+    Backend, BackendChain, Choice, CoreMl, INSIDE, Interp, Runtime, Wants, choose,
+};
 
 /// A runtime and why it was taken.
 pub(super) struct Chosen<'a> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::cli::args::TemplateArgs;
-use crate::eval::Tokenizer;
-use crate::eval::chat::{self, Conversation, Now};
+use crate::lm::Tokenizer;
+use crate::lm::{chat, chat::Conversation, chat::Now};
 use crate::pipeline::Failure;
 
 /// The text of the prompt for `given`, a message of the user or messages as JSON.

@@ -8,13 +8,13 @@ use super::context::Context;
 use super::{Outcome, SUCCESS, backend};
 use crate::cli::args::VerifyArgs;
 use crate::cli::tables;
-use crate::eval::Artifact;
-use crate::eval::compare::{Comparison, Tolerance};
-use crate::eval::probe::{Probe, of_artifact, of_package};
-use crate::eval::runtime::{Interp, Runtime};
+use crate::eval::{compare::Comparison, compare::Tolerance};
+use crate::eval::{probe::Probe, probe::of_artifact, probe::of_package};
 use crate::interp::Precision;
+use crate::lm::Artifact;
 use crate::package::{Bundle, Package};
 use crate::pipeline::Failure;
+use crate::runtime::{Interp, Runtime};
 
 /// The least cosine of two outputs: below it they point elsewhere, whatever the largest difference.
 const COSINE: f64 = 0.999;
@@ -137,7 +137,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::eval::probe::{Output, Step, Trace};
+    use crate::eval::{probe::Output, probe::Step, probe::Trace};
 
     fn trace(runtime: &str, outputs: &[(&str, &[f32])]) -> Trace {
         let output = |(name, elements): &(&str, &[f32])| {

@@ -9,8 +9,8 @@ use super::context::Context;
 use super::{Outcome, SUCCESS, backend};
 use crate::base::fmt;
 use crate::coreml::{self, ComputeUnits, Framework};
-use crate::eval::runtime::{Choice, Wants};
 use crate::python::{self, Doctor, EnvState};
+use crate::runtime::{Choice, Wants};
 
 /// What is found, in one JSON object.
 #[derive(Serialize)]

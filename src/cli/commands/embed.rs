@@ -5,7 +5,8 @@ use super::embeddings::{Line, Sink};
 use super::sentences::{Batch, Item, Sentences};
 use super::{Outcome, SUCCESS, backend};
 use crate::cli::args::EmbedArgs;
-use crate::eval::{Artifact, Engine, EvalError, embed_all};
+use crate::lm::LmError;
+use crate::lm::{Artifact, Engine, embed_all};
 use crate::pipeline::Failure;
 use crate::pipeline::open_tokenizer::open_tokenizer;
 
@@ -25,8 +26,8 @@ pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
         let embedded = embed_all(&engine, &tokenizer, index, &texts);
         for (((place, id), sentence), embedded) in places.into_iter().zip(texts).zip(embedded) {
             let text = sentence.text;
-            let zero = || EvalError::Embedding { index, text: text.clone() };
-            let scaled = |e: crate::eval::Embedded| {
+            let zero = || LmError::Embedding { index, text: text.clone() };
+            let scaled = |e: crate::lm::Embedded| {
                 if args.normalize { e.normalized().ok_or_else(zero) } else { Ok(e) }
             };
             let embedded = embedded.and_then(scaled).map_err(|error| place.blame(error))?;

@@ -9,8 +9,8 @@ use super::context::Context;
 use super::measure::{against, lines, plan};
 use super::{Outcome, SUCCESS, precision};
 use crate::cli::args::EvaluateArgs;
-use crate::eval::results::{Interval, Paired};
 use crate::eval::{Tokens, paired};
+use crate::eval::{results::Interval, results::Paired};
 use crate::pipeline::reference;
 
 pub(super) fn run(args: &EvaluateArgs, context: &Context) -> Outcome {

@@ -10,9 +10,9 @@ use super::{Outcome, SUCCESS, backend, chat};
 use crate::base::clock::Clock as _;
 use crate::cli::args::GenerateArgs;
 use crate::eval::results::Percentiles;
-use crate::eval::{
-    Artifact, Decoder, Engine, EvalError, Filter, Generated, Piece, Request, Sampling, Spoken,
-    Stop, speak,
+use crate::lm::LmError;
+use crate::lm::{
+    Artifact, Decoder, Engine, Filter, Generated, Piece, Request, Sampling, Spoken, Stop, speak,
 };
 use crate::pipeline::Failure;
 use crate::pipeline::input;
@@ -105,7 +105,7 @@ impl<'a> Voice<'a> {
         Self { context, prompt, plain, begun: false, unheard: false }
     }
 
-    fn say(&mut self, piece: &Piece) -> Result<ControlFlow<()>, EvalError> {
+    fn say(&mut self, piece: &Piece) -> Result<ControlFlow<()>, LmError> {
         if self.context.printer.json_lines() {
             let line = match piece.token {
                 Some(token) => json!({"token": token, "text": piece.text}),
@@ -121,14 +121,14 @@ impl<'a> Voice<'a> {
     }
 
     /// The prompt waits for the first piece, so that a prompt that cannot be continued is not printed.
-    fn begin(&mut self) -> Result<(), EvalError> {
+    fn begin(&mut self) -> Result<(), LmError> {
         if !std::mem::replace(&mut self.begun, true) {
             let _flow = self.put(self.prompt)?;
         }
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), EvalError> {
+    fn end(&mut self) -> Result<(), LmError> {
         if self.plain {
             self.begin()?;
             let _flow = self.put("\n")?;
@@ -136,7 +136,7 @@ impl<'a> Voice<'a> {
         Ok(())
     }
 
-    fn put(&mut self, text: &str) -> Result<ControlFlow<()>, EvalError> {
+    fn put(&mut self, text: &str) -> Result<ControlFlow<()>, LmError> {
         if !self.unheard {
             self.unheard = self.context.printer.piece(text)?.is_break();
         }
@@ -162,7 +162,7 @@ fn timing(load: Duration, prompt: usize, generated: &Generated) -> Value {
         "load_s": load.as_secs_f64(),
         "prompt_s": seconds,
         "prompt_tokens_per_s": prompt as f64 / seconds,
-        "decode": generated.steps.as_ref().map(decode),
+        "decode": Percentiles::of(generated.steps.clone(), 0).as_ref().map(decode),
     })
 }
 
@@ -187,7 +187,8 @@ fn summary(prompt: usize, generated: &Generated, stop: Option<&str>) -> String {
         // Whoever read the text went away, and nobody is told.
         (None, Stop::Asked) => "stopped".to_owned(),
     };
-    let pace = generated.steps.as_ref().map(|steps| format!(" at {:.1}/s", 1e3 / steps.mean));
+    let steps = Percentiles::of(generated.steps.clone(), 0);
+    let pace = steps.map(|steps| format!(" at {:.1}/s", 1e3 / steps.mean));
     let (n, pace) = (generated.tokens.len(), pace.unwrap_or_default());
     let read = generated.prompt_time.as_secs_f64();
     format!("tokens: {prompt} read in {read:.3} s, {n} written{pace}; {ended}")

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::context::Context;
 use crate::cli::args::MeasureArgs;
-use crate::eval::results::{Figure, Measurements, Spread};
-use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TextPlan, defaults};
+use crate::eval::{Plan, PromptPlan, Repeat, TextPlan, defaults};
+use crate::eval::{results::Figure, results::Measurements, results::Spread};
+use crate::lm::Sentence;
 use crate::pipeline::Failure;
 use crate::pipeline::reference::ReferenceSource;
 use crate::pipeline::texts;

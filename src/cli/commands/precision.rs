@@ -9,11 +9,12 @@ use super::measure::plan;
 use super::{Outcome, SUCCESS};
 use crate::cli::args::EvaluateArgs;
 use crate::cli::tables;
-use crate::eval::Artifact;
-use crate::eval::precision::{
-    Loss, Precisions, Text, Watched, of_decoder, of_encoder, of_function,
+use crate::eval::{
+    precision::Loss, precision::Precisions, precision::Text, precision::Watched,
+    precision::of_decoder, precision::of_encoder, precision::of_function,
 };
 use crate::interp::{Function, Model, Options, Precision, State, Tensor};
+use crate::lm::Artifact;
 use crate::package::Package;
 use crate::pipeline::Failure;
 use crate::pipeline::open_tokenizer::open_tokenizer;

@@ -15,11 +15,11 @@ use crate::base::clock::Clock as _;
 use crate::base::fs::write_atomic;
 use crate::cli::args::{PrecisionArg, PredictArgs};
 use crate::coreml::{Feature, Timings};
-use crate::eval::runtime::{Backend, CHAINS, INSIDE, UNROUNDED, Wants, array, value};
 use crate::interp::{Chain, Label, Model, Options, Precision, Tensor, Value};
 use crate::mil::DType;
 use crate::package::Package;
 use crate::pipeline::Failure;
+use crate::runtime::{Backend, CHAINS, INSIDE, UNROUNDED, Wants, array, value};
 
 /// As many of a classifier's classes are shown.
 const SHOWN: usize = 5;

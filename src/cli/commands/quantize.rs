@@ -15,7 +15,7 @@ use crate::cli::args::{Engine, QuantizeArgs};
 use crate::cli::tables;
 use crate::compress::{self, Compressed, Options, Recipe};
 use crate::coreml::ComputeUnits;
-use crate::eval::Artifact;
+use crate::lm::Artifact;
 use crate::manifest::{Manifest, Quality, manifest_path, next_version};
 use crate::package::Package;
 use crate::pipeline::Failure;

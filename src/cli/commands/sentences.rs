@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::base::cancel;
 use crate::base::error::Hint;
 use crate::cli::args::{EmbedArgs, InputFormat};
-use crate::eval::Sentence;
+use crate::lm::Sentence;
 use crate::pipeline::Failure;
 use crate::pipeline::input;
 

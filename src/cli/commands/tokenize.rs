@@ -8,7 +8,7 @@ use serde_json::json;
 use super::context::Context;
 use super::{Outcome, SUCCESS, chat};
 use crate::cli::args::TokenizeArgs;
-use crate::eval::{Artifact, Tokenizer};
+use crate::lm::{Artifact, Tokenizer};
 use crate::pipeline::Failure;
 use crate::pipeline::input;
 use crate::pipeline::open_tokenizer::{self, open_tokenizer};

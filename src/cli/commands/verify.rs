@@ -11,9 +11,10 @@ use super::{Outcome, SUCCESS, backend, compare};
 use crate::base::fs::files_below;
 use crate::cli::args::{BackendArgs, VerifyArgs, VerifyBackend};
 use crate::compress;
+use crate::eval::Plan;
 use crate::eval::results::Measurements;
-use crate::eval::{Artifact, Plan};
 use crate::gate::{self, Subject, Verdict};
+use crate::lm::Artifact;
 use crate::pipeline::Failure;
 use crate::pipeline::{manifest_check, reference};
 

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use super::first::first;
 use super::{MakeCalls, Precisions, Watched, compare};
 use crate::base::progress::{Progress, Unit};
-use crate::eval::artifact::Artifact;
-use crate::eval::chunks::chunks;
-use crate::eval::decoder::Decoder;
-use crate::eval::embed::encode;
-use crate::eval::engine::Engine;
 use crate::eval::error::EvalError;
-use crate::eval::layout::Role;
 use crate::eval::results::Overflow;
-use crate::eval::runtime::{Loaded, RuntimeError, Value, Values};
-use crate::eval::sentences::{Prepared, Sentence};
-use crate::eval::text::{Cut, Windows};
-use crate::eval::tokenizer::Tokenizer;
+use crate::eval::{text::Cut, text::Windows};
 use crate::interp::{Function, Model, Options, Precision, State, Tensor};
+use crate::lm::Artifact;
+use crate::lm::Decoder;
+use crate::lm::Engine;
+use crate::lm::LmError;
+use crate::lm::Role;
+use crate::lm::Tokenizer;
+use crate::lm::chunks::chunks;
+use crate::lm::encode;
+use crate::lm::{Prepared, Sentence};
+use crate::runtime::{Loaded, RuntimeError, Value, Values};
 
 /// A text to feed.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +64,7 @@ impl Both {
 
 /// What the function of `role` computes.
 fn watched(artifact: &Artifact, role: Role) -> Result<Vec<Watched>, EvalError> {
-    let missing = EvalError::NoRole { missing: role.name() };
+    let missing = LmError::NoRole { missing: role.name() };
     let (package, source) = artifact.function(role).ok_or(missing)?;
     let place = &artifact.places()[&role];
     let options = Options { precision: Precision::Declared };
@@ -138,7 +139,8 @@ pub(in crate::eval) fn first_of_decoder(
         decoder.prefill_with(tokens, taps, &mut |_, values| {
             each(std::mem::take(values));
             Ok(())
-        })
+        })?;
+        Ok(())
     };
     first(Role::Init.name(), &watched(artifact, Role::Init)?, calls, &mut make)
 }

@@ -17,11 +17,11 @@ pub use calls::{Sentences, Text, of_decoder, of_encoder, of_function};
 pub(super) use calls::{first_of_decoder, first_of_encoder};
 use difference::Difference;
 
-use super::error::EvalError;
-use super::runtime::Values;
 use crate::base::cancel;
+use crate::eval::error::EvalError;
 use crate::interp::{self, Precision};
 use crate::mil;
+use crate::runtime::Values;
 
 /// Bytes of tapped values that are held at a time.
 const BUDGET: u64 = 256 << 20;

@@ -176,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::eval::sentences::{Prepared, Sentence};
+    use crate::lm::{Prepared, Sentence};
 
     /// Counts how often it is asked.
     struct Counting {

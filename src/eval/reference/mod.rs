@@ -15,10 +15,10 @@ pub use noise::Noise;
 pub use package::PackageReference;
 pub use python::{Ask, Checkpoint, PythonReference};
 
-use super::divergence::Expected;
-use super::sentences::{Prepared, Sentence};
 use crate::base::cancel::Cancelled;
 use crate::base::error::{Blame, Hint};
+use crate::eval::divergence::Expected;
+use crate::lm::{Prepared, Sentence};
 
 /// What artifacts are measured against.
 pub trait Reference: Send + Sync {

@@ -10,16 +10,16 @@ use super::{
 };
 use crate::base::clock::Clock;
 use crate::base::error::Hint;
-use crate::eval::artifact::Artifact;
-use crate::eval::decoder::Decoder;
-use crate::eval::embed::embed;
-use crate::eval::engine::Engine;
-use crate::eval::error::EvalError;
-use crate::eval::generate::{Request, generate};
-use crate::eval::runtime::Runtime;
-use crate::eval::sampling::Sampling;
-use crate::eval::scorer::Scorer;
 use crate::interp::sum_exp;
+use crate::lm::Artifact;
+use crate::lm::Decoder;
+use crate::lm::Engine;
+use crate::lm::LmError;
+use crate::lm::Sampling;
+use crate::lm::Scorer;
+use crate::lm::embed;
+use crate::lm::{Request, generate};
+use crate::runtime::Runtime;
 
 /// A package's own answers, in the precision in which it runs.
 pub struct PackageReference<'a> {
@@ -41,15 +41,15 @@ impl<'a> PackageReference<'a> {
     }
 
     /// The package and its functions, loaded anew for each question: most are answered from a cache.
-    fn load(&self) -> Result<(Artifact, Engine), EvalError> {
+    fn load(&self) -> Result<(Artifact, Engine), LmError> {
         let artifact = Artifact::open(&self.path)?;
         let engine = Engine::load(&artifact, self.runtime, self.clock)?;
         Ok((artifact, engine))
     }
 }
 
-impl From<EvalError> for ReferenceError {
-    fn from(error: EvalError) -> Self {
+impl From<LmError> for ReferenceError {
+    fn from(error: LmError) -> Self {
         let (advice, blame) = (error.hint(), error.blame());
         Self::Failed { message: error.to_string(), advice, blame }
     }
@@ -111,7 +111,7 @@ impl Reference for PackageReference<'_> {
 
     fn generate(&self, request: &Continue) -> Result<Vec<Continuation>, ReferenceError> {
         let (_, engine) = self.load()?;
-        let one = |prompt: &Vec<u32>| -> Result<Continuation, EvalError> {
+        let one = |prompt: &Vec<u32>| -> Result<Continuation, LmError> {
             let mut decoder = Decoder::new(&engine)?;
             let max_tokens = request.max_tokens;
             let asked =

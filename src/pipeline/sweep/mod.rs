@@ -18,7 +18,8 @@ use crate::base::clock::Clock as _;
 use crate::base::digest;
 use crate::convert::Preflight;
 use crate::eval::reference::Reference;
-use crate::eval::{Plan, PromptPlan, Repeat, Sentence, TOP_K, TextPlan, defaults};
+use crate::eval::{Plan, PromptPlan, Repeat, TOP_K, TextPlan, defaults};
+use crate::lm::Sentence;
 use crate::report::{self, Report};
 use crate::sweep::{self, Run, Spec};
 

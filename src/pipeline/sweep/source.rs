@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::base::fs::{Staging, files_below, sweep_stale, write_atomic};
 use crate::base::links::link_tree;
 use crate::convert;
-use crate::eval;
+use crate::lm;
 use crate::manifest::{self, Artifact, Manifest, TARGETS, records};
 use crate::package::{FileRecord, Package};
 use crate::pipeline::Failure;
@@ -138,7 +138,7 @@ impl Source {
             Self::Package { path: from, .. } => {
                 let version = Package::open(path)?.model().specification_version;
                 // Packages of other makers have no such functions, and nothing is said of them.
-                let layout = eval::Artifact::open(path).map(|a| a.layout()).unwrap_or_default();
+                let layout = lm::Artifact::open(path).map(|a| a.layout()).unwrap_or_default();
                 let encoder = layout.encoder.map(|encoder| encoder.seq_len);
                 let seq_len = layout.decoder.map(|decoder| decoder.capacity).or(encoder);
                 let target = TARGETS.iter().rev().find(|t| t.specification_version <= version);

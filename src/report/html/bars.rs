@@ -5,7 +5,7 @@ use super::super::{Report, Variant};
 use super::node::{Node, el, px};
 use super::parts::{number, row, to_variant};
 use crate::base::fmt;
-use crate::eval::results::{Latency, Percentiles};
+use crate::eval::{results::Latency, results::Percentiles};
 
 /// One line of a chart: the length of its bar, and up to where a paler one goes on.
 struct Bar {

@@ -6,7 +6,7 @@ use super::super::numbers::{estimate, significant};
 use super::node::{Node, el};
 use super::parts::{note, number, row, scroll, to_variant};
 use super::variants::percent;
-use crate::eval::results::{Bucket, Perplexity, Spread};
+use crate::eval::{results::Bucket, results::Perplexity, results::Spread};
 
 /// The tables that the report has figures for.
 pub(super) fn section(report: &Report) -> Option<Node> {

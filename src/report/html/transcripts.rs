@@ -5,7 +5,7 @@ use super::super::{Report, Variant};
 use super::node::{Node, el};
 use super::parts::{details, note, number, row, scroll, table, to_variant};
 use super::variants::percent;
-use crate::eval::results::{NEAR_TIE, Transcript, Transcripts};
+use crate::eval::{results::NEAR_TIE, results::Transcript, results::Transcripts};
 
 /// The transcripts of each variant.
 pub(super) fn section(report: &Report) -> Option<Node> {

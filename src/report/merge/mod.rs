@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::{Report, Shard, Status, Summary, Variant};
 use crate::base::error::Hint;
-use crate::eval::results::{Measurements, Paired};
+use crate::eval::{results::Measurements, results::Paired};
 use notes::Notes;
 
 /// A report with the name it is called by in errors.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::Report;
 use super::notes::Notes;
 use super::{MergeError, Named, agree, conflict, plain};
-use crate::eval::results::{Perplexity, Similarity};
+use crate::eval::{results::Perplexity, results::Similarity};
 
 /// A fact of a sweep: what it is called, its value, and whether a report that measured nothing lacks it.
 struct Fact {

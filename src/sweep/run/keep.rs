@@ -2,8 +2,8 @@
 
 use super::steps::Runner;
 use super::{Entry, RunError, Status};
-use crate::eval::results::{Figure, Paired};
 use crate::eval::{Standing, dominated};
+use crate::eval::{results::Figure, results::Paired};
 use crate::gate::Outcome;
 use crate::sweep::Variant;
 use crate::sweep::budget::{Search, loss};

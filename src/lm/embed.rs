@@ -2,16 +2,16 @@
 
 use rayon::prelude::*;
 
-use super::engine::{Engine, take};
-use super::error::EvalError;
-use super::layout::Role;
-use super::runtime::Values;
-use super::sentences::{Prepared, Sentence};
-use super::tokenizer::Tokenizer;
 use crate::base::cancel;
+use crate::lm::LmError;
+use crate::lm::layout::Role;
+use crate::lm::tokenizer::Tokenizer;
+use crate::lm::{engine::Engine, engine::take};
+use crate::lm::{sentences::Prepared, sentences::Sentence};
+use crate::runtime::Values;
 
 /// The embedding of a sentence, padded to the length that `encode` takes.
-pub fn embed(engine: &Engine, sentence: &Prepared) -> Result<Vec<f32>, EvalError> {
+pub fn embed(engine: &Engine, sentence: &Prepared) -> Result<Vec<f32>, LmError> {
     Ok(take(&mut encode(engine, sentence, &[])?, "embedding")?.to_f32())
 }
 
@@ -42,7 +42,7 @@ pub fn embed_all(
     tokenizer: &Tokenizer,
     first: usize,
     sentences: &[Sentence],
-) -> Vec<Result<Embedded, EvalError>> {
+) -> Vec<Result<Embedded, LmError>> {
     let one = |(i, sentence): (usize, &Sentence)| {
         let index = first + i;
         let prepared = sentence.prepare(index, tokenizer, engine.encoder()?)?;
@@ -50,18 +50,18 @@ pub fn embed_all(
         if vector.iter().all(|x| x.is_finite()) {
             Ok(Embedded { tokens: prepared.ids.len(), left_out: prepared.left_out, vector })
         } else {
-            Err(EvalError::Embedding { index, text: sentence.text.clone() })
+            Err(LmError::Embedding { index, text: sentence.text.clone() })
         }
     };
     sentences.par_iter().enumerate().map(one).collect()
 }
 
 /// The outputs of `encode` for a sentence and the values named in `taps`.
-pub(super) fn encode(
+pub(crate) fn encode(
     engine: &Engine,
     sentence: &Prepared,
     taps: &[&str],
-) -> Result<Values, EvalError> {
+) -> Result<Values, LmError> {
     cancel::check()?;
     let layout = engine.encoder()?;
     let padded = |elements: Vec<i32>| {
@@ -84,8 +84,8 @@ pub(super) fn encode(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::testing::Fake;
-    use crate::eval::tokenizer::letters;
+    use crate::lm::testing::Fake;
+    use crate::lm::tokenizer::letters;
 
     #[test]
     fn sentences_side_by_side_come_out_in_order() {

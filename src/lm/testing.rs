@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::artifact::Place;
-use super::engine::Engine;
-use super::layout::{CacheForm, DecoderLayout, EncoderLayout, Layout, Role};
-use super::runtime::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values};
 use crate::base::clock::Clock;
+use crate::lm::artifact::Place;
+use crate::lm::engine::Engine;
+use crate::lm::{
+    layout::CacheForm, layout::DecoderLayout, layout::EncoderLayout, layout::Layout, layout::Role,
+};
+use crate::runtime::{Held, Loaded, Runtime, RuntimeError, Source, State, Value, Values};
 
 /// Tokens of the model.
 pub(crate) const VOCAB: usize = 50;

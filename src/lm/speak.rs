@@ -2,13 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use super::decoder::Decoder;
-use super::error::EvalError;
-use super::generate::{Generated, Request, generate};
-use super::stop::Watch;
-use super::tokenizer::Tokenizer;
-use super::words::Words;
 use crate::base::clock::Clock;
+use crate::lm::LmError;
+use crate::lm::decoder::Decoder;
+use crate::lm::stop::Watch;
+use crate::lm::tokenizer::Tokenizer;
+use crate::lm::words::Words;
+use crate::lm::{generate::Generated, generate::Request, generate::generate};
 
 /// A piece of a continuation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Piece {
 }
 
 /// Called with every piece; says whether to go on.
-pub type EachPiece<'f> = dyn FnMut(&Piece) -> Result<ControlFlow<()>, EvalError> + 'f;
+pub type EachPiece<'f> = dyn FnMut(&Piece) -> Result<ControlFlow<()>, LmError> + 'f;
 
 /// A continuation in text.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +43,7 @@ pub fn speak(
     stops: &[String],
     clock: &dyn Clock,
     each: &mut EachPiece<'_>,
-) -> Result<Spoken, EvalError> {
+) -> Result<Spoken, LmError> {
     let mut words = Words::new(tokenizer);
     let mut watch = Watch::new(stops);
     let mut text = String::new();
@@ -74,10 +74,10 @@ pub fn speak(
 mod tests {
     use super::*;
     use crate::base::clock::FixedClock;
-    use crate::eval::generate::Stop;
-    use crate::eval::sampling::Sampling;
-    use crate::eval::testing::Fake;
-    use crate::eval::tokenizer::letters;
+    use crate::lm::generate::Stop;
+    use crate::lm::sampling::Sampling;
+    use crate::lm::testing::Fake;
+    use crate::lm::tokenizer::letters;
 
     const PROMPT: [u32; 3] = [4, 8, 15];
 

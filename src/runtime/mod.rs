@@ -3,6 +3,7 @@
 mod choice;
 mod coreml;
 mod interp;
+mod memory;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ pub use choice::{
 };
 pub use coreml::{CoreMl, array, tensor, value};
 pub use interp::Interp;
+pub use memory::{peak_resident, reset_peak};
 
 use crate::base::error::{Blame, Hint};
 use crate::mil::{Blobs, Program, Rules};

@@ -8,8 +8,8 @@ pub fn peak_resident() -> Option<u64> {
     parse(&fs_err::read_to_string("/proc/self/status").ok()?)
 }
 
-/// Forgets what was the largest so far, where the system can: the memory of a conversion is not that of the evaluation after it.
-pub(super) fn forget_peak() {
+/// Resets the peak on Linux, so that an evaluation does not count the memory of a conversion before it.
+pub fn reset_peak() {
     // Where it cannot, the larger figure stays true of the process.
     drop(fs_err::write("/proc/self/clear_refs", "5"));
 }

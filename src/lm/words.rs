@@ -1,6 +1,6 @@
 //! Text from tokens as they come: what was given out once is never changed by what follows.
 
-use super::tokenizer::{Tokenizer, TokenizerError, cleaned};
+use crate::lm::{tokenizer::Tokenizer, tokenizer::TokenizerError, tokenizer::cleaned};
 
 /// What the tokenizer puts where bytes are no character, or not yet.
 const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
@@ -83,7 +83,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::eval::tokenizer::words;
+    use crate::lm::tokenizer::words;
 
     fn tokenizer(content: &serde_json::Value) -> Tokenizer {
         let folder = tempfile::tempdir().unwrap();

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::artifact::{Artifact, Place};
-use super::bundle::Joined;
-use super::error::EvalError;
-use super::layout::{DecoderLayout, EncoderLayout, Layout, Role};
-use super::runtime::{Loaded, Runtime, RuntimeError, Source, State, Value, Values};
 use crate::base::clock::Clock;
+use crate::lm::LmError;
+use crate::lm::bundle::Joined;
+use crate::lm::{artifact::Artifact, artifact::Place};
+use crate::lm::{layout::DecoderLayout, layout::EncoderLayout, layout::Layout, layout::Role};
+use crate::runtime::{Loaded, Runtime, RuntimeError, Source, State, Value, Values};
 
 /// A loaded artifact.
 pub struct Engine {
@@ -24,7 +24,7 @@ impl Engine {
         artifact: &Artifact,
         runtime: &dyn Runtime,
         clock: &dyn Clock,
-    ) -> Result<Self, EvalError> {
+    ) -> Result<Self, LmError> {
         let start = clock.elapsed();
         let load = |package: &crate::package::Package| {
             let (program, blobs) = (package.program(), package.blobs());
@@ -60,17 +60,17 @@ impl Engine {
     }
 
     /// The layout of `init` and `decode`, or an error that says they are not there.
-    pub fn decoder(&self) -> Result<DecoderLayout, EvalError> {
-        self.layout.decoder.ok_or(EvalError::NoRole { missing: "`init` and `decode`" })
+    pub fn decoder(&self) -> Result<DecoderLayout, LmError> {
+        self.layout.decoder.ok_or(LmError::NoRole { missing: "`init` and `decode`" })
     }
 
     /// The layout of `encode`, or an error that says it is not there.
-    pub fn encoder(&self) -> Result<EncoderLayout, EvalError> {
-        self.layout.encoder.ok_or(EvalError::NoRole { missing: "`encode`" })
+    pub fn encoder(&self) -> Result<EncoderLayout, LmError> {
+        self.layout.encoder.ok_or(LmError::NoRole { missing: "`encode`" })
     }
 
     /// Fresh states of the package that `role` stands in.
-    pub fn state(&self, role: Role) -> Result<State, EvalError> {
+    pub fn state(&self, role: Role) -> Result<State, LmError> {
         Ok(self.place(role)?.0.state())
     }
 
@@ -86,22 +86,22 @@ impl Engine {
         inputs: Values,
         state: &mut State,
         taps: &[&str],
-    ) -> Result<Values, EvalError> {
+    ) -> Result<Values, LmError> {
         let (loaded, function) = self.place(role)?;
         let outcome = loaded.run(function, inputs, state, taps);
         outcome.map_err(|e| {
             let message = format!("function `{}`: {}", role.name(), e.message);
-            EvalError::Runtime(RuntimeError { message, ..e })
+            LmError::Runtime(RuntimeError { message, ..e })
         })
     }
 
-    fn place(&self, role: Role) -> Result<(&dyn Loaded, &str), EvalError> {
-        let place = self.places.get(&role).ok_or(EvalError::NoRole { missing: role.name() })?;
+    fn place(&self, role: Role) -> Result<(&dyn Loaded, &str), LmError> {
+        let place = self.places.get(&role).ok_or(LmError::NoRole { missing: role.name() })?;
         Ok((self.loaded[place.package].as_ref(), &place.function))
     }
 }
 
 /// Takes an output that the layout says is there.
-pub(super) fn take(values: &mut Values, name: &str) -> Result<Value, EvalError> {
-    values.remove(name).ok_or_else(|| EvalError::NoOutput { name: name.to_owned() })
+pub(super) fn take(values: &mut Values, name: &str) -> Result<Value, LmError> {
+    values.remove(name).ok_or_else(|| LmError::NoOutput { name: name.to_owned() })
 }

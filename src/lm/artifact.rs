@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::bundle::Wiring;
-use super::error::EvalError;
-use super::layout::{CacheForm, Layout, LayoutError, Role};
+use crate::lm::LmError;
+use crate::lm::bundle::Wiring;
+use crate::lm::{layout::CacheForm, layout::Layout, layout::LayoutError, layout::Role};
 use crate::mil;
 use crate::package::{Bundle, Package};
 
@@ -40,7 +40,7 @@ pub struct Place {
 
 impl Artifact {
     /// Opens the artifact at `path`, given with or without `.mlpackage`; or the bundle whose folder it is.
-    pub fn open(path: &Path) -> Result<Self, EvalError> {
+    pub fn open(path: &Path) -> Result<Self, LmError> {
         if Bundle::is_at(path) {
             return Self::of_bundle(Bundle::open(path)?);
         }
@@ -62,7 +62,7 @@ impl Artifact {
             let functions = &package.program().functions;
             let named = functions.keys().find(|name| *name == role.name());
             let alone = if functions.len() == 1 { functions.keys().next() } else { None };
-            let function = named.or(alone).cloned().ok_or_else(|| EvalError::NotOurs {
+            let function = named.or(alone).cloned().ok_or_else(|| LmError::NotOurs {
                 path: part.clone(),
                 source: LayoutError::NoFunction { present: functions.keys().cloned().collect() },
             })?;
@@ -76,8 +76,8 @@ impl Artifact {
         path: PathBuf,
         packages: Vec<Package>,
         places: BTreeMap<Role, Place>,
-    ) -> Result<Self, EvalError> {
-        let refuse = |source| EvalError::NotOurs { path: path.clone(), source };
+    ) -> Result<Self, LmError> {
+        let refuse = |source| LmError::NotOurs { path: path.clone(), source };
         if places.is_empty() {
             let names = packages.iter().flat_map(|p| p.program().functions.keys().cloned());
             return Err(refuse(LayoutError::NoFunction { present: names.collect() }));
@@ -92,17 +92,17 @@ impl Artifact {
         };
         let stateful = layout.decoder.is_some_and(|decoder| decoder.cache == CacheForm::State);
         if stateful && apart(Role::Init, Role::Decode) {
-            return Err(EvalError::StateApart { path });
+            return Err(LmError::StateApart { path });
         }
         let tokenizer = path.with_file_name(format!("{}.tokenizer", stem(&path)));
         Ok(Self { path, packages, places, layout, wiring: None, tokenizer })
     }
 
     /// The parts of a bundle, joined into one program of `init` and `decode` once they are loaded.
-    fn of_bundle(bundle: Bundle) -> Result<Self, EvalError> {
+    fn of_bundle(bundle: Bundle) -> Result<Self, LmError> {
         let wiring = Wiring::of(&bundle);
         let path = bundle.path.clone();
-        let wiring = wiring.map_err(|source| EvalError::Wiring { path: path.clone(), source })?;
+        let wiring = wiring.map_err(|source| LmError::Wiring { path: path.clone(), source })?;
         let place = |role: Role| (role, Place { package: 0, function: role.name().to_owned() });
         Ok(Self {
             tokenizer: bundle.tokenizer_folder(),

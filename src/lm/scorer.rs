@@ -1,14 +1,14 @@
 //! Logits at every position of a window: from `init` and the package's own head, or token by token.
 
-use super::artifact::Artifact;
-use super::chunks::Chunk;
-use super::decoder::{CacheUsage, Decoder};
-use super::engine::{Engine, take};
-use super::error::EvalError;
-use super::head::{FUNCTION, Head, TAP};
-use super::layout::Role;
-use super::runtime::{Loaded, Runtime, Source, Values};
+use crate::lm::LmError;
+use crate::lm::artifact::Artifact;
+use crate::lm::chunks::Chunk;
+use crate::lm::layout::Role;
+use crate::lm::{decoder::CacheUsage, decoder::Decoder};
+use crate::lm::{engine::Engine, engine::take};
+use crate::lm::{head::FUNCTION, head::Head, head::TAP};
 use crate::mil::Rules;
+use crate::runtime::{Loaded, Runtime, Source, Values};
 
 /// The most logits that the head gives at once: 64 MiB.
 const LOGITS: usize = 1 << 24;
@@ -20,7 +20,7 @@ pub struct Scorer<'a> {
 }
 
 /// Called with the first of some positions that follow one another and the logits after the tokens there, row by row.
-pub type EachRows<'f> = dyn FnMut(usize, &[f32]) -> Result<(), EvalError> + 'f;
+pub type EachRows<'f> = dyn FnMut(usize, &[f32]) -> Result<(), LmError> + 'f;
 
 impl<'a> Scorer<'a> {
     /// Takes the head out of the artifact that `engine` was loaded from.
@@ -28,19 +28,19 @@ impl<'a> Scorer<'a> {
         artifact: &Artifact,
         engine: &'a Engine,
         runtime: &dyn Runtime,
-    ) -> Result<Self, EvalError> {
+    ) -> Result<Self, LmError> {
         if let Some(wiring) = artifact.wiring() {
             let path = artifact.path().to_owned();
             return if wiring.has_logits() {
                 Ok(Self { engine, head: None })
             } else {
-                Err(EvalError::NoLogits { path })
+                Err(LmError::NoLogits { path })
             };
         }
         let layout = engine.decoder()?;
         let rows = (LOGITS / layout.vocab.max(1)).clamp(1, layout.chunk);
         let (package, init) =
-            artifact.function(Role::Init).ok_or(EvalError::NoRole { missing: "init" })?;
+            artifact.function(Role::Init).ok_or(LmError::NoRole { missing: "init" })?;
         let head = Head::of(init, rows)?;
         let source = Source {
             program: &head.program,
@@ -58,7 +58,7 @@ impl<'a> Scorer<'a> {
     }
 
     /// Gives the logits at every position of `tokens` but the last, in order, each position once.
-    pub fn score(&self, tokens: &[u32], each: &mut EachRows<'_>) -> Result<CacheUsage, EvalError> {
+    pub fn score(&self, tokens: &[u32], each: &mut EachRows<'_>) -> Result<CacheUsage, LmError> {
         let mut decoder = Decoder::new(self.engine)?;
         let end = tokens.len().saturating_sub(1);
         let Some((head, loaded)) = &self.head else {
@@ -84,7 +84,7 @@ fn apply(
     chunk: Chunk,
     hidden: &[f32],
     each: &mut EachRows<'_>,
-) -> Result<(), EvalError> {
+) -> Result<(), LmError> {
     let Head { rows, width, .. } = *head;
     let new = &hidden[chunk.again * width..chunk.length * width];
     let mut position = chunk.position + chunk.again;
@@ -108,7 +108,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::eval::testing::{Fake, logits_after};
+    use crate::lm::{testing::Fake, testing::logits_after};
     use crate::mil::Program;
 
     #[test]

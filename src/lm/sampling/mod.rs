@@ -110,7 +110,7 @@ impl Sampler {
 }
 
 /// Index of the largest logit, the lowest of equals; NaN is passed over.
-pub(super) fn top(logits: &[f32]) -> usize {
+pub(crate) fn top(logits: &[f32]) -> usize {
     // Many maxima side by side, then the place of theirs: both loops are vectors.
     let mut largest = [f32::NEG_INFINITY; 32];
     for run in logits.chunks(largest.len()) {

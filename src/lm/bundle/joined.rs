@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::wiring::{Head, Step, Wiring};
-use crate::eval::runtime::{Loaded, RuntimeError, State, Value, Values};
+use crate::runtime::{Loaded, RuntimeError, State, Value, Values};
 
 /// Loaded parts as one program with the functions `init` and `decode`.
 pub(crate) struct Joined {

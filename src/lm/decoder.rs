@@ -1,11 +1,11 @@
 //! Drives `init` and `decode`: feeds tokens at their positions, in both cache forms, and counts what the cache held.
 
-use super::chunks::{Chunk, chunks};
-use super::engine::{Engine, take};
-use super::error::EvalError;
-use super::layout::{CacheForm, DecoderLayout, Role};
-use super::runtime::{State, Value, Values};
 use crate::base::cancel;
+use crate::lm::LmError;
+use crate::lm::{chunks::Chunk, chunks::chunks};
+use crate::lm::{engine::Engine, engine::take};
+use crate::lm::{layout::CacheForm, layout::DecoderLayout, layout::Role};
+use crate::runtime::{State, Value, Values};
 
 /// One sequence of tokens in the cache of a loaded artifact.
 pub struct Decoder<'a> {
@@ -39,11 +39,11 @@ impl CacheUsage {
 }
 
 /// Called with each chunk of a prompt and the values of its call.
-pub type EachChunk<'f> = dyn FnMut(Chunk, &mut Values) -> Result<(), EvalError> + 'f;
+pub type EachChunk<'f> = dyn FnMut(Chunk, &mut Values) -> Result<(), LmError> + 'f;
 
 impl<'a> Decoder<'a> {
     /// An empty sequence.
-    pub fn new(engine: &'a Engine) -> Result<Self, EvalError> {
+    pub fn new(engine: &'a Engine) -> Result<Self, LmError> {
         let layout = engine.decoder()?;
         let state = engine.state(Role::Init)?;
         let usage = CacheUsage::default();
@@ -61,7 +61,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Forgets everything and feeds `tokens`; gives the logits after the last.
-    pub fn prefill(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EvalError> {
+    pub fn prefill(&mut self, tokens: &[u32]) -> Result<Vec<f32>, LmError> {
         let mut logits = Vec::new();
         self.prefill_with(tokens, &[], &mut |_, values| {
             logits = take(values, "logits")?.to_f32();
@@ -76,13 +76,13 @@ impl<'a> Decoder<'a> {
         tokens: &[u32],
         taps: &[&str],
         each: &mut EachChunk<'_>,
-    ) -> Result<(), EvalError> {
+    ) -> Result<(), LmError> {
         let DecoderLayout { capacity, chunk: size, .. } = self.layout;
         if tokens.is_empty() {
-            return Err(EvalError::EmptyPrompt);
+            return Err(LmError::EmptyPrompt);
         }
         if tokens.len() > capacity {
-            return Err(EvalError::PromptTooLong { tokens: tokens.len(), capacity });
+            return Err(LmError::PromptTooLong { tokens: tokens.len(), capacity });
         }
         self.check(tokens)?;
         // Old keys and values need no clearing: a query sees only positions up to its own, which are written anew.
@@ -101,7 +101,7 @@ impl<'a> Decoder<'a> {
     /// Feeds one more token; gives the logits after it.
     ///
     /// Where the cache is full, its older half leaves and the younger half is fed again together with the token.
-    pub fn feed(&mut self, token: u32) -> Result<Vec<f32>, EvalError> {
+    pub fn feed(&mut self, token: u32) -> Result<Vec<f32>, LmError> {
         cancel::check()?;
         self.check(&[token])?;
         let capacity = self.layout.capacity;
@@ -128,7 +128,7 @@ impl<'a> Decoder<'a> {
         Ok(take(&mut values, "logits")?.to_f32())
     }
 
-    fn init(&mut self, tokens: &[u32], chunk: Chunk, taps: &[&str]) -> Result<Values, EvalError> {
+    fn init(&mut self, tokens: &[u32], chunk: Chunk, taps: &[&str]) -> Result<Values, LmError> {
         let size = self.layout.chunk;
         let mut ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
         ids.resize(size, 0);
@@ -145,17 +145,17 @@ impl<'a> Decoder<'a> {
         Ok(values)
     }
 
-    fn hold(&mut self, values: &mut Values, names: [&str; 2]) -> Result<(), EvalError> {
+    fn hold(&mut self, values: &mut Values, names: [&str; 2]) -> Result<(), LmError> {
         if self.layout.cache == CacheForm::Io {
             self.held = Some([take(values, names[0])?, take(values, names[1])?]);
         }
         Ok(())
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<(), EvalError> {
+    fn check(&self, tokens: &[u32]) -> Result<(), LmError> {
         let vocab = self.layout.vocab;
         match tokens.iter().find(|&&token| token as usize >= vocab) {
-            Some(&token) => Err(EvalError::NoToken { token, vocab }),
+            Some(&token) => Err(LmError::NoToken { token, vocab }),
             None => Ok(()),
         }
     }
@@ -168,7 +168,7 @@ impl<'a> Decoder<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::testing::{Fake, logits_after};
+    use crate::lm::{testing::Fake, testing::logits_after};
 
     #[test]
     fn prefill_and_steps_see_each_token_once_at_its_position() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::eval::layout::{CacheForm, DecoderLayout};
+use crate::lm::{layout::CacheForm, layout::DecoderLayout};
 use crate::mil::{DType, Dim, Function, TensorType};
 use crate::package::{Bundle, Package, Part};
 

@@ -3,12 +3,10 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::decoder::Decoder;
-use super::error::EvalError;
-use super::latency::milliseconds;
-use super::results::Percentiles;
-use super::sampling::{Sampling, margin};
 use crate::base::clock::Clock;
+use crate::lm::LmError;
+use crate::lm::decoder::Decoder;
+use crate::lm::{sampling::Sampling, sampling::margin};
 
 /// What to generate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,8 +32,8 @@ pub struct Generated {
     pub stop: Stop,
     /// How long feeding the prompt took.
     pub prompt_time: Duration,
-    /// What feeding a token and choosing the next took, for all tokens behind the first.
-    pub steps: Option<Percentiles>,
+    /// Duration of feeding a token and choosing the next in milliseconds, for all tokens after the first.
+    pub steps: Vec<f64>,
 }
 
 /// Why a continuation ended.
@@ -50,7 +48,7 @@ pub enum Stop {
 }
 
 /// Called with every token as soon as it is chosen; says whether to go on.
-pub type EachToken<'f> = dyn FnMut(u32) -> Result<ControlFlow<()>, EvalError> + 'f;
+pub type EachToken<'f> = dyn FnMut(u32) -> Result<ControlFlow<()>, LmError> + 'f;
 
 /// Continues `request.prompt` in `decoder`; `each` sees every token, the one that ends the text among them.
 pub fn generate(
@@ -58,7 +56,7 @@ pub fn generate(
     request: &Request<'_>,
     clock: &dyn Clock,
     each: &mut EachToken<'_>,
-) -> Result<Generated, EvalError> {
+) -> Result<Generated, LmError> {
     let mut sampler = request.sampling.start();
     let (mut tokens, mut margins, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     let start = clock.elapsed();
@@ -84,11 +82,16 @@ pub fn generate(
             logits = decoder.feed(token)?;
         }
     }
-    Ok(Generated { tokens, margins, stop, prompt_time, steps: Percentiles::of(steps, 0) })
+    Ok(Generated { tokens, margins, stop, prompt_time, steps })
+}
+
+/// Returns a duration in milliseconds.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 /// Refuses logits among which no choice means anything; -inf rules a token out and is meant.
-fn check(logits: &[f32], fed: usize) -> Result<(), EvalError> {
+fn check(logits: &[f32], fed: usize) -> Result<(), LmError> {
     let broken = |logit: &&f32| logit.is_nan() || **logit == f32::INFINITY;
     let count = logits.iter().filter(broken).count();
     let ruled_out = logits.iter().filter(|&&logit| logit == f32::NEG_INFINITY).count();
@@ -96,18 +99,18 @@ fn check(logits: &[f32], fed: usize) -> Result<(), EvalError> {
         return Ok(());
     }
     let position = fed.saturating_sub(1);
-    Err(EvalError::NonFinite { count: count + ruled_out, vocab: logits.len(), position })
+    Err(LmError::NonFinite { count: count + ruled_out, vocab: logits.len(), position })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::clock::FixedClock;
-    use crate::eval::sampling::{Filter, top};
-    use crate::eval::testing::{Fake, Ticking, logits_after};
+    use crate::lm::{sampling::Filter, sampling::top};
+    use crate::lm::{testing::Fake, testing::Ticking, testing::logits_after};
 
     const CLOCK: FixedClock = FixedClock(0);
-    const ON: Result<ControlFlow<()>, EvalError> = Ok(ControlFlow::Continue(()));
+    const ON: Result<ControlFlow<()>, LmError> = Ok(ControlFlow::Continue(()));
 
     fn plain(prompt: &[u32], max_tokens: usize) -> Vec<u32> {
         let mut tokens = prompt.to_vec();
@@ -147,8 +150,7 @@ mod tests {
                 // The last token is not fed: nothing follows it.
                 assert_eq!(decoder.resident().len(), prompt.len() + end - 1);
                 assert_eq!(got.prompt_time, Duration::from_millis(1));
-                let steps = got.steps.unwrap();
-                assert_eq!((steps.n, steps.mean), (end as u64 - 1, 1.0));
+                assert_eq!(got.steps, vec![1.0; end - 1]);
             }
         }
     }
@@ -167,7 +169,7 @@ mod tests {
             let mut decoder = Decoder::new(&engine).unwrap();
             let got = generate(&mut decoder, &request, &CLOCK, &mut each).unwrap();
             assert_eq!((got.tokens.len(), got.stop), (after, Stop::Asked));
-            assert_eq!(got.steps.map_or(0, |steps| steps.n), after as u64 - 1);
+            assert_eq!(got.steps.len(), after - 1);
         }
     }
 

@@ -17,7 +17,7 @@ pub struct Chunk {
 /// The calls that feed the tokens at positions `from..to`, `size` at a time, into a cache of `capacity` positions.
 ///
 /// `to` and `size` are at most `capacity`.
-pub(super) fn chunks(from: usize, to: usize, size: usize, capacity: usize) -> Vec<Chunk> {
+pub(crate) fn chunks(from: usize, to: usize, size: usize, capacity: usize) -> Vec<Chunk> {
     assert!(to <= capacity && (1..=capacity).contains(&size), "the caller checked the lengths");
     let mut out = Vec::new();
     let mut next = from;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::EvalError;
-use super::layout::EncoderLayout;
-use super::tokenizer::Tokenizer;
+use crate::lm::LmError;
+use crate::lm::layout::EncoderLayout;
+use crate::lm::tokenizer::Tokenizer;
 use crate::source::embedding::{EmbeddingConfig, Llm2VecEmbedding, SentenceEmbedding};
 use crate::source::llm2vec::{Pooling, Template};
 
@@ -65,7 +65,7 @@ impl Sentence {
         index: usize,
         tokenizer: &Tokenizer,
         layout: EncoderLayout,
-    ) -> Result<Prepared, EvalError> {
+    ) -> Result<Prepared, LmError> {
         let seq_len = layout.seq_len;
         let prepared = match tokenizer.recipe() {
             Some(EmbeddingConfig::Sentence(recipe)) => {
@@ -81,10 +81,10 @@ impl Sentence {
             None => self.by_prompt(index, &old_sentence(tokenizer), tokenizer, seq_len)?,
         };
         if !prepared.pool.contains(&1) {
-            return Err(EvalError::EmptySentence { index, seq_len });
+            return Err(LmError::EmptySentence { index, seq_len });
         }
         if prepared.pool.contains(&0) && !layout.pool_mask {
-            return Err(EvalError::NoPoolMask { index });
+            return Err(LmError::NoPoolMask { index });
         }
         Ok(prepared)
     }
@@ -96,7 +96,7 @@ impl Sentence {
         recipe: &SentenceEmbedding,
         tokenizer: &Tokenizer,
         seq_len: usize,
-    ) -> Result<Prepared, EvalError> {
+    ) -> Result<Prepared, LmError> {
         let prompt = self.prompt(index, recipe)?;
         let tidy = |text: String| if recipe.strip { python::strip(&text).to_owned() } else { text };
         let whole = tidy(format!("{prompt}{}", self.text));
@@ -118,13 +118,13 @@ impl Sentence {
         &'a self,
         index: usize,
         recipe: &'a SentenceEmbedding,
-    ) -> Result<&'a str, EvalError> {
+    ) -> Result<&'a str, LmError> {
         if let Some(instruction) = &self.instruction {
             return Ok(instruction);
         }
         let named = |name: &str| recipe.prompts.get(name).map(String::as_str);
         match &self.prompt_name {
-            Some(name) => named(name).ok_or_else(|| EvalError::PromptName {
+            Some(name) => named(name).ok_or_else(|| LmError::PromptName {
                 index,
                 name: name.clone(),
                 known: recipe.prompts.keys().cloned().collect(),
@@ -141,13 +141,12 @@ impl Sentence {
         recipe: &Llm2VecEmbedding,
         tokenizer: &Tokenizer,
         seq_len: usize,
-    ) -> Result<Prepared, EvalError> {
+    ) -> Result<Prepared, LmError> {
         if let Some(name) = &self.prompt_name {
-            return Err(EvalError::PromptName { index, name: name.clone(), known: Vec::new() });
+            return Err(LmError::PromptName { index, name: name.clone(), known: Vec::new() });
         }
         let length = recipe.max_length.min(seq_len);
-        let count =
-            |text: &str| Ok::<_, EvalError>(tokenizer.encode_plain(text)?.len().min(length));
+        let count = |text: &str| Ok::<_, LmError>(tokenizer.encode_plain(text)?.len().min(length));
         let mut text = self.text.clone();
         let mut n = count(&text)?;
         while n > recipe.doc_max_length {
@@ -179,7 +178,7 @@ impl Sentence {
                 let places: Vec<usize> =
                     (0..ids.len()).filter(|&i| Some(ids[i]) == recipe.bos_token_id).collect();
                 let [place] = places[..] else {
-                    return Err(EvalError::FirstTokens { index, found: places.len() });
+                    return Err(LmError::FirstTokens { index, found: places.len() });
                 };
                 place
             }
@@ -201,7 +200,7 @@ fn left_out(
     ids: &[u32],
     seq_len: usize,
     limit: Option<usize>,
-) -> Result<usize, EvalError> {
+) -> Result<usize, LmError> {
     let limit = limit.unwrap_or(usize::MAX);
     if ids.len() < seq_len || limit <= seq_len {
         return Ok(0);
@@ -253,7 +252,7 @@ mod python {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::tokenizer::words;
+    use crate::lm::tokenizer::words;
 
     const PLAIN: EncoderLayout = EncoderLayout { seq_len: 8, width: 2, pool_mask: false };
     const LLM2VEC: EncoderLayout = EncoderLayout { pool_mask: true, ..PLAIN };

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::error::EvalError;
-use super::tokenizer::Tokenizer;
 use crate::base::error::Hint;
+use crate::lm::LmError;
+use crate::lm::tokenizer::Tokenizer;
 pub use conversation::Conversation;
 
 /// The time of now in a format of `strftime`, for templates that state the date; none for a format that is not one.
@@ -93,11 +93,11 @@ pub fn render(
 }
 
 /// The tokens of a prompt: as it is, or as a user's message in the chat template, with a date that does not move.
-pub(super) fn encode(
+pub(crate) fn encode(
     tokenizer: &Tokenizer,
     prompt: &str,
     chat_template: bool,
-) -> Result<Vec<u32>, EvalError> {
+) -> Result<Vec<u32>, LmError> {
     if !chat_template {
         return Ok(tokenizer.encode(prompt)?);
     }
