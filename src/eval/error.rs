@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::overlap::{BEARABLE, RUN};
+use super::overlap::{MAX_OVERLAP, RUN};
 use super::reference::ReferenceError;
 use super::results::Overflow;
 use crate::base::cancel::Cancelled;
@@ -108,7 +108,7 @@ impl Hint for EvalError {
             Self::Reference(e) => e.hint(),
             Self::Leak { .. } => Some(format!(
                 "evaluate on another text: at most {} % may be shared, as common phrases are",
-                BEARABLE * 100.0
+                MAX_OVERLAP * 100.0
             )),
             Self::ShortText { tokens, .. } => {
                 Some(format!("give a longer text, or a window of at most {tokens} tokens"))

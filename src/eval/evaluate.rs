@@ -21,7 +21,7 @@ use crate::eval::{
     results::KvCache, results::Logits, results::Measurements, results::Overflow,
     results::Perplexity, results::Similarity, results::Transcripts,
 };
-use crate::eval::{text::Cut, text::Windows};
+use crate::eval::{text::WindowConfig, text::Windows};
 use crate::eval::{transcripts, transcripts::Pair};
 use crate::lm::Artifact;
 use crate::lm::DecoderLayout;
@@ -68,7 +68,7 @@ pub struct TextPlan {
     pub stride: Option<usize>,
     /// Windows at most.
     pub max_windows: usize,
-    /// What the artifact was calibrated on: a text that shares more than [`overlap::BEARABLE`] of the scored one is refused.
+    /// What the artifact was calibrated on: a text that shares more than [`overlap::MAX_OVERLAP`] of the scored one is refused.
     pub calibration: Option<String>,
     /// Tokens of the reference that are kept for each position, at most all.
     pub top_k: usize,
@@ -94,7 +94,7 @@ pub struct PromptPlan {
 
 /// What measuring needs besides the artifact.
 #[derive(Clone, Copy)]
-pub struct Bench<'a> {
+pub struct EvalContext<'a> {
     /// What runs the artifact.
     pub runtime: &'a dyn Runtime,
     /// The artifact's tokenizer.
@@ -120,25 +120,26 @@ pub struct Evaluated {
 pub fn evaluate(
     artifact: &Artifact,
     plan: &Plan,
-    bench: &Bench<'_>,
+    context: &EvalContext<'_>,
 ) -> Result<Evaluated, EvalError> {
     runtime::reset_peak();
-    let engine = Engine::load(artifact, bench.runtime, bench.clock)?;
+    let engine = Engine::load(artifact, context.runtime, context.clock)?;
     let mut found = Measurements::default();
     let mut scored = None;
     let mut usage = CacheUsage::default();
     if let Some(layout) = engine.layout().decoder {
         if let Some(text) = &plan.text {
-            let scorer = Scorer::new(artifact, &engine, bench.runtime)?;
+            let scorer = Scorer::new(artifact, &engine, context.runtime)?;
             let Scored { perplexity, tokens, usage: used, overflow } =
-                score(artifact, &scorer, layout, text, bench)?;
+                score(artifact, &scorer, layout, text, context)?;
             found.perplexity = Some(perplexity);
             found.overflow = overflow;
             scored = Some(tokens);
             usage = usage.and(used);
         }
         if let Some(prompts) = &plan.prompts {
-            let (mut transcripts, sequences, used) = transcribe(artifact, &engine, prompts, bench)?;
+            let (mut transcripts, sequences, used) =
+                transcribe(artifact, &engine, prompts, context)?;
             if found.overflow.is_none()
                 && prompts.explain
                 && let Some(tokens) = differing(&transcripts, &sequences)
@@ -146,7 +147,7 @@ pub fn evaluate(
                 found.overflow = overflow::find(artifact, tokens);
             }
             if prompts.probe {
-                transcripts.logits = along(artifact, &engine, &sequences, bench)?;
+                transcripts.logits = along(artifact, &engine, &sequences, context)?;
             }
             found.transcripts = Some(transcripts);
             usage = usage.and(used);
@@ -154,13 +155,13 @@ pub fn evaluate(
         found.kv_cache = Some(kv_cache(layout, usage));
     }
     if let (Some(sentences), Some(_)) = (&plan.sentences, engine.layout().encoder) {
-        found.similarity = Some(compare(artifact, &engine, sentences, bench)?);
+        found.similarity = Some(compare(artifact, &engine, sentences, context)?);
     }
     if let Some(repeat) = plan.latency {
         cancel::check()?;
-        bench.progress.begin("latency", None, Unit::Items);
-        let times = latency::measure(&engine, bench.runtime.name(), repeat, bench.clock)?;
-        bench.progress.end();
+        context.progress.begin("latency", None, Unit::Items);
+        let times = latency::measure(&engine, context.runtime.name(), repeat, context.clock)?;
+        context.progress.end();
         found.latency = Some(times);
     }
     found.peak_memory = runtime::peak_resident();
@@ -180,51 +181,55 @@ fn score(
     scorer: &Scorer<'_>,
     layout: DecoderLayout,
     plan: &TextPlan,
-    bench: &Bench<'_>,
+    context: &EvalContext<'_>,
 ) -> Result<Scored, EvalError> {
     let window = plan.window.unwrap_or(layout.capacity);
-    let cut = Cut { window, stride: plan.stride.unwrap_or(window), max_windows: plan.max_windows };
-    let windows = Windows::of(&plan.text, bench.tokenizer, cut, layout.capacity)?;
+    let cut = WindowConfig {
+        window,
+        stride: plan.stride.unwrap_or(window),
+        max_windows: plan.max_windows,
+    };
+    let windows = Windows::of(&plan.text, context.tokenizer, cut, layout.capacity)?;
     if let Some(calibration) = &plan.calibration {
-        let known = bench.tokenizer.encode_plain(calibration)?;
+        let known = context.tokenizer.encode_plain(calibration)?;
         let share = overlap::of_windows(&windows.tokens, &known);
-        if share > overlap::BEARABLE {
+        if share > overlap::MAX_OVERLAP {
             return Err(EvalError::Leak { share });
         }
     }
     check_tokens(
-        [(&plan.text, bench.tokenizer.encode_plain(&plan.text)?)],
+        [(&plan.text, context.tokenizer.encode_plain(&plan.text)?)],
         TextForm::Plain,
-        bench,
+        context,
     )?;
-    bench.progress.begin("reference perplexity", None, Unit::Items);
+    context.progress.begin("reference perplexity", None, Unit::Items);
     let reference =
-        bench.reference.logits(&windows.tokens, plan.top_k.clamp(1, layout.vocab.max(1)))?;
-    bench.progress.end();
+        context.reference.logits(&windows.tokens, plan.top_k.clamp(1, layout.vocab.max(1)))?;
+    context.progress.end();
     reference.check(layout.vocab)?;
     let mut noise = None;
     if plan.noise_floor {
-        bench.progress.begin("noise floor", None, Unit::Items);
-        noise = bench.reference.noise(&windows.tokens[..windows.tokens.len().min(FLOOR)])?;
-        bench.progress.end();
+        context.progress.begin("noise floor", None, Unit::Items);
+        noise = context.reference.noise(&windows.tokens[..windows.tokens.len().min(FLOOR)])?;
+        context.progress.end();
     }
     let mut scores = Scores::new(&windows, &reference);
     let mut usage = CacheUsage::default();
-    bench.progress.begin("perplexity", Some(windows.tokens.len() as u64), Unit::Items);
+    context.progress.begin("perplexity", Some(windows.tokens.len() as u64), Unit::Items);
     for (w, tokens) in windows.tokens.iter().enumerate() {
         let used = scorer.score(tokens, &mut |first, logits| {
             scores.add(w, first, logits, layout.vocab);
             Ok(())
         })?;
         usage = usage.and(used);
-        bench.progress.advance(1);
+        context.progress.advance(1);
     }
-    bench.progress.end();
+    context.progress.end();
     let overflow = scores.broken().and_then(|tokens| overflow::find(artifact, tokens));
     let (perplexity, tokens) =
         scores.finish().map_err(|error| overflow::with(error, overflow.clone()))?;
     let noise_floor = noise.and_then(|noise| noise.floor(&windows));
-    let reference_kind = Some(bench.reference.kind());
+    let reference_kind = Some(context.reference.kind());
     let perplexity = Perplexity { reference_kind, noise_floor, ..perplexity };
     Ok(Scored { perplexity, tokens, usage, overflow })
 }
@@ -233,10 +238,10 @@ fn score(
 fn check_tokens<'a>(
     texts: impl IntoIterator<Item = (&'a String, Vec<u32>)>,
     form: TextForm,
-    bench: &Bench<'_>,
+    context: &EvalContext<'_>,
 ) -> Result<(), EvalError> {
     let pair = |(text, ids): (&String, Vec<u32>)| TokenizedText { text: text.clone(), ids, form };
-    Ok(bench.reference.check_tokens(&texts.into_iter().map(pair).collect::<Vec<_>>())?)
+    Ok(context.reference.check_tokens(&texts.into_iter().map(pair).collect::<Vec<_>>())?)
 }
 
 /// The transcripts, and each prompt with the reference's continuation.
@@ -244,14 +249,14 @@ fn transcribe(
     artifact: &Artifact,
     engine: &Engine,
     plan: &PromptPlan,
-    bench: &Bench<'_>,
+    context: &EvalContext<'_>,
 ) -> Result<(Transcripts, Vec<Vec<u32>>, CacheUsage), EvalError> {
-    let tokenizer = bench.tokenizer;
+    let tokenizer = context.tokenizer;
     let chat_template = plan.chat_template && tokenizer.has_chat_template();
     let encode = |prompt: &String| chat::encode(tokenizer, prompt, chat_template);
     let mut prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
     let form = if chat_template { TextForm::Chat } else { TextForm::Special };
-    check_tokens(plan.prompts.iter().zip(prompts.clone()), form, bench)?;
+    check_tokens(plan.prompts.iter().zip(prompts.clone()), form, context)?;
     let mut max_tokens = plan.max_tokens;
     if plan.probe {
         // Past its capacity a cache forgets what the reference still sees.
@@ -263,14 +268,14 @@ fn transcribe(
         let taken = prompts.iter().map(Vec::len).max().unwrap_or(0);
         max_tokens = max_tokens.min(capacity.saturating_sub(taken)).max(1);
     }
-    bench.progress.begin("reference transcripts", None, Unit::Items);
+    context.progress.begin("reference transcripts", None, Unit::Items);
     let eos = tokenizer.eos().to_vec();
     let request = Continue { prompts: prompts.clone(), max_tokens, eos };
-    let references = bench.reference.generate(&request)?;
-    bench.progress.end();
+    let references = context.reference.generate(&request)?;
+    context.progress.end();
     let sequences: Vec<Vec<u32>> =
         prompts.iter().zip(&references).map(|(p, r)| [&p[..], &r.tokens[..]].concat()).collect();
-    bench.progress.begin("transcripts", Some(prompts.len() as u64), Unit::Items);
+    context.progress.begin("transcripts", Some(prompts.len() as u64), Unit::Items);
     let mut usage = CacheUsage::default();
     let mut pairs = Vec::new();
     for (i, reference) in references.into_iter().enumerate() {
@@ -279,7 +284,7 @@ fn transcribe(
         let request =
             Request { prompt, max_tokens, sampling: Sampling::Greedy, eos: tokenizer.eos() };
         let generated =
-            generate(&mut decoder, &request, bench.clock, &mut |_| Ok(ControlFlow::Continue(())))
+            generate(&mut decoder, &request, context.clock, &mut |_| Ok(ControlFlow::Continue(())))
                 .map_err(|error| overflow::in_decoder(error.into(), artifact, &sequences[i]))?;
         usage = usage.and(decoder.usage());
         pairs.push(Pair {
@@ -290,9 +295,9 @@ fn transcribe(
             reference_text: tokenizer.decode(&reference.tokens)?,
             reference,
         });
-        bench.progress.advance(1);
+        context.progress.advance(1);
     }
-    bench.progress.end();
+    context.progress.end();
     Ok((transcripts::compare(pairs, chat_template)?, sequences, usage))
 }
 
@@ -301,7 +306,7 @@ fn along(
     artifact: &Artifact,
     engine: &Engine,
     sequences: &[Vec<u32>],
-    bench: &Bench<'_>,
+    context: &EvalContext<'_>,
 ) -> Result<Option<Logits>, EvalError> {
     let DecoderLayout { vocab, capacity, .. } = engine.decoder()?;
     let length = sequences.iter().map(Vec::len).min().unwrap_or(0).min(capacity);
@@ -310,11 +315,11 @@ fn along(
     }
     let windows: Vec<Vec<u32>> = sequences.iter().map(|s| s[..length].to_vec()).collect();
     let top_k = vocab.clamp(1, logits::TOP_K);
-    bench.progress.begin("reference logits", None, Unit::Items);
-    let reference = bench.reference.logits(&windows, top_k)?;
-    bench.progress.end();
+    context.progress.begin("reference logits", None, Unit::Items);
+    let reference = context.reference.logits(&windows, top_k)?;
+    context.progress.end();
     reference.check(vocab)?;
-    let scorer = Scorer::new(artifact, engine, bench.runtime)?;
+    let scorer = Scorer::new(artifact, engine, context.runtime)?;
     let mut comparison = Comparison::default();
     for (w, tokens) in windows.iter().enumerate() {
         scorer.score(tokens, &mut |first, logits| {
@@ -341,30 +346,30 @@ fn compare(
     artifact: &Artifact,
     engine: &Engine,
     sentences: &[Sentence],
-    bench: &Bench<'_>,
+    context: &EvalContext<'_>,
 ) -> Result<Similarity, EvalError> {
     let layout = engine.encoder()?;
-    let prepare = |(i, s): (usize, &Sentence)| s.prepare(i, bench.tokenizer, layout);
+    let prepare = |(i, s): (usize, &Sentence)| s.prepare(i, context.tokenizer, layout);
     let prepared = sentences.iter().enumerate().map(prepare).collect::<Result<Vec<_>, _>>()?;
-    bench.progress.begin("reference embeddings", None, Unit::Items);
-    let recipe = bench.tokenizer.recipe();
+    context.progress.begin("reference embeddings", None, Unit::Items);
+    let recipe = context.tokenizer.recipe();
     let request = EmbedRequest {
         sentences: sentences.to_vec(),
         prepared,
         seq_len: layout.seq_len,
         strip: matches!(recipe, Some(EmbeddingConfig::Sentence(recipe)) if recipe.strip),
     };
-    let expected = bench.reference.embed(&request)?;
-    bench.progress.end();
-    bench.progress.begin("embeddings", Some(request.prepared.len() as u64), Unit::Items);
+    let expected = context.reference.embed(&request)?;
+    context.progress.end();
+    context.progress.begin("embeddings", Some(request.prepared.len() as u64), Unit::Items);
     let mut found = Vec::new();
     for sentence in &request.prepared {
         found.push(embed(engine, sentence)?);
-        bench.progress.advance(1);
+        context.progress.advance(1);
     }
-    bench.progress.end();
-    similarity::compare(sentences, &found, &expected, bench.reference.describe())
-        .map_err(|error| overflow::in_encoder(error.into(), artifact, &request.prepared))
+    context.progress.end();
+    similarity::compare(sentences, &found, &expected, context.reference.describe())
+        .map_err(|error| overflow::in_encoder(error, artifact, &request.prepared))
 }
 
 fn kv_cache(layout: DecoderLayout, usage: CacheUsage) -> KvCache {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 pub const RUN: usize = 8;
 
 /// The largest share that texts with nothing but common phrases in common may have.
-pub const BEARABLE: f64 = 0.01;
+pub const MAX_OVERLAP: f64 = 0.01;
 
 /// The share of all runs of [`RUN`] tokens in `text` that stand in `other` too; 0 where `text` is shorter than a run.
 pub fn shared(text: &[u32], other: &[u32]) -> f64 {

@@ -165,7 +165,7 @@ fn probability_change(tokens: &[Token]) -> Option<ProbabilityChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::text::Cut;
+    use crate::eval::text::WindowConfig;
 
     const VOCAB: usize = 5;
 
@@ -199,7 +199,7 @@ mod tests {
 
     fn windows(tokens: Vec<Vec<u32>>) -> Windows {
         let window = tokens[0].len();
-        let cut = Cut { window, stride: window, max_windows: 9 };
+        let cut = WindowConfig { window, stride: window, max_windows: 9 };
         Windows { tokens, cut, text_sha256: "0".to_owned() }
     }
 

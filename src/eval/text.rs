@@ -6,7 +6,7 @@ use crate::lm::Tokenizer;
 
 /// How a text is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct WindowConfig {
     /// Tokens in a window, at most the sequence length.
     pub window: usize,
     /// Tokens between the starts of two windows.
@@ -21,7 +21,7 @@ pub struct Windows {
     /// The tokens of each window.
     pub tokens: Vec<Vec<u32>>,
     /// How they were cut.
-    pub cut: Cut,
+    pub cut: WindowConfig,
     /// SHA-256 of the text.
     pub text_sha256: String,
 }
@@ -34,7 +34,7 @@ impl Windows {
     pub fn of(
         text: &str,
         tokenizer: &Tokenizer,
-        cut: Cut,
+        cut: WindowConfig,
         capacity: usize,
     ) -> Result<Self, EvalError> {
         let tokens = tokenizer.encode_plain(text)?;
@@ -53,8 +53,8 @@ impl Windows {
     }
 }
 
-fn windows(tokens: &[u32], cut: Cut, capacity: usize) -> Result<Vec<Vec<u32>>, EvalError> {
-    let Cut { window, stride, max_windows } = cut;
+fn windows(tokens: &[u32], cut: WindowConfig, capacity: usize) -> Result<Vec<Vec<u32>>, EvalError> {
+    let WindowConfig { window, stride, max_windows } = cut;
     if !(2..=capacity).contains(&window) || !(1..=window).contains(&stride) {
         return Err(EvalError::Window { window, stride, capacity });
     }
@@ -80,7 +80,7 @@ mod tests {
         ];
         for ((n, window, stride, max_windows), starts, scored) in cases {
             let tokens: Vec<u32> = (0..n).collect();
-            let cut = Cut { window, stride, max_windows };
+            let cut = WindowConfig { window, stride, max_windows };
             let windows = Windows {
                 tokens: windows(&tokens, cut, 8).unwrap(),
                 cut,
@@ -103,7 +103,7 @@ mod tests {
         ];
         for ((n, window, stride), want) in cases {
             let tokens: Vec<u32> = (0..n).collect();
-            let cut = Cut { window, stride, max_windows: 9 };
+            let cut = WindowConfig { window, stride, max_windows: 9 };
             assert_eq!(windows(&tokens, cut, 8).unwrap_err().to_string(), want);
         }
     }

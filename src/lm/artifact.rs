@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::lm::LmError;
-use crate::lm::bundle::Wiring;
+use crate::lm::bundle::BundleGraph;
 use crate::lm::{layout::CacheForm, layout::Layout, layout::LayoutError, layout::Role};
 use crate::mil;
 use crate::package::{Bundle, Package};
@@ -25,7 +25,7 @@ pub struct Artifact {
     packages: Vec<Package>,
     places: BTreeMap<Role, Place>,
     layout: Layout,
-    wiring: Option<Wiring>,
+    wiring: Option<BundleGraph>,
     tokenizer: PathBuf,
 }
 
@@ -100,9 +100,10 @@ impl Artifact {
 
     /// The parts of a bundle, joined into one program of `init` and `decode` once they are loaded.
     fn of_bundle(bundle: Bundle) -> Result<Self, LmError> {
-        let wiring = Wiring::of(&bundle);
+        let wiring = BundleGraph::of(&bundle);
         let path = bundle.path.clone();
-        let wiring = wiring.map_err(|source| LmError::Wiring { path: path.clone(), source })?;
+        let wiring =
+            wiring.map_err(|source| LmError::BundleGraph { path: path.clone(), source })?;
         let place = |role: Role| (role, Place { package: 0, function: role.name().to_owned() });
         Ok(Self {
             tokenizer: bundle.tokenizer_folder(),
@@ -115,7 +116,7 @@ impl Artifact {
     }
 
     /// How its parts are joined, where it is a bundle.
-    pub fn wiring(&self) -> Option<&Wiring> {
+    pub fn wiring(&self) -> Option<&BundleGraph> {
         self.wiring.as_ref()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::lm::LmError;
-use crate::lm::bundle::Joined;
+use crate::lm::bundle::BundleModel;
 use crate::lm::{artifact::Artifact, artifact::Place};
 use crate::lm::{layout::DecoderLayout, layout::EncoderLayout, layout::Layout, layout::Role};
 use crate::runtime::{Loaded, Runtime, RuntimeError, Source, State, Value, Values};
@@ -33,7 +33,7 @@ impl Engine {
         };
         let loaded = artifact.packages().iter().map(load).collect::<Result<Vec<_>, _>>()?;
         let loaded: Vec<Box<dyn Loaded>> = match artifact.wiring() {
-            Some(wiring) => vec![Box::new(Joined::new(wiring.clone(), loaded))],
+            Some(wiring) => vec![Box::new(BundleModel::new(wiring.clone(), loaded))],
             None => loaded,
         };
         let load_time = clock.elapsed().saturating_sub(start);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::bundle::WiringError;
+use super::bundle::BundleGraphError;
 use super::chat::ChatError;
 use super::head::HeadError;
 use super::layout::LayoutError;
@@ -26,11 +26,11 @@ pub enum LmError {
     Bundle(#[from] BundleError),
     /// A bundle whose parts do not fit together.
     #[error("`{}`: {source}", path.display())]
-    Wiring {
+    BundleGraph {
         /// The bundle.
         path: PathBuf,
         /// How they do not.
-        source: WiringError,
+        source: BundleGraphError,
     },
     /// A prompt that the chat template does not take.
     #[error(transparent)]

@@ -1,7 +1,7 @@
 //! Language models and encoders in packages: artifact, decoder, tokenizer, chat templates, sampling, generation, embedding.
 //!
 //! [`Artifact`] is opened from disk and loaded by a [`Runtime`](crate::runtime::Runtime) into an [`Engine`]; [`Decoder`]
-//! feeds tokens to it, [`generate`] and [`speak`] continue prompts, [`embed`] computes embeddings.
+//! feeds tokens to it, [`generate`] and [`generate_text`] continue prompts, [`embed`] computes embeddings.
 
 mod artifact;
 mod bundle;
@@ -12,20 +12,20 @@ mod embed;
 mod engine;
 mod error;
 mod generate;
+mod generate_text;
 mod head;
 mod layout;
 mod sampling;
 mod scorer;
 mod sentences;
-mod speak;
 mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text_decoder;
 mod tokenizer;
-mod words;
 
 pub use artifact::{Artifact, Place};
-pub use bundle::{Wiring, WiringError};
+pub use bundle::{BundleGraph, BundleGraphError};
 pub use chunks::Chunk;
 pub use decoder::{CacheUsage, Decoder, EachChunk};
 pub(crate) use embed::encode;
@@ -35,11 +35,11 @@ pub use error::LmError;
 pub(crate) use error::OVERFLOW_HINT;
 pub(crate) use generate::milliseconds;
 pub use generate::{EachToken, Generated, Request, Stop, generate};
+pub use generate_text::{EachPiece, GeneratedText, Piece, generate_text};
 pub use head::{Head, HeadError};
 pub use layout::{CacheForm, DecoderLayout, EncoderLayout, Layout, LayoutError, Role};
 pub(crate) use sampling::top;
 pub use sampling::{Filter, Sampler, Sampling, SamplingError};
 pub use scorer::{EachRows, Scorer};
 pub use sentences::{Prepared, Sentence};
-pub use speak::{EachPiece, Piece, Spoken, speak};
 pub use tokenizer::{RECORD, SpecialToken, Tokenizer, TokenizerError, TokenizerRecord};

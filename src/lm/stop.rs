@@ -1,7 +1,7 @@
 //! Texts that end a continuation: found across the borders of tokens, and held back while they may be beginning.
 
 /// Looks for stop texts in text that comes in pieces.
-pub(super) struct Watch<'s> {
+pub(super) struct StopMatcher<'s> {
     stops: &'s [String],
     /// Text that may be the beginning of a stop text.
     held: String,
@@ -9,14 +9,14 @@ pub(super) struct Watch<'s> {
 
 /// What a piece came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Passed<'s> {
+pub(super) struct StopMatch<'s> {
     /// Text that no stop text can take back.
     pub text: String,
     /// The stop text that stood behind it; the continuation ends.
     pub stop: Option<&'s str>,
 }
 
-impl<'s> Watch<'s> {
+impl<'s> StopMatcher<'s> {
     /// Watches for `stops`, none of which is empty.
     pub(super) fn new(stops: &'s [String]) -> Self {
         Self { stops, held: String::new() }
@@ -25,19 +25,19 @@ impl<'s> Watch<'s> {
     /// Takes `piece` more text; a stop text may also end in `rest`, which follows it for the time being.
     ///
     /// Of several stop texts the one that begins first counts, and of those the one named first.
-    pub(super) fn push(&mut self, piece: &str, rest: &str) -> Passed<'s> {
+    pub(super) fn push(&mut self, piece: &str, rest: &str) -> StopMatch<'s> {
         self.held.push_str(piece);
         let text = format!("{}{rest}", self.held);
         let found = self.stops.iter().filter_map(|stop| Some((text.find(stop.as_str())?, stop)));
         if let Some((at, stop)) = found.min_by_key(|(at, _)| *at) {
             self.held.clear();
-            return Passed { text: text[..at].to_owned(), stop: Some(stop) };
+            return StopMatch { text: text[..at].to_owned(), stop: Some(stop) };
         }
         let begins = |at: usize| self.stops.iter().any(|stop| stop.starts_with(&self.held[at..]));
         let starts = self.held.char_indices().map(|(at, _)| at);
         let at = starts.into_iter().find(|&at| begins(at)).unwrap_or(self.held.len());
         let held = self.held.split_off(at);
-        Passed { text: std::mem::replace(&mut self.held, held), stop: None }
+        StopMatch { text: std::mem::replace(&mut self.held, held), stop: None }
     }
 
     /// The text that was held back: no stop text came of it.
@@ -53,20 +53,20 @@ mod tests {
     use super::*;
 
     /// Pieces as they pass, what is held back at the end, and the stop text that was met.
-    fn watch<'s>(
+    fn matcher<'s>(
         stops: &'s [String],
         pieces: &[(&str, &str)],
     ) -> (Vec<String>, String, Option<&'s str>) {
-        let mut watch = Watch::new(stops);
+        let mut matcher = StopMatcher::new(stops);
         let mut passed = Vec::new();
         for (piece, rest) in pieces {
-            let Passed { text, stop } = watch.push(piece, rest);
+            let StopMatch { text, stop } = matcher.push(piece, rest);
             passed.push(text);
             if stop.is_some() {
-                return (passed, watch.finish(), stop);
+                return (passed, matcher.finish(), stop);
             }
         }
-        (passed, watch.finish(), None)
+        (passed, matcher.finish(), None)
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
         for (stops, pieces, passed, held, stop) in cases {
             let stops: Vec<String> = stops.iter().map(|&s| s.to_owned()).collect();
             let want = (passed.iter().map(|&s| s.to_owned()).collect(), held.to_owned(), stop);
-            assert_eq!(watch(&stops, pieces), want, "{stops:?} {pieces:?}");
+            assert_eq!(matcher(&stops, pieces), want, "{stops:?} {pieces:?}");
         }
     }
 
@@ -108,7 +108,7 @@ mod tests {
             pieces in prop::collection::vec("[abö]{0,3}", 0..12),
         ) {
             let with_rest: Vec<(&str, &str)> = pieces.iter().map(|p| (p.as_str(), "")).collect();
-            let (passed, held, stop) = watch(&stops, &with_rest);
+            let (passed, held, stop) = matcher(&stops, &with_rest);
             // Piece by piece on the whole text: it ends with the piece that completes a stop text.
             let mut text = String::new();
             let mut want = None;

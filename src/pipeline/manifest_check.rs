@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Session;
 use super::open_tokenizer::open_tokenizer;
 use crate::eval::results::NEAR_TIE;
-use crate::eval::{Rerun, rerun};
+use crate::eval::{Replay, replay};
 use crate::lm::{Artifact, Engine};
 use crate::manifest::{self, Manifest, manifest_path};
 use crate::pipeline::Failure;
@@ -40,19 +40,19 @@ pub(crate) fn check(
         lines.push(format!("{}: files, signatures and versions hold", place.display()));
     }
     let recorded = Manifest::read(&place)?.quality.transcripts;
-    let mut reruns = Vec::new();
+    let mut replays = Vec::new();
     // A package that is not the recorded one need not write what that one wrote.
     if let (Some(recorded), true) = (recorded, problems.is_empty()) {
         let artifact = Artifact::open(package)?;
         let tokenizer = open_tokenizer(&artifact, tokenizer, session)?;
         let engine = Engine::load(&artifact, runtime, &session.clock)?;
-        reruns = rerun(&engine, &tokenizer, &recorded, &session.clock)?;
-        let same = reruns.iter().filter(|rerun| stays(rerun)).count();
-        lines.push(format!("{same} of {} recorded transcripts are written again", reruns.len()));
-        lines.extend(reruns.iter().filter_map(differing));
+        replays = replay(&engine, &tokenizer, &recorded, &session.clock)?;
+        let same = replays.iter().filter(|replay| stays(replay)).count();
+        lines.push(format!("{same} of {} recorded transcripts are written again", replays.len()));
+        lines.extend(replays.iter().filter_map(differing));
     }
-    let holds = problems.is_empty() && reruns.iter().all(stays);
-    let listed: Vec<_> = reruns
+    let holds = problems.is_empty() && replays.iter().all(stays);
+    let listed: Vec<_> = replays
         .iter()
         .map(|r| json!({"prompt": r.prompt, "first_divergence": r.first_divergence, "margin": r.margin}))
         .collect();
@@ -62,12 +62,12 @@ pub(crate) fn check(
 }
 
 /// Whether it is the same transcript, or parts at a near tie, which another processor may decide otherwise.
-fn stays(rerun: &Rerun) -> bool {
-    rerun.first_divergence.is_none() || rerun.margin.is_some_and(|margin| margin < NEAR_TIE)
+fn stays(replay: &Replay) -> bool {
+    replay.first_divergence.is_none() || replay.margin.is_some_and(|margin| margin < NEAR_TIE)
 }
 
-fn differing(rerun: &Rerun) -> Option<String> {
-    let at = rerun.first_divergence?;
-    let margin = rerun.margin.map_or_else(String::new, |m| format!(", margin {m:.4} there"));
-    Some(format!("  {:?} differs from token {at}{margin}", rerun.prompt))
+fn differing(replay: &Replay) -> Option<String> {
+    let at = replay.first_divergence?;
+    let margin = replay.margin.map_or_else(String::new, |m| format!(", margin {m:.4} there"));
+    Some(format!("  {:?} differs from token {at}{margin}", replay.prompt))
 }

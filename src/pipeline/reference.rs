@@ -1,4 +1,4 @@
-//! The bench that packages are measured on: runtime, tokenizer, reference.
+//! The context that packages are measured on: runtime, tokenizer, reference.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::open_tokenizer::open_tokenizer;
 use super::session::{Session, StartError};
 use crate::base::error::Hint as _;
 use crate::base::progress::Progress;
-use crate::eval::{self, Bench, Evaluated, Plan};
+use crate::eval::{self, EvalContext, Evaluated, Plan};
 use crate::eval::{
     reference::Cached, reference::Checkpoint, reference::Identity, reference::PackageReference,
     reference::PythonReference,
@@ -90,8 +90,8 @@ pub(crate) fn evaluate(
     let artifact = Artifact::open(path)?;
     let tokenizer = open_tokenizer(&artifact, tokenizer, session)?;
     let clock = &session.clock;
-    let bench = Bench { runtime, tokenizer: &tokenizer, reference, clock, progress };
-    Ok(eval::evaluate(&artifact, plan, &bench)?)
+    let context = EvalContext { runtime, tokenizer: &tokenizer, reference, clock, progress };
+    Ok(eval::evaluate(&artifact, plan, &context)?)
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Report, Variant};
 use crate::eval::results::Figure;
-use crate::eval::{By, Standing, dominated};
+use crate::eval::{Candidate, ComparisonKind, dominated};
 
 /// The artifacts that have a size and a divergence, the smallest first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,8 +49,8 @@ impl Front {
                     dominated(point.standing(report), other.standing(report), &report.paired);
                 let Some((worse, told_by)) = told else { continue };
                 match told_by {
-                    By::Pair => front.paired += 1,
-                    By::Intervals => front.unpaired += 1,
+                    ComparisonKind::Pair => front.paired += 1,
+                    ComparisonKind::Intervals => front.unpaired += 1,
                 }
                 let less = |by: &Point| other.divergence.value < by.divergence.value;
                 if worse && by.is_none_or(less) {
@@ -80,9 +80,9 @@ impl Point {
         Some(Self { variant: place, size_bytes, divergence, dominated_by: None })
     }
 
-    fn standing<'a>(&'a self, report: &'a Report) -> Standing<'a> {
+    fn standing<'a>(&'a self, report: &'a Report) -> Candidate<'a> {
         let name = report.variants[self.variant].name.as_str();
-        Standing { name, size_bytes: self.size_bytes, loss: &self.divergence }
+        Candidate { name, size_bytes: self.size_bytes, loss: &self.divergence }
     }
 }
 

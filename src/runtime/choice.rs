@@ -142,7 +142,7 @@ impl<'de> Deserialize<'de> for BackendChain {
 
 /// What is to be done, as far as runtimes differ in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wants<'a> {
+pub struct Requirements<'a> {
     /// What Core ML cannot do of it, as a sentence.
     pub beyond_coreml: Option<&'a str>,
     /// Whether all that is run stands in `.mlpackage` folders, which the framework compiles itself.
@@ -168,12 +168,12 @@ pub struct Choice {
     pub reason: String,
     /// Those before it in the chain, and why not them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub passed: Vec<Passed>,
+    pub passed: Vec<SkippedBackend>,
 }
 
 /// A runtime that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Passed {
+pub struct SkippedBackend {
     /// The runtime.
     #[serde(rename = "name")]
     pub backend: Backend,
@@ -204,19 +204,19 @@ impl Hint for NoBackend {
 pub fn choose(
     chain: &BackendChain,
     framework: &Result<Framework, Absent>,
-    wants: Wants<'_>,
+    required: Requirements<'_>,
 ) -> Result<Choice, NoBackend> {
     let mut passed = Vec::new();
     for &backend in &chain.backends {
         let against = match backend {
             Backend::Interp => None,
-            Backend::CoreMl => against(framework, wants, chain.auto),
+            Backend::CoreMl => against(framework, required, chain.auto),
         };
         if let Some(reason) = against {
-            passed.push(Passed { backend, reason });
+            passed.push(SkippedBackend { backend, reason });
             continue;
         }
-        let first = passed.first().map(|p: &Passed| p.reason.clone());
+        let first = passed.first().map(|p: &SkippedBackend| p.reason.clone());
         let reason = match (chain.auto, framework, first) {
             (_, _, Some(first)) => first,
             (true, Ok(framework), None) => format!("this is {}", framework.system),
@@ -234,15 +234,19 @@ pub fn choose(
 }
 
 /// Why the framework cannot be used.
-fn against(framework: &Result<Framework, Absent>, wants: Wants<'_>, auto: bool) -> Option<String> {
+fn against(
+    framework: &Result<Framework, Absent>,
+    required: Requirements<'_>,
+    auto: bool,
+) -> Option<String> {
     if let Err(absent) = framework {
         return Some(absent.to_string());
     }
-    if let Some(beyond) = wants.beyond_coreml {
+    if let Some(beyond) = required.beyond_coreml {
         return Some(beyond.to_owned());
     }
     // A compiled model may be another system's; whoever names the framework may know better.
-    (auto && !wants.packages)
+    (auto && !required.packages)
         .then(|| "a compiled model may be made for another system than this one".to_owned())
 }
 
@@ -259,9 +263,9 @@ mod tests {
 
     #[test]
     fn the_first_that_can_is_taken() {
-        let package = Wants { packages: true, beyond_coreml: None };
-        let tap = Wants { beyond_coreml: Some(INSIDE), ..package };
-        let compiled = Wants { packages: false, ..package };
+        let package = Requirements { packages: true, beyond_coreml: None };
+        let tap = Requirements { beyond_coreml: Some(INSIDE), ..package };
+        let compiled = Requirements { packages: false, ..package };
         let absent =
             "Core ML is not on this machine: it is part of macOS, and this is linux on x86_64";
         let other = "a compiled model may be made for another system than this one";
@@ -279,8 +283,8 @@ mod tests {
             ("interp,coreml", Ok(mac()), package, Ok(("interp", asked))),
             ("interp", LINUX, tap, Ok(("interp", asked))),
         ];
-        for (chain, framework, wants, want) in cases {
-            let got = choose(&chain.parse().unwrap(), &framework, wants);
+        for (chain, framework, required, want) in cases {
+            let got = choose(&chain.parse().unwrap(), &framework, required);
             let got = match &got {
                 Ok(choice) => Ok((choice.backend.name(), choice.reason.as_str())),
                 Err(none) => Err((none.reason.as_str(), none.blame().exit_code())),
@@ -307,8 +311,11 @@ mod tests {
 
     #[test]
     fn a_choice_is_recorded_with_its_reasons() {
-        let choice =
-            choose(&BackendChain::default(), &LINUX, Wants { beyond_coreml: None, packages: true });
+        let choice = choose(
+            &BackendChain::default(),
+            &LINUX,
+            Requirements { beyond_coreml: None, packages: true },
+        );
         let choice = choice.unwrap();
         let json = serde_json::to_value(choice).unwrap();
         assert_eq!(json["name"], "interp");

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use choice::{
-    Backend, BackendChain, CHAINS, Choice, INSIDE, NoBackend, Passed, UNROUNDED, Wants, choose,
+    Backend, BackendChain, CHAINS, Choice, INSIDE, NoBackend, Requirements, SkippedBackend,
+    UNROUNDED, choose,
 };
 pub use coreml::{CoreMl, array, tensor, value};
 pub use interp::Interp;

@@ -40,7 +40,7 @@ pub struct Search {
     /// Bits that a weight may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bits_per_weight: Option<f64>,
-    /// By how much the loss grows with the sum of the squared relative errors of a part of the model; `all` is what the
+    /// Growth of the loss with the sum of the squared relative errors of a part of the model; `all` is what the
     /// variants that treat all weights alike say together.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sensitivities: BTreeMap<String, f64>,

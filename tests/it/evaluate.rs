@@ -6,7 +6,7 @@ use coremill::base::clock::FixedClock;
 use coremill::base::progress::Silent;
 use coremill::eval::results::Measurements;
 use coremill::eval::{
-    Bench, EvalError, Plan, PromptPlan, Reference, Repeat, TOP_K, TextPlan, evaluate, rerun,
+    EvalContext, EvalError, Plan, PromptPlan, Reference, Repeat, TOP_K, TextPlan, evaluate, replay,
 };
 use coremill::eval::{precision::Text, precision::of_decoder, precision::of_encoder};
 use coremill::eval::{reference::EmbedRequest, reference::Identity, reference::PackageReference};
@@ -93,14 +93,14 @@ fn measured_so(
         sentences: Some(vec![sentence(None, "w1 w2 w3"), sentence(Some("w5"), "w6 w7")]),
         latency: Some(Repeat { warm_up: 1, n: 5 }),
     };
-    let bench = Bench {
+    let context = EvalContext {
         runtime: &Interp { precision: Precision::Declared },
         tokenizer: &tokenizer,
         reference,
         clock: &FixedClock(0),
         progress: &Silent,
     };
-    Ok(evaluate(&artifact, &plan, &bench)?.measurements)
+    Ok(evaluate(&artifact, &plan, &context)?.measurements)
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn recorded_transcripts_are_written_again() {
         let runtime = Interp { precision: Precision::Declared };
         let clock = FixedClock(0);
         let engine = Engine::load(&artifact, &runtime, &clock).unwrap();
-        rerun(&engine, &tokenizer, &recorded, &clock).unwrap()
+        replay(&engine, &tokenizer, &recorded, &clock).unwrap()
     };
     let same = again(&Bigram::new());
     assert_eq!(same.len(), 2);

@@ -8,28 +8,28 @@ use crate::coreml::{self, Cache, ComputeUnits, Framework, Options};
 use crate::interp::Precision;
 use crate::pipeline::Failure;
 use crate::runtime::{
-    Backend, BackendChain, Choice, CoreMl, INSIDE, Interp, Runtime, Wants, choose,
+    Backend, BackendChain, Choice, CoreMl, INSIDE, Interp, Requirements, Runtime, choose,
 };
 
 /// A runtime and why it was taken.
-pub(super) struct Chosen<'a> {
+pub(super) struct SelectedRuntime<'a> {
     /// The runtime.
     pub(super) runtime: Box<dyn Runtime + 'a>,
     /// Why it.
     pub(super) choice: Choice,
 }
 
-/// Chooses for what `wants` says.
+/// Chooses for what `required` says.
 pub(super) fn of(
     asked: Option<&BackendChain>,
-    wants: Wants<'_>,
+    required: Requirements<'_>,
     context: &Context,
 ) -> Result<Choice, Failure> {
     let chain = match asked {
         Some(chain) => chain,
         None => &context.config()?.backend,
     };
-    Ok(choose(chain, &coreml::detect(), wants)?)
+    Ok(choose(chain, &coreml::detect(), required)?)
 }
 
 /// Chooses for running `packages` as they are, and makes the runtime ready; `beyond_coreml` is what Core ML cannot do of
@@ -39,14 +39,15 @@ pub(super) fn runtime<'a>(
     packages: &[&Path],
     beyond_coreml: Option<&str>,
     context: &'a Context,
-) -> Result<Chosen<'a>, Failure> {
-    let wants = Wants { beyond_coreml, packages: packages.iter().all(|path| !is_compiled(path)) };
-    let choice = of(args.backend.as_ref(), wants, context)?;
+) -> Result<SelectedRuntime<'a>, Failure> {
+    let required =
+        Requirements { beyond_coreml, packages: packages.iter().all(|path| !is_compiled(path)) };
+    let choice = of(args.backend.as_ref(), required, context)?;
     let runtime: Box<dyn Runtime> = match choice.backend {
         Backend::Interp => Box::new(Interp { precision: Precision::Declared }),
         Backend::CoreMl => Box::new(coreml(args.compute_units, context)?),
     };
-    Ok(Chosen { runtime, choice })
+    Ok(SelectedRuntime { runtime, choice })
 }
 
 /// The same for measurements; scoring a text and reports of precision look at values from `inside` the program.
@@ -55,7 +56,7 @@ pub(super) fn to_measure<'a>(
     packages: &[&Path],
     inside: bool,
     context: &'a Context,
-) -> Result<Chosen<'a>, Failure> {
+) -> Result<SelectedRuntime<'a>, Failure> {
     runtime(args, packages, inside.then_some(INSIDE), context)
 }
 

@@ -10,7 +10,7 @@ use super::{Outcome, SUCCESS, backend};
 use crate::base::fmt;
 use crate::coreml::{self, ComputeUnits, Framework};
 use crate::python::{self, Doctor, EnvState};
-use crate::runtime::{Choice, Wants};
+use crate::runtime::{Choice, Requirements};
 
 /// What is found, in one JSON object.
 #[derive(Serialize)]
@@ -39,9 +39,9 @@ pub(super) fn run(context: &Context) -> Outcome {
     let python = python::doctor(&context.python_settings());
     let config = context.config()?;
     let options = backend::options(None, context)?;
-    let wants = Wants { beyond_coreml: None, packages: true };
+    let required = Requirements { beyond_coreml: None, packages: true };
     let runtime = Runtimes {
-        backend: backend::of(None, wants, context)?,
+        backend: backend::of(None, required, context)?,
         chain: config.backend.to_string(),
         compute_units: options.units,
         coreml: coreml::detect().ok(),

@@ -12,7 +12,8 @@ use crate::cli::args::GenerateArgs;
 use crate::eval::results::Percentiles;
 use crate::lm::LmError;
 use crate::lm::{
-    Artifact, Decoder, Engine, Filter, Generated, Piece, Request, Sampling, Spoken, Stop, speak,
+    Artifact, Decoder, Engine, Filter, Generated, GeneratedText, Piece, Request, Sampling, Stop,
+    generate_text,
 };
 use crate::pipeline::Failure;
 use crate::pipeline::input;
@@ -41,13 +42,14 @@ pub(super) fn run(args: &GenerateArgs, context: &Context) -> Outcome {
     let text = if args.chat { String::new() } else { text };
     let max_tokens = usize::try_from(args.max_tokens).unwrap_or(usize::MAX);
     let request = Request { prompt: &prompt, max_tokens, sampling, eos: tokenizer.eos() };
-    let mut voice = Voice::new(context, &text, args.no_stream);
+    let mut voice = StreamPrinter::new(context, &text, args.no_stream);
     let each = &mut |piece: &Piece| voice.say(piece);
-    let spoken = speak(&mut decoder, &tokenizer, &request, &args.stop, &context.clock, each);
+    let spoken =
+        generate_text(&mut decoder, &tokenizer, &request, &args.stop, &context.clock, each);
     if spoken.is_ok() || voice.begun {
         voice.end()?;
     }
-    let Spoken { generated, text: continuation, stop } = spoken?;
+    let GeneratedText { generated, text: continuation, stop } = spoken?;
     if voice.unheard {
         return Ok(SUCCESS);
     }
@@ -87,7 +89,7 @@ fn prompt(args: &GenerateArgs) -> Result<String, Failure> {
 }
 
 /// How pieces are told as they are made.
-struct Voice<'a> {
+struct StreamPrinter<'a> {
     context: &'a Context,
     /// What stands in front of the first piece.
     prompt: &'a str,
@@ -99,7 +101,7 @@ struct Voice<'a> {
     unheard: bool,
 }
 
-impl<'a> Voice<'a> {
+impl<'a> StreamPrinter<'a> {
     fn new(context: &'a Context, prompt: &'a str, silent: bool) -> Self {
         let plain = !silent && !context.printer.json();
         Self { context, prompt, plain, begun: false, unheard: false }

@@ -19,7 +19,7 @@ use crate::interp::{Chain, Label, Model, Options, Precision, Tensor, Value};
 use crate::mil::DType;
 use crate::package::Package;
 use crate::pipeline::Failure;
-use crate::runtime::{Backend, CHAINS, INSIDE, UNROUNDED, Wants, array, value};
+use crate::runtime::{Backend, CHAINS, INSIDE, Requirements, UNROUNDED, array, value};
 
 /// As many of a classifier's classes are shown.
 const SHOWN: usize = 5;
@@ -27,8 +27,8 @@ const SHOWN: usize = 5;
 pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     let packages =
         args.packages.iter().all(|path| path.extension().is_none_or(|e| e != "mlmodelc"));
-    let wants = Wants { beyond_coreml: beyond_coreml(args), packages };
-    let choice = backend::of(args.backend.backend.as_ref(), wants, context)?;
+    let required = Requirements { beyond_coreml: beyond_coreml(args), packages };
+    let choice = backend::of(args.backend.backend.as_ref(), required, context)?;
     if args.precision_report {
         return report(args, context);
     }

@@ -8,7 +8,7 @@ use super::{MakeCalls, Precisions, Watched, compare};
 use crate::base::progress::{Progress, Unit};
 use crate::eval::error::EvalError;
 use crate::eval::results::Overflow;
-use crate::eval::{text::Cut, text::Windows};
+use crate::eval::{text::WindowConfig, text::Windows};
 use crate::interp::{Function, Model, Options, Precision, State, Tensor};
 use crate::lm::Artifact;
 use crate::lm::Decoder;
@@ -84,7 +84,7 @@ pub fn of_decoder(
     let both = Both::load(artifact)?;
     let layout = both.declared.decoder()?;
     let window = text.window.unwrap_or(layout.capacity);
-    let cut = Cut { window, stride: window, max_windows: text.max_windows };
+    let cut = WindowConfig { window, stride: window, max_windows: text.max_windows };
     let windows = Windows::of(text.text, tokenizer, cut, layout.capacity)?.tokens;
     let calls = windows.len() * chunks(0, window, layout.chunk, layout.capacity).len();
     let mut make = |precision, taps: &[&str], each: &mut dyn FnMut(Values)| {

@@ -55,7 +55,7 @@ impl Noise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::text::Cut;
+    use crate::eval::text::WindowConfig;
 
     #[test]
     fn floors_are_of_the_scored_tokens() {
@@ -68,7 +68,7 @@ mod tests {
         // The second window shares two tokens with the first.
         let windows = Windows {
             tokens: vec![vec![0; 4]; 3],
-            cut: Cut { window: 4, stride: 2, max_windows: 3 },
+            cut: WindowConfig { window: 4, stride: 2, max_windows: 3 },
             text_sha256: String::new(),
         };
         let floor = noise.floor(&windows).unwrap();

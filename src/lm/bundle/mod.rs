@@ -1,11 +1,11 @@
-//! A language model in parts behind the face of one package: [`Joined`] is a [`Loaded`] program with the functions
+//! A language model in parts behind the face of one package: [`BundleModel`] is a [`Loaded`] program with the functions
 //! `init` and `decode` of our own layout, which runs ANEMLL's parts one after the other.
 //!
-//! Everything above, from `generate` to perplexity, sees the layout it knows: [`Wiring`] is read from the parts'
-//! signatures once, [`Joined`] feeds them.
+//! Everything above, from `generate` to perplexity, sees the layout it knows: [`BundleGraph`] is read from the parts'
+//! signatures once, [`BundleModel`] feeds them.
 
-mod joined;
-mod wiring;
+mod graph;
+mod model;
 
-pub(super) use joined::Joined;
-pub use wiring::{Wiring, WiringError};
+pub use graph::{BundleGraph, BundleGraphError};
+pub(super) use model::BundleModel;

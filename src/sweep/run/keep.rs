@@ -2,7 +2,7 @@
 
 use super::steps::Runner;
 use super::{Entry, RunError, Status};
-use crate::eval::{Standing, dominated};
+use crate::eval::{Candidate, dominated};
 use crate::eval::{results::Figure, results::Paired};
 use crate::gate::Outcome;
 use crate::sweep::Variant;
@@ -102,7 +102,7 @@ fn front(entries: &[Entry], pairs: &[Paired]) -> Vec<bool> {
     let standing = |i: usize| {
         let (entry, loss) = (&entries[i], losses[i].as_ref()?);
         let size_bytes = entry.built.as_ref()?.artifact.size_bytes;
-        Some(Standing { name: &entry.variant.name, size_bytes, loss })
+        Some(Candidate { name: &entry.variant.name, size_bytes, loss })
     };
     let beaten = |i: usize| {
         (0..entries.len()).filter(|&j| j != i).any(|j| {

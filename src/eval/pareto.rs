@@ -4,7 +4,7 @@ use crate::eval::{results::Figure, results::Paired};
 
 /// An artifact in the plane of size and loss.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing<'a> {
+pub struct Candidate<'a> {
     /// Its name among the pairs.
     pub name: &'a str,
     /// Bytes of all its files.
@@ -13,9 +13,9 @@ pub struct Standing<'a> {
     pub loss: &'a Figure,
 }
 
-/// By what two artifacts were compared.
+/// Kind of comparison of two artifacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub enum ComparisonKind {
     /// The interval of the difference on the same tokens.
     Pair,
     /// The intervals of both, which must lie apart: that takes a larger difference.
@@ -24,7 +24,11 @@ pub enum By {
 
 /// Whether `other` dominates `place`: it is at most as large, and the 95 % interval of the difference of their losses lies
 /// wholly above 0. Nothing where it is larger, which settles it.
-pub fn dominated(place: Standing<'_>, other: Standing<'_>, pairs: &[Paired]) -> Option<(bool, By)> {
+pub fn dominated(
+    place: Candidate<'_>,
+    other: Candidate<'_>,
+    pairs: &[Paired],
+) -> Option<(bool, ComparisonKind)> {
     if other.size_bytes > place.size_bytes {
         return None;
     }
@@ -38,8 +42,8 @@ pub fn dominated(place: Standing<'_>, other: Standing<'_>, pairs: &[Paired]) -> 
         }
     };
     Some(match pairs.iter().find_map(lower_end) {
-        Some(low) => (low > 0.0, By::Pair),
-        None => (apart(place.loss, other.loss), By::Intervals),
+        Some(low) => (low > 0.0, ComparisonKind::Pair),
+        None => (apart(place.loss, other.loss), ComparisonKind::Intervals),
     })
 }
 
@@ -69,25 +73,40 @@ mod tests {
         let e = Some(0.01);
         // Size and loss of the one and of the other, their pair, and what is found.
         let cases = [
-            ((9, 0.5, e), (5, 0.1, e), None, Some((true, By::Intervals))),
-            ((5, 0.5, e), (5, 0.1, e), None, Some((true, By::Intervals))),
+            ((9, 0.5, e), (5, 0.1, e), None, Some((true, ComparisonKind::Intervals))),
+            ((5, 0.5, e), (5, 0.1, e), None, Some((true, ComparisonKind::Intervals))),
             ((5, 0.5, e), (9, 0.1, e), None, None),
-            ((9, 0.13, e), (5, 0.1, e), None, Some((false, By::Intervals))),
-            ((9, 0.5, None), (5, 0.1, e), None, Some((false, By::Intervals))),
-            ((9, 0.13, e), (5, 0.1, e), Some(pair("b", "a", 0.02, 0.04)), Some((true, By::Pair))),
-            ((9, 0.13, e), (5, 0.1, e), Some(pair("a", "b", -0.04, -0.02)), Some((true, By::Pair))),
-            ((9, 0.5, e), (5, 0.1, e), Some(pair("b", "a", -0.01, 0.8)), Some((false, By::Pair))),
+            ((9, 0.13, e), (5, 0.1, e), None, Some((false, ComparisonKind::Intervals))),
+            ((9, 0.5, None), (5, 0.1, e), None, Some((false, ComparisonKind::Intervals))),
+            (
+                (9, 0.13, e),
+                (5, 0.1, e),
+                Some(pair("b", "a", 0.02, 0.04)),
+                Some((true, ComparisonKind::Pair)),
+            ),
+            (
+                (9, 0.13, e),
+                (5, 0.1, e),
+                Some(pair("a", "b", -0.04, -0.02)),
+                Some((true, ComparisonKind::Pair)),
+            ),
+            (
+                (9, 0.5, e),
+                (5, 0.1, e),
+                Some(pair("b", "a", -0.01, 0.8)),
+                Some((false, ComparisonKind::Pair)),
+            ),
             (
                 (9, 0.5, e),
                 (5, 0.1, e),
                 Some(pair("b", "c", -1.0, 1.0)),
-                Some((true, By::Intervals)),
+                Some((true, ComparisonKind::Intervals)),
             ),
         ];
         for ((size, loss, error), (other_size, other_loss, other_error), pair, want) in cases {
             let (loss, other_loss) = (figure(loss, error), figure(other_loss, other_error));
-            let place = Standing { name: "a", size_bytes: size, loss: &loss };
-            let other = Standing { name: "b", size_bytes: other_size, loss: &other_loss };
+            let place = Candidate { name: "a", size_bytes: size, loss: &loss };
+            let other = Candidate { name: "b", size_bytes: other_size, loss: &other_loss };
             let pairs: Vec<_> = pair.into_iter().collect();
             assert_eq!(dominated(place, other, &pairs), want, "{place:?} {other:?} {pairs:?}");
         }

@@ -17,7 +17,7 @@ pub(super) const INFER_ROTATE: &str = "infer_rotate";
 
 /// How a bundle differs from what is known of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum WiringError {
+pub enum BundleGraphError {
     /// A function that a part lacks.
     #[error("part `{part}` has no function `{function}`, only {}", present.join(", "))]
     NoFunction {
@@ -95,7 +95,7 @@ pub(super) struct Step {
 
 /// How the parts are run.
 #[derive(Debug, Clone)]
-pub struct Wiring {
+pub struct BundleGraph {
     pub(super) layout: DecoderLayout,
     /// Tokens to hidden states; nothing where the chunks take tokens themselves.
     pub(super) embeddings: Option<Step>,
@@ -114,9 +114,9 @@ pub struct Wiring {
     pub(super) update_rows: usize,
 }
 
-impl Wiring {
+impl BundleGraph {
     /// Reads how the parts of `bundle` fit together.
-    pub fn of(bundle: &Bundle) -> Result<Self, WiringError> {
+    pub fn of(bundle: &Bundle) -> Result<Self, BundleGraphError> {
         let settings = &bundle.settings;
         let of = |kind: Part| {
             bundle.parts.iter().filter(move |(part, _)| *part == kind).map(|(_, p)| Signed(p))
@@ -238,9 +238,9 @@ impl<'a> Signed<'a> {
         function: &'static str,
         entry: &'static str,
         exit: Option<&'static str>,
-    ) -> Result<Step, WiringError> {
+    ) -> Result<Step, BundleGraphError> {
         if !self.functions().contains_key(function) {
-            return Err(WiringError::NoFunction {
+            return Err(BundleGraphError::NoFunction {
                 part: self.name(),
                 function,
                 present: self.functions().keys().cloned().collect(),
@@ -255,20 +255,20 @@ impl<'a> Signed<'a> {
         function: &str,
         entry: &'static str,
         exit: Option<&'static str>,
-    ) -> Result<Step, WiringError> {
+    ) -> Result<Step, BundleGraphError> {
         self.input(function, entry)?;
         let known = [entry, "position_ids", "causal_mask", "current_pos", "update_mask"];
         let inputs = self.functions()[function].inputs.iter().filter(|i| !i.ty.is_state());
         let inputs: Vec<_> = inputs.map(|input| input.name.clone()).collect();
         if let Some(port) = inputs.iter().find(|name| !known.contains(&name.as_str())) {
             let (part, function) = (self.name(), function.to_owned());
-            return Err(WiringError::Unknown { part, function, port: port.clone() });
+            return Err(BundleGraphError::Unknown { part, function, port: port.clone() });
         }
         let outputs = &self.functions()[function].block.outputs;
         if let Some(exit) = exit
             && !outputs.iter().any(|output| output == exit)
         {
-            return Err(WiringError::NoPort {
+            return Err(BundleGraphError::NoPort {
                 part: self.name(),
                 function: function.to_owned(),
                 kind: "output",
@@ -280,10 +280,10 @@ impl<'a> Signed<'a> {
         Ok(Step { function: function.to_owned(), inputs, output })
     }
 
-    fn input(self, function: &str, port: &'static str) -> Result<&'a TensorType, WiringError> {
+    fn input(self, function: &str, port: &'static str) -> Result<&'a TensorType, BundleGraphError> {
         let inputs = &self.functions()[function].inputs;
         let found = inputs.iter().find(|i| i.name == port).and_then(|i| i.ty.as_tensor());
-        found.ok_or_else(|| WiringError::NoPort {
+        found.ok_or_else(|| BundleGraphError::NoPort {
             part: self.name(),
             function: function.to_owned(),
             kind: "input",
@@ -297,18 +297,18 @@ impl<'a> Signed<'a> {
         function: &str,
         port: &'static str,
         expected: &str,
-    ) -> Result<Vec<usize>, WiringError> {
+    ) -> Result<Vec<usize>, BundleGraphError> {
         let shape = self.input(function, port)?.fixed_shape();
         let shape =
             shape.and_then(|s| s.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<_>>());
         shape.ok_or_else(|| self.wrong(function, port, expected))
     }
 
-    fn wrong(self, function: &str, port: &str, expected: &str) -> WiringError {
+    fn wrong(self, function: &str, port: &str, expected: &str) -> BundleGraphError {
         let function_ = &self.functions()[function];
         let results = function_.block.ops.iter().flat_map(|op| &op.outputs);
         let ty = function_.inputs.iter().chain(results).find(|named| named.name == port);
-        WiringError::Shape {
+        BundleGraphError::Shape {
             part: self.name(),
             function: function.to_owned(),
             port: port.to_owned(),
@@ -332,11 +332,11 @@ impl<'a> Signed<'a> {
         self,
         function: &str,
         settings: &crate::package::Settings,
-    ) -> Result<(Head, usize), WiringError> {
+    ) -> Result<(Head, usize), BundleGraphError> {
         let outputs = &self.functions()[function].block.outputs;
         if outputs.iter().any(|output| output == "argmax_idx") {
             let n = self.width(function, "argmax_idx")?;
-            let sizes = sizes(settings, n).ok_or(WiringError::NoVocab { parts: n })?;
+            let sizes = sizes(settings, n).ok_or(BundleGraphError::NoVocab { parts: n })?;
             let starts = sizes.iter().scan(0, |next, size| {
                 let start = *next;
                 *next += size;
@@ -352,7 +352,7 @@ impl<'a> Signed<'a> {
             names.push("logits".to_owned());
         }
         if !outputs.contains(&names[0]) {
-            return Err(WiringError::NoPort {
+            return Err(BundleGraphError::NoPort {
                 part: self.name(),
                 function: function.to_owned(),
                 kind: "output",
@@ -366,7 +366,7 @@ impl<'a> Signed<'a> {
     }
 
     /// The last extent of an output.
-    fn width(self, function: &str, output: &str) -> Result<usize, WiringError> {
+    fn width(self, function: &str, output: &str) -> Result<usize, BundleGraphError> {
         let ops = &self.functions()[function].block.ops;
         let found = ops.iter().flat_map(|op| &op.outputs).find(|named| named.name == output);
         let ty = found.and_then(|named| named.ty.as_tensor());

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::wiring::{Head, Step, Wiring};
+use super::graph::{BundleGraph, Head, Step};
 use crate::runtime::{Loaded, RuntimeError, State, Value, Values};
 
 /// Loaded parts as one program with the functions `init` and `decode`.
-pub(crate) struct Joined {
-    wiring: Wiring,
+pub(crate) struct BundleModel {
+    wiring: BundleGraph,
     embeddings: Option<Box<dyn Loaded>>,
     layers: Vec<Box<dyn Loaded>>,
     lm_head: Option<Box<dyn Loaded>>,
 }
 
-impl Joined {
+impl BundleModel {
     /// Joins the parts of the bundle that `wiring` was read from, in its order.
-    pub(crate) fn new(wiring: Wiring, mut parts: Vec<Box<dyn Loaded>>) -> Self {
+    pub(crate) fn new(wiring: BundleGraph, mut parts: Vec<Box<dyn Loaded>>) -> Self {
         let lm_head = if wiring.lm_head.is_some() { parts.pop() } else { None };
         let embeddings = if wiring.embeddings.is_some() { Some(parts.remove(0)) } else { None };
         Self { wiring, embeddings, layers: parts, lm_head }
@@ -133,7 +133,7 @@ impl Joined {
     }
 }
 
-impl Loaded for Joined {
+impl Loaded for BundleModel {
     fn state(&self) -> State {
         let mut state = self.any().state();
         for part in self.embeddings.iter().chain(&self.layers).chain(&self.lm_head) {

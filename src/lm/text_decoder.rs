@@ -6,7 +6,7 @@ use crate::lm::{tokenizer::Tokenizer, tokenizer::TokenizerError, tokenizer::clea
 const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
 
 /// The text of tokens that come one by one.
-pub(super) struct Words<'t> {
+pub(super) struct TextDecoder<'t> {
     tokenizer: &'t Tokenizer,
     /// The tokens that the last text came from, which decide how the next begin, and those that have given none.
     window: Vec<u32>,
@@ -18,7 +18,7 @@ pub(super) struct Words<'t> {
     unclean: String,
 }
 
-impl<'t> Words<'t> {
+impl<'t> TextDecoder<'t> {
     pub(super) fn new(tokenizer: &'t Tokenizer) -> Self {
         let (given, unclean) = (String::new(), String::new());
         Self { tokenizer, window: Vec::new(), read: 0, given, unclean }
@@ -126,7 +126,7 @@ mod tests {
 
     /// Everything that `tokens` give, piece by piece.
     fn pieces(tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<String> {
-        let mut words = Words::new(tokenizer);
+        let mut words = TextDecoder::new(tokenizer);
         let mut pieces: Vec<String> = tokens.iter().map(|&t| words.push(t).unwrap()).collect();
         pieces.push(words.finish().unwrap());
         pieces

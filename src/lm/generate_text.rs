@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use crate::base::clock::Clock;
 use crate::lm::LmError;
 use crate::lm::decoder::Decoder;
-use crate::lm::stop::Watch;
+use crate::lm::stop::StopMatcher;
+use crate::lm::text_decoder::TextDecoder;
 use crate::lm::tokenizer::Tokenizer;
-use crate::lm::words::Words;
 use crate::lm::{generate::Generated, generate::Request, generate::generate};
 
 /// A piece of a continuation.
@@ -24,7 +24,7 @@ pub type EachPiece<'f> = dyn FnMut(&Piece) -> Result<ControlFlow<()>, LmError> +
 
 /// A continuation in text.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spoken {
+pub struct GeneratedText {
     /// The tokens, those of the stop text among them.
     pub generated: Generated,
     /// Their text, up to the stop text.
@@ -36,16 +36,16 @@ pub struct Spoken {
 /// Continues `request.prompt` until its end or one of the texts in `stops`, none of which is empty.
 ///
 /// What `each` is given makes up the text, also where the run is asked to stop in between.
-pub fn speak(
+pub fn generate_text(
     decoder: &mut Decoder<'_>,
     tokenizer: &Tokenizer,
     request: &Request<'_>,
     stops: &[String],
     clock: &dyn Clock,
     each: &mut EachPiece<'_>,
-) -> Result<Spoken, LmError> {
-    let mut words = Words::new(tokenizer);
-    let mut watch = Watch::new(stops);
+) -> Result<GeneratedText, LmError> {
+    let mut words = TextDecoder::new(tokenizer);
+    let mut matcher = StopMatcher::new(stops);
     let mut text = String::new();
     let mut stop = None;
     let mut say = |token: Option<u32>, piece: String| {
@@ -54,20 +54,20 @@ pub fn speak(
     };
     let generated = generate(decoder, request, clock, &mut |token| {
         let piece = words.push(token)?;
-        let passed = watch.push(&piece, &words.rest());
+        let passed = matcher.push(&piece, &words.rest());
         stop = passed.stop;
         let flow = say(Some(token), passed.text)?;
         Ok(if stop.is_some() { ControlFlow::Break(()) } else { flow })
     });
     if stop.is_none() {
-        let passed = watch.push(&words.finish()?, "");
+        let passed = matcher.push(&words.finish()?, "");
         stop = passed.stop;
-        let left = passed.text + &watch.finish();
+        let left = passed.text + &matcher.finish();
         if !left.is_empty() {
             let _end = say(None, left)?;
         }
     }
-    Ok(Spoken { generated: generated?, text, stop: stop.map(str::to_owned) })
+    Ok(GeneratedText { generated: generated?, text, stop: stop.map(str::to_owned) })
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     const PROMPT: [u32; 3] = [4, 8, 15];
 
     /// The continuation by greedy choice, and its pieces, of which the last `n` is not asked for.
-    fn spoken(stops: &[&str], eos: &[u32], n: usize) -> (Spoken, Vec<Piece>) {
+    fn spoken(stops: &[&str], eos: &[u32], n: usize) -> (GeneratedText, Vec<Piece>) {
         let engine = Fake::state(16, 4).engine();
         let mut decoder = Decoder::new(&engine).unwrap();
         let request = Request { prompt: &PROMPT, max_tokens: 9, sampling: Sampling::Greedy, eos };
@@ -94,7 +94,8 @@ mod tests {
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let clock = FixedClock(0);
-        let spoken = speak(&mut decoder, &letters(), &request, &stops, &clock, &mut each).unwrap();
+        let spoken =
+            generate_text(&mut decoder, &letters(), &request, &stops, &clock, &mut each).unwrap();
         (spoken, pieces)
     }
 

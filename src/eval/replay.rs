@@ -16,7 +16,7 @@ use crate::lm::{Request, generate};
 
 /// A recorded transcript beside the one of today.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rerun {
+pub struct Replay {
     /// The prompt.
     pub prompt: String,
     /// The first token that differs, if one does.
@@ -26,12 +26,12 @@ pub struct Rerun {
 }
 
 /// Continues the prompts of `recorded` greedily, each by as many tokens as are on record.
-pub fn rerun(
+pub fn replay(
     engine: &Engine,
     tokenizer: &Tokenizer,
     recorded: &Transcripts,
     clock: &dyn Clock,
-) -> Result<Vec<Rerun>, EvalError> {
+) -> Result<Vec<Replay>, EvalError> {
     let one = |transcript: &Transcript| {
         cancel::check()?;
         let prompt = chat::encode(tokenizer, &transcript.prompt, recorded.chat_template)?;
@@ -47,7 +47,7 @@ pub fn rerun(
         let at = first_divergence(&found.tokens, &transcript.tokens);
         let margin = at.and_then(|at| found.margins.get(at)).map(|&margin| f64::from(margin));
         let first_divergence = at.map(|at| at as u64);
-        Ok(Rerun { prompt: transcript.prompt.clone(), first_divergence, margin })
+        Ok(Replay { prompt: transcript.prompt.clone(), first_divergence, margin })
     };
     recorded.prompts.iter().map(one).collect()
 }
