@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::Visit;
 
+use crate::support;
+
 /// A top-level module.
 struct Layer {
     /// Modules use only modules of lower levels.
@@ -196,7 +198,7 @@ struct Source {
 }
 
 /// Collects the paths of a file.
-struct Paths<'a> {
+struct Collector<'a> {
     module: &'a [String],
     /// Inline modules that the visitor is in.
     depth: Vec<String>,
@@ -204,7 +206,7 @@ struct Paths<'a> {
     reexports: BTreeMap<String, Vec<String>>,
 }
 
-impl Paths<'_> {
+impl Collector<'_> {
     /// The absolute form of a path that is written in this file.
     fn absolute(&self, path: &[String]) -> Vec<String> {
         let here: Vec<String> = self.module.iter().chain(&self.depth).cloned().collect();
@@ -255,7 +257,7 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-impl<'ast> Visit<'ast> for Paths<'_> {
+impl<'ast> Visit<'ast> for Collector<'_> {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         if item.content.is_some() && !is_test(&item.attrs) {
             self.depth.push(item.ident.to_string());
@@ -339,14 +341,14 @@ fn sources() -> Vec<Source> {
         let module: Vec<String> = stem.split('/').map(str::to_owned).collect();
         let text = fs_err::read_to_string(&file).unwrap();
         let code = syn::parse_file(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let mut paths = Paths {
+        let mut found = Collector {
             module: &module,
             depth: Vec::new(),
             paths: BTreeSet::new(),
             reexports: BTreeMap::new(),
         };
-        paths.visit_file(&code);
-        let Paths { paths, reexports, .. } = paths;
+        found.visit_file(&code);
+        let Collector { paths, reexports, .. } = found;
         Source { path, module, paths, reexports }
     });
     parsed.collect()
@@ -510,7 +512,7 @@ fn architecture_md_is_fresh() {
         writeln!(table, "| {} | `{}` | {} |", layer.level, layer.module, layer.about).unwrap();
     }
     let want = format!("{before}{BEGIN}\n{table}\n{END}{after}");
-    if std::env::var("UPDATE").is_ok_and(|v| v == "1") {
+    if support::updates() {
         fs_err::write(&path, &want).unwrap();
     }
     let found = fs_err::read_to_string(&path).unwrap();

@@ -274,3 +274,9 @@ pub(crate) fn safetensors(tensors: &[(&str, &[usize], &[f32])]) -> Vec<u8> {
     });
     safetensors::serialize(views, None).unwrap()
 }
+
+/// True if `UPDATE=1` asks tests to rewrite generated files.
+#[expect(clippy::disallowed_methods, reason = "a test that rewrites its file when asked")]
+pub(crate) fn updates() -> bool {
+    std::env::var("UPDATE").is_ok_and(|value| value == "1")
+}
