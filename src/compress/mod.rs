@@ -4,18 +4,18 @@
 //! that cannot be compressed is an error, never a skip.
 
 mod audit;
-mod behind;
+mod background_writer;
 mod diff;
+mod encoding;
 mod error;
-mod form;
 mod groups;
 mod recipe;
 mod run;
 mod select;
 
 pub use audit::{
-    Audit, CONVENTION, Coding, ComponentAudit, Parts, Rest, Role, Scales, StoredWeight, Tables,
-    TensorAudit, audit, float_constants, stored_weights,
+    Audit, CONVENTION, ComponentAudit, Parts, Rest, Role, Scales, StorageFormat, StoredWeight,
+    Tables, TensorAudit, audit, float_constants, stored_weights,
 };
 pub use diff::{Diff, Difference, Totals, WeightDifference, What, diff};
 pub use error::CompressError;

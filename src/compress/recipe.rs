@@ -161,7 +161,7 @@ impl Recipe {
     }
 
     /// The first rule that finds none of `weights`, each given by name and component.
-    pub fn idle_rule(&self, weights: &[(&str, Component)]) -> Option<&Selector> {
+    pub fn unmatched_rule(&self, weights: &[(&str, Component)]) -> Option<&Selector> {
         self.rules.iter().map(|(selector, _)| selector).find(|selector| {
             !weights.iter().any(|(name, component)| match selector {
                 Selector::Name(regex) => regex.is_match(name),

@@ -11,9 +11,9 @@ use regex::Regex;
 use serde::Serialize;
 
 use super::audit::TensorAudit;
-use super::behind::{Done, Files, Flow, behind};
+use super::background_writer::{Done, Files, WriteStatus, write_in_background};
+use super::encoding::{self, Content, Encoding, Target};
 use super::error::CompressError;
-use super::form::{self, Content, Form, Target};
 use super::recipe::Recipe;
 use super::select::{self, MIN_ELEMENTS, Weight};
 use crate::base::cancel;
@@ -119,7 +119,7 @@ pub fn run_all(
         let parts = |place: &BlobRef| {
             plan.chosen.get(place).map_or(1, |(weight, scheme)| {
                 let channels = weight.axes.and_then(|axes| weight.shape.get(axes.output));
-                form::n_parts(*scheme, target, channels.copied().unwrap_or(0))
+                encoding::n_parts(*scheme, target, channels.copied().unwrap_or(0))
             })
         };
         writers.push(draft.weights(places.iter().map(parts).sum())?);
@@ -130,7 +130,7 @@ pub fn run_all(
         total += blobs.blob(place)?.bytes().len() as u64;
     }
     progress.begin("compress", Some(total), Unit::Bytes);
-    let (made, done) = behind(writers, |files| {
+    let (made, done) = write_in_background(writers, |files| {
         let mut made: Vec<Vec<Made>> = plans.iter().map(|_| Vec::new()).collect();
         for place in &places {
             cancel::check()?;
@@ -176,7 +176,7 @@ fn is_small(found: &quant::Compressed<'_>) -> bool {
 #[derive(Clone)]
 struct Made {
     /// The form, or nothing where the blob was copied.
-    form: Option<Form>,
+    form: Option<Encoding>,
     /// The line of the report, if it is a weight.
     audit: Option<TensorAudit>,
 }
@@ -198,7 +198,7 @@ fn one_place<'a>(
     files: &Files,
     made: &mut [Vec<Made>],
     work: &Work<'_>,
-) -> Result<Flow, CompressError> {
+) -> Result<WriteStatus, CompressError> {
     let blob = work.package.blobs().blob(place)?;
     let version = work.package.model().specification_version;
     let length = blob.bytes().len() as u64;
@@ -214,7 +214,7 @@ fn one_place<'a>(
                 Some(Some(found)) => found,
                 _ => found(weight, scheme, &blob, (work.search, version))?,
             };
-            let mut form = Form::of(&compressed, &weight.shape, work.target);
+            let mut form = Encoding::of(&compressed, &weight.shape, work.target);
             let share = length / ways;
             let (flow, distortion) =
                 pour(&compressed, &mut form, files, &to, work.progress, share)?;
@@ -239,12 +239,12 @@ fn one_place<'a>(
 /// Writes the parts of a form, which are not kept; the error that its codes make. Progress is told `length` in all.
 fn pour(
     compressed: &quant::Compressed<'_>,
-    form: &mut Form,
+    form: &mut Encoding,
     files: &Files,
     to: &[usize],
     progress: &dyn Progress,
     length: u64,
-) -> Result<(Flow, Distortion), CompressError> {
+) -> Result<(WriteStatus, Distortion), CompressError> {
     let mut distortion = Distortion::default();
     for part in form.parts_mut() {
         let mut flow = files.begin(to, part.blob_type(), part.bits());
@@ -297,7 +297,7 @@ fn finish(
     let mut tensors = Vec::new();
     let mut offsets = offsets.into_iter();
     let mut copied: BTreeMap<&BlobRef, u64> = BTreeMap::new();
-    let mut forms: BTreeMap<&BlobRef, (Form, Vec<u64>)> = BTreeMap::new();
+    let mut forms: BTreeMap<&BlobRef, (Encoding, Vec<u64>)> = BTreeMap::new();
     for (place, Made { form, audit }) in places.iter().zip(made) {
         match form {
             None => copied.extend(offsets.next().map(|offset| (place, offset))),
@@ -365,7 +365,7 @@ fn plan<'a>(
 }
 
 fn check(weight: &Weight, scheme: Scheme, version: i32) -> Result<(), CompressError> {
-    form::check(scheme, version)?;
+    encoding::check(scheme, version)?;
     if weight.dtype != DType::F16 {
         return Err(CompressError::Fp32 { name: weight.name.clone() });
     }
@@ -415,7 +415,7 @@ fn found<'a>(
     (search, version): (Search, i32),
 ) -> Result<quant::Compressed<'a>, CompressError> {
     let found = compress(weight, scheme, blob, search)?;
-    form::check_found(&found, scheme, version)?;
+    encoding::check_found(&found, scheme, version)?;
     Ok(found)
 }
 

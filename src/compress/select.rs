@@ -114,7 +114,7 @@ pub fn matched<'a>(
         return Err(CompressError::NoWeights);
     }
     let named: Vec<_> = weights.iter().map(|w| (w.name.as_str(), w.component)).collect();
-    if let Some(selector) = recipe.idle_rule(&named) {
+    if let Some(selector) = recipe.unmatched_rule(&named) {
         return Err(CompressError::Idle { selector: selector.to_string(), weights: weights.len() });
     }
     let scheme = |weight: &Weight| recipe.scheme_for(&weight.name, weight.component);

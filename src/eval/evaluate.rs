@@ -30,8 +30,8 @@ use crate::lm::Sampling;
 use crate::lm::Scorer;
 use crate::lm::Sentence;
 use crate::lm::Tokenizer;
-use crate::lm::chat;
 use crate::lm::embed;
+use crate::lm::encode_prompt;
 use crate::lm::{CacheUsage, Decoder};
 use crate::lm::{Request, generate};
 use crate::runtime;
@@ -253,7 +253,7 @@ fn transcribe(
 ) -> Result<(Transcripts, Vec<Vec<u32>>, CacheUsage), EvalError> {
     let tokenizer = context.tokenizer;
     let chat_template = plan.chat_template && tokenizer.has_chat_template();
-    let encode = |prompt: &String| chat::encode(tokenizer, prompt, chat_template);
+    let encode = |prompt: &String| encode_prompt(tokenizer, prompt, chat_template);
     let mut prompts = plan.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
     let form = if chat_template { TextForm::Chat } else { TextForm::Special };
     check_tokens(plan.prompts.iter().zip(prompts.clone()), form, context)?;

@@ -11,7 +11,7 @@ use crate::lm::Decoder;
 use crate::lm::Engine;
 use crate::lm::Sampling;
 use crate::lm::Tokenizer;
-use crate::lm::chat;
+use crate::lm::encode_prompt;
 use crate::lm::{Request, generate};
 
 /// A recorded transcript beside the one of today.
@@ -34,7 +34,7 @@ pub fn replay(
 ) -> Result<Vec<Replay>, EvalError> {
     let one = |transcript: &Transcript| {
         cancel::check()?;
-        let prompt = chat::encode(tokenizer, &transcript.prompt, recorded.chat_template)?;
+        let prompt = encode_prompt(tokenizer, &transcript.prompt, recorded.chat_template)?;
         let request = Request {
             prompt: &prompt,
             max_tokens: transcript.tokens.len(),

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::PackageError;
 use super::inside::inner_path;
-use super::open::{Package, PackageError};
+use super::open::Package;
 use crate::base::error::{Blame, Hint};
 
 const META: &str = "meta.yaml";

@@ -8,11 +8,11 @@
 
 use std::path::Path;
 
+use super::PackageError;
 use super::describe;
 use super::inside::{file_inside, read as read_file};
 use super::metadata::Metadata;
 use super::model::Model;
-use super::open::PackageError;
 use crate::mil;
 
 /// The program's file.

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::open::PackageError;
+use super::PackageError;
 
 /// `path` if it is relative and stays below where it starts.
 pub(super) fn inner_path(path: &str) -> Option<&Path> {

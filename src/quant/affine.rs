@@ -9,68 +9,14 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::bits::Bits;
+use super::block_scale::{BlockScale, runs, values_of_runs};
+use super::dtype::Dtype;
 use super::error::Error;
 use super::grid::Grid;
-use super::histogram::widen;
 use super::least_squares;
-use super::round::{in_fp16, round_to_fp16, round_to_integer};
 use super::scheme::{Linear, Mode, ScaleGranularity, ScaleSearch};
 use super::source::Source;
 use super::weight::Weight;
-
-/// The type of the stored integers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Dtype {
-    /// −8 to 7.
-    Int4,
-    /// 0 to 15.
-    Uint4,
-    /// −128 to 127.
-    Int8,
-    /// 0 to 255.
-    Uint8,
-}
-
-impl Dtype {
-    /// Every type.
-    pub const ALL: [Self; 4] = [Self::Int4, Self::Uint4, Self::Int8, Self::Uint8];
-
-    /// The name in MIL and in recipes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Int4 => "int4",
-            Self::Uint4 => "uint4",
-            Self::Int8 => "int8",
-            Self::Uint8 => "uint8",
-        }
-    }
-
-    /// The width.
-    pub fn bits(self) -> Bits {
-        match self {
-            Self::Int4 | Self::Uint4 => Bits::FOUR,
-            Self::Int8 | Self::Uint8 => Bits::EIGHT,
-        }
-    }
-
-    /// Whether integers of this type can be negative.
-    pub fn is_signed(self) -> bool {
-        matches!(self, Self::Int4 | Self::Int8)
-    }
-
-    /// The number that a stored byte stands for.
-    pub fn value(self, byte: u8) -> i32 {
-        if self.is_signed() { i32::from(byte as i8) } else { i32::from(byte) }
-    }
-
-    /// The smallest and largest number that quantization makes: one less at an end where it is symmetric.
-    pub(super) fn range(self, mode: Mode) -> (i32, i32) {
-        let n = self.bits().n_values() as i32;
-        let less = i32::from(mode == Mode::Symmetric);
-        if self.is_signed() { (less - n / 2, n / 2 - 1) } else { (0, n - 1 - less) }
-    }
-}
 
 /// Scales and zero points, and the rule by which values become integers.
 ///
@@ -87,15 +33,6 @@ pub struct Affine {
     pub scale: Vec<f16>,
     /// The zero points, as many, negative ones in two's complement; none where all are 0.
     pub offset: Option<Vec<u8>>,
-}
-
-/// The scale and zero point of one block.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Step {
-    dtype: Dtype,
-    mode: Mode,
-    scale: f16,
-    zero_point: i32,
 }
 
 /// The blocks that share a scale.
@@ -119,7 +56,7 @@ pub(super) fn quantize(source: &Source<'_>, scheme: Linear) -> Result<Affine, Er
     let Linear { dtype, mode, granularity, search } = scheme;
     let grid = grid(&source.weight, granularity)?;
     let extremes = source.extremes(&grid);
-    let step = |extremes: &(f16, f16)| Step::of(*extremes, dtype, mode);
+    let step = |extremes: &(f16, f16)| BlockScale::of(*extremes, dtype, mode);
     let (scale, offset): (Vec<f16>, Vec<u8>) = match search {
         ScaleSearch::Range => {
             extremes.iter().map(step).map(|s| (s.scale, s.zero_point as u8)).unzip()
@@ -130,84 +67,6 @@ pub(super) fn quantize(source: &Source<'_>, scheme: Linear) -> Result<Affine, Er
         }
     };
     Ok(Affine { dtype, mode, grid, scale, offset: scheme.has_offset().then_some(offset) })
-}
-
-impl Step {
-    /// For a block with these smallest and largest values.
-    ///
-    /// A block of zeros has the scale 1. A scale too small for fp16 becomes 2^−24, of which all fp16 values are multiples.
-    pub(super) fn of((low, high): (f16, f16), dtype: Dtype, mode: Mode) -> Self {
-        let (low, high) = (widen(low), widen(high));
-        let (q_low, q_high) = dtype.range(mode);
-        // As for all zero points without a range: 0, or the middle of the unsigned ones.
-        let middle = if mode == Mode::Symmetric { i32::midpoint(q_low, q_high) } else { 0 };
-        if (low, high) == (0.0, 0.0) {
-            return Self { dtype, mode, scale: f16::ONE, zero_point: middle };
-        }
-        let (low, high) = if mode == Mode::Symmetric {
-            let most = high.max(-low);
-            (-most, most)
-        } else {
-            (low.min(0.0), high.max(0.0))
-        };
-        let span = in_fp16(high - low);
-        let mut scale = f16::from_f32(span / (q_high - q_low) as f32);
-        let too_small = scale == f16::ZERO;
-        if too_small {
-            scale = f16::from_bits(1);
-        }
-        let zero_point = if mode == Mode::Symmetric {
-            middle
-        } else {
-            let exact = if too_small {
-                q_low as f32 - low / widen(scale)
-            } else {
-                let difference = in_fp16(q_low as f32 * high) - in_fp16(q_high as f32 * low);
-                in_fp16(in_fp16(difference) / span)
-            };
-            (exact.round_ties_even() as i32).clamp(q_low, q_high)
-        };
-        Self { dtype, mode, scale, zero_point }.bounded()
-    }
-
-    /// With a scale a little smaller if the largest number times it were infinite.
-    fn bounded(mut self) -> Self {
-        let (q_low, q_high) = self.dtype.range(self.mode);
-        let farthest = (q_high - self.zero_point).max(self.zero_point - q_low) as f32;
-        if f16::from_f32(farthest * widen(self.scale)).is_infinite() {
-            self.scale = f16::from_bits(self.scale.to_bits() - 1);
-        }
-        self
-    }
-
-    /// With another scale and zero point.
-    pub(super) fn with(self, scale: f16, zero_point: i32) -> Self {
-        Self { scale, zero_point, ..self }.bounded()
-    }
-
-    pub(super) fn scale(self) -> f16 {
-        self.scale
-    }
-
-    pub(super) fn zero_point(self) -> i32 {
-        self.zero_point
-    }
-
-    /// The smallest and largest integer.
-    pub(super) fn range(self) -> (i32, i32) {
-        self.dtype.range(self.mode)
-    }
-
-    /// The value of an integer.
-    pub(super) fn value(self, byte: u8) -> f16 {
-        let q = (self.dtype.value(byte) - self.zero_point) as f32;
-        f16::from_f32(q * widen(self.scale))
-    }
-
-    /// The integers of `values`.
-    pub(super) fn quantize(self, values: &[f16], data: &mut [u8]) {
-        runs(values, values.len().max(1), &[(self.scale, self.zero_point)], self.range(), data);
-    }
 }
 
 impl Affine {
@@ -245,52 +104,6 @@ impl Affine {
             let n = run.len();
             each(run.start - range.start..run.end - range.start, n, &[step(block)]);
         });
-    }
-}
-
-crate::base::simd::quick! {
-    /// The integers of `values`, of which every `run` has a scale and zero point, between two limits.
-    fn runs(values: &[f16], run: usize, steps: &[(f16, i32)], limits: (i32, i32), data: &mut [u8]) {
-        let blocks = values.chunks(run).zip(data.chunks_mut(run));
-        for ((values, data), &(scale, zero_point)) in blocks.zip(steps) {
-            let scale = widen(scale);
-            let integer = |value: f32| {
-                let quotient = round_to_integer(round_to_fp16(value / scale));
-                (quotient + zero_point).clamp(limits.0, limits.1) as u8
-            };
-            let (eights, rest) = values.as_chunks::<8>();
-            let (data, data_rest) = data.as_chunks_mut::<8>();
-            for (data, values) in data.iter_mut().zip(eights) {
-                *data = lanes::widen(values).map(integer);
-            }
-            for (data, &value) in data_rest.iter_mut().zip(rest) {
-                *data = integer(widen(value));
-            }
-        }
-    }
-}
-
-crate::base::simd::quick! {
-    /// The values of `data`, of which every `run` has a scale and zero point.
-    fn values_of_runs(data: &[u8], run: usize, steps: &[(f16, i32)], signed: bool, out: &mut [f16]) {
-        let blocks = data.chunks(run).zip(out.chunks_mut(run));
-        for ((data, out), &(scale, zero_point)) in blocks.zip(steps) {
-            let scale = widen(scale);
-            // Bytes from 128 on are negative numbers.
-            let below = if signed { 256 } else { 0 };
-            let value = |byte: u8| {
-                let sign = i32::from(byte >> 7) * below;
-                (i32::from(byte) - sign - zero_point) as f32 * scale
-            };
-            let (eights, rest) = data.as_chunks::<8>();
-            let (out, out_rest) = out.as_chunks_mut::<8>();
-            for (out, data) in out.iter_mut().zip(eights) {
-                *out = lanes::narrow(data.map(value));
-            }
-            for (out, &byte) in out_rest.iter_mut().zip(rest) {
-                *out = f16::from_f32(value(byte));
-            }
-        }
     }
 }
 

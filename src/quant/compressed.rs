@@ -30,13 +30,13 @@ const CACHED: usize = 1 << 13;
 #[derive(Debug, Clone)]
 pub struct Compressed<'a> {
     source: Source<'a>,
-    coded: Coded,
+    coded: EncodedWeights,
 }
 
 /// What the codes of a weight are.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "there is one for a whole weight")]
-pub enum Coded {
+pub enum EncodedWeights {
     /// The values themselves.
     Float,
     /// Indices into tables.
@@ -54,9 +54,11 @@ pub fn compress(
     let mask = scheme.prune.map(|rule| prune(&weight, rule)).transpose()?;
     let mut source = Source::new(weight, mask);
     let coded = match scheme.code {
-        Code::Float => Coded::Float,
-        Code::Palettize(scheme) => Coded::Palette(palette::palettize(&mut source, scheme, search)?),
-        Code::Linear(scheme) => Coded::Linear(affine::quantize(&source, scheme)?),
+        Code::Float => EncodedWeights::Float,
+        Code::Palettize(scheme) => {
+            EncodedWeights::Palette(palette::palettize(&mut source, scheme, search)?)
+        }
+        Code::Linear(scheme) => EncodedWeights::Linear(affine::quantize(&source, scheme)?),
     };
     Ok(Compressed { source, coded })
 }
@@ -68,24 +70,24 @@ impl Compressed<'_> {
     }
 
     /// What the codes are.
-    pub fn coded(&self) -> &Coded {
+    pub fn coded(&self) -> &EncodedWeights {
         &self.coded
     }
 
     /// The tables, if it has some.
     pub fn palette(&self) -> Option<&Palette> {
-        if let Coded::Palette(palette) = &self.coded { Some(palette) } else { None }
+        if let EncodedWeights::Palette(palette) = &self.coded { Some(palette) } else { None }
     }
 
     /// The scales, if it has some.
     pub fn linear(&self) -> Option<&Affine> {
-        if let Coded::Linear(linear) = &self.coded { Some(linear) } else { None }
+        if let EncodedWeights::Linear(linear) = &self.coded { Some(linear) } else { None }
     }
 
     /// The shape of the codes: that of the weight, where vectors share one divided by their length.
     pub fn code_shape(&self) -> Vec<usize> {
         match &self.coded {
-            Coded::Palette(palette) => palette.index_shape(),
+            EncodedWeights::Palette(palette) => palette.index_shape(),
             _ => self.source.weight.shape().to_vec(),
         }
     }
@@ -116,7 +118,7 @@ impl Compressed<'_> {
         for batch in pieces.chunks(16 * rayon::current_num_threads()) {
             let done: Vec<(Vec<u8>, Distortion)> = batch
                 .par_iter()
-                .map_init(Memory::default, |memory, range| self.piece(range.clone(), memory))
+                .map_init(Scratch::default, |memory, range| self.piece(range.clone(), memory))
                 .collect();
             for (bytes, distortion) in done {
                 total.merge(&distortion);
@@ -144,7 +146,7 @@ impl Compressed<'_> {
     pub fn dequantize(&self) -> Vec<f16> {
         let n = self.source.len();
         let mut all = vec![f16::ZERO; n];
-        let mut memory = Memory::default();
+        let mut memory = Scratch::default();
         for at in (0..self.n_codes()).step_by(PIECE) {
             let range = at..(at + PIECE).min(self.n_codes());
             self.decode(range.clone(), &mut memory);
@@ -163,7 +165,7 @@ impl Compressed<'_> {
 
     /// All codes, one in each byte, also those that a mask leaves out; none where values are stored as they are.
     pub fn codes(&self) -> Vec<u8> {
-        let mut memory = Memory::default();
+        let mut memory = Scratch::default();
         let mut all = Vec::with_capacity(self.n_codes());
         for at in (0..self.n_codes()).step_by(PIECE) {
             self.decode(at..(at + PIECE).min(self.n_codes()), &mut memory);
@@ -179,14 +181,14 @@ impl Compressed<'_> {
 
     fn code_bits(&self) -> Option<Bits> {
         match &self.coded {
-            Coded::Float => None,
-            Coded::Palette(palette) => Some(palette.bits),
-            Coded::Linear(linear) => Some(linear.dtype.bits()),
+            EncodedWeights::Float => None,
+            EncodedWeights::Palette(palette) => Some(palette.bits),
+            EncodedWeights::Linear(linear) => Some(linear.dtype.bits()),
         }
     }
 
     /// What the codes in `range` are stored as (not packed yet if there is a mask), and the error that they make.
-    fn piece(&self, range: Range<usize>, memory: &mut Memory) -> (Vec<u8>, Distortion) {
+    fn piece(&self, range: Range<usize>, memory: &mut Scratch) -> (Vec<u8>, Distortion) {
         let bits = self.code_bits();
         let width = bits.map_or(16, |bits| usize::from(bits.get()));
         let mut bytes = Vec::with_capacity(range.len() * width / 8 + 8);
@@ -229,16 +231,16 @@ impl Compressed<'_> {
     }
 
     /// Fills `memory` with the codes in `range` and the values that they stand for, vectors side by side.
-    fn decode(&self, range: Range<usize>, memory: &mut Memory) {
-        let Memory { values, codes, decoded, palette: reused } = memory;
-        codes.resize(if matches!(self.coded, Coded::Float) { 0 } else { range.len() }, 0);
+    fn decode(&self, range: Range<usize>, memory: &mut Scratch) {
+        let Scratch { values, codes, decoded, palette: reused } = memory;
+        codes.resize(if matches!(self.coded, EncodedWeights::Float) { 0 } else { range.len() }, 0);
         match &self.coded {
-            Coded::Float => {
+            EncodedWeights::Float => {
                 let read = self.source.read(range, values);
                 decoded.clear();
                 decoded.extend_from_slice(read);
             }
-            Coded::Palette(palette) => {
+            EncodedWeights::Palette(palette) => {
                 let read = match &palette.vectors {
                     None => self.source.read(range.clone(), values),
                     Some(vectors) => {
@@ -251,7 +253,7 @@ impl Compressed<'_> {
                 palette.decode(range.clone(), codes, decoded);
                 self.clear(range, decoded);
             }
-            Coded::Linear(linear) => {
+            EncodedWeights::Linear(linear) => {
                 let read = self.source.read(range.clone(), values);
                 decoded.resize(read.len(), f16::ZERO);
                 linear.encode(range.clone(), read, codes);
@@ -271,9 +273,9 @@ impl Compressed<'_> {
 
 /// What a thread reuses from one piece to the next.
 #[derive(Default)]
-struct Memory {
+struct Scratch {
     values: Vec<f16>,
     codes: Vec<u8>,
     decoded: Vec<f16>,
-    palette: palette::Memory,
+    palette: palette::PaletteScratch,
 }

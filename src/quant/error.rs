@@ -81,7 +81,7 @@ pub enum Error {
     },
     /// More distinct values than a table has entries.
     #[error("shape {shape:?} has more than 256 distinct values that share a table")]
-    Distinct {
+    SortedHistogram {
         /// The shape.
         shape: Vec<usize>,
     },
@@ -148,7 +148,7 @@ impl Hint for Error {
                 "choose block sizes that divide the shape, or one scale for a channel (`-c`)"
                     .to_owned(),
             ),
-            Self::Distinct { .. } => Some("cluster the values (`pal8`)".to_owned()),
+            Self::SortedHistogram { .. } => Some("cluster the values (`pal8`)".to_owned()),
             Self::Channels { .. } => {
                 Some("prune at most half of the channels together, along axis 0 or 1".to_owned())
             }

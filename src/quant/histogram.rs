@@ -30,7 +30,7 @@ pub fn widen(value: f16) -> f32 {
 
 /// Which fp16 values have a place of their own in a [`Histogram`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Places {
+enum BinLayout {
     /// Those whose last [`COARSE`] bits are zero, as of all that come from bf16, and the subnormal ones: the places in use then
     /// fit into the nearest cache.
     Coarse,
@@ -41,7 +41,7 @@ enum Places {
 /// The bits that fp16 has and bf16 has not.
 const COARSE: u32 = 3;
 
-impl Places {
+impl BinLayout {
     /// The place of zero, with those of negative values before it and as many of positive ones after it.
     const fn zero(self) -> usize {
         match self {
@@ -82,7 +82,7 @@ const fn rank<const SHIFT: u32>(magnitude: u16) -> u16 {
     if magnitude < IMPLICIT { magnitude } else { normal }
 }
 
-/// Places that are passed over together if nothing is counted there, as among the subnormal numbers.
+/// Bins that are passed over together if nothing is counted there, as among the subnormal numbers.
 const STRETCH: usize = 16;
 
 /// Values whose places are found at a time.
@@ -102,7 +102,7 @@ crate::base::simd::quick! {
 
 crate::base::simd::quick! {
     /// The place of each of `values`, and the first and last of them.
-    fn find_places(values: &[f16], kind: Places, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
+    fn find_places(values: &[f16], kind: BinLayout, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
         #[inline(always)]
         #[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
         fn find<const SHIFT: u32>(values: &[f16], zero: u16, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
@@ -116,8 +116,8 @@ crate::base::simd::quick! {
         }
         let zero = kind.zero() as u16;
         match kind {
-            Places::Coarse => find::<COARSE>(values, zero, places, ends),
-            Places::Fine => find::<0>(values, zero, places, ends),
+            BinLayout::Coarse => find::<COARSE>(values, zero, places, ends),
+            BinLayout::Fine => find::<0>(values, zero, places, ends),
         }
     }
 }
@@ -127,7 +127,7 @@ crate::base::simd::quick! {
 /// At most `u32::MAX` values in all; [`super::Weight`] guarantees it.
 #[derive(Debug, Clone)]
 pub struct Histogram {
-    places: Places,
+    places: BinLayout,
     /// For each place.
     counts: Vec<u32>,
     /// The first and the last place counted so far; the first is behind the last when nothing is.
@@ -139,7 +139,7 @@ const NOTHING: (u16, u16) = (u16::MAX, 0);
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { places: Places::Coarse, counts: vec![0; PATTERNS], ends: NOTHING }
+        Self { places: BinLayout::Coarse, counts: vec![0; PATTERNS], ends: NOTHING }
     }
 }
 
@@ -149,7 +149,7 @@ impl Histogram {
         let mut places = [0; CHUNK];
         for values in values.chunks(CHUNK) {
             let mut used = 0;
-            if self.places == Places::Coarse {
+            if self.places == BinLayout::Coarse {
                 collect_bits(values, &mut used);
             }
             if used.trailing_zeros() < COARSE {
@@ -167,14 +167,14 @@ impl Histogram {
 
     /// Goes over to places for all values, and stays there.
     fn refine(&mut self) {
-        if self.places == Places::Fine {
+        if self.places == BinLayout::Fine {
             return;
         }
-        let coarse = std::mem::replace(&mut self.places, Places::Fine);
+        let coarse = std::mem::replace(&mut self.places, BinLayout::Fine);
         let counts = std::mem::replace(&mut self.counts, vec![0; PATTERNS]);
         self.ends = NOTHING;
         for (place, count) in (0..=u16::MAX).zip(counts).filter(|(_, count)| *count > 0) {
-            let place = Places::fine(f16::from_f32(coarse.value(place)));
+            let place = BinLayout::fine(f16::from_f32(coarse.value(place)));
             self.counts[usize::from(place)] = count;
             self.ends = (self.ends.0.min(place), self.ends.1.max(place));
         }
@@ -193,7 +193,7 @@ impl Histogram {
     }
 
     /// Moves the counts into `distinct`, whose memory is reused, and leaves this histogram empty.
-    pub fn drain_into(&mut self, distinct: &mut Distinct) {
+    pub fn drain_into(&mut self, distinct: &mut SortedHistogram) {
         distinct.clear();
         let (low, high) = std::mem::replace(&mut self.ends, NOTHING);
         if low <= high {
@@ -202,8 +202,8 @@ impl Histogram {
     }
 
     /// The distinct values counted so far.
-    pub fn into_distinct(mut self) -> Distinct {
-        let mut distinct = Distinct::default();
+    pub fn into_distinct(mut self) -> SortedHistogram {
+        let mut distinct = SortedHistogram::default();
         self.drain_into(&mut distinct);
         distinct
     }
@@ -212,7 +212,7 @@ impl Histogram {
 /// Sums of weights of finite fp16 values: a histogram whose values do not all count the same.
 #[derive(Debug, Clone)]
 pub struct Weighted {
-    /// For each place of [`Places::Fine`].
+    /// For each place of [`BinLayout::Fine`].
     weights: Vec<f64>,
 }
 
@@ -226,18 +226,18 @@ impl Weighted {
     /// Counts `values`, each as `weight`, which must be above 0.
     pub fn add(&mut self, values: &[f16], weight: f64) {
         for &value in values {
-            self.weights[usize::from(Places::fine(value))] += weight;
+            self.weights[usize::from(BinLayout::fine(value))] += weight;
         }
     }
 
     /// The distinct values; their counts are the weights in 2^24ths of all, at least one.
-    pub fn into_distinct(self) -> Distinct {
+    pub fn into_distinct(self) -> SortedHistogram {
         let total: f64 = self.weights.iter().sum();
         let unit = f64::from(1 << 24) / total;
-        let mut distinct = Distinct::default();
+        let mut distinct = SortedHistogram::default();
         let (mut weight, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for (place, own) in (0..=u16::MAX).zip(self.weights).filter(|(_, own)| *own > 0.0) {
-            let value = f64::from(Places::Fine.value(place));
+            let value = f64::from(BinLayout::Fine.value(place));
             weight += own;
             sum += own * value;
             squares += own * value * value;
@@ -255,7 +255,7 @@ impl Weighted {
 ///
 /// The sums are exact while they stay below 2^29 in magnitude, since fp16 values are multiples of 2^−24.
 #[derive(Debug, Clone)]
-pub struct Distinct {
+pub struct SortedHistogram {
     /// Memory for [`Self::take`].
     places: Vec<u16>,
     values: Vec<f32>,
@@ -267,7 +267,7 @@ pub struct Distinct {
     sum_of_squares: f64,
 }
 
-impl Default for Distinct {
+impl Default for SortedHistogram {
     fn default() -> Self {
         Self {
             places: Vec::new(),
@@ -280,7 +280,7 @@ impl Default for Distinct {
     }
 }
 
-impl Distinct {
+impl SortedHistogram {
     /// How many distinct values there are.
     pub fn len(&self) -> usize {
         self.values.len()
@@ -325,7 +325,7 @@ impl Distinct {
     }
 
     /// Takes the non-zero ones of `counts`, which are those from the place `first` on, and zeroes them.
-    fn take(&mut self, kind: Places, first: u16, counts: &mut [u32]) {
+    fn take(&mut self, kind: BinLayout, first: u16, counts: &mut [u32]) {
         // Many values do not occur, in no pattern a branch predictor could learn: every slot is written, and kept by moving
         // on when its count is not zero.
         self.places.resize(counts.len(), 0);
@@ -374,12 +374,15 @@ mod tests {
             (0..=u16::MAX).map(f16::from_bits).filter(|v| v.is_finite()).collect();
         for &v in &finite {
             let zero_is_positive = v.to_f32() + 0.0;
-            assert_eq!(Places::Fine.value(Places::fine(v)).to_bits(), zero_is_positive.to_bits());
+            assert_eq!(
+                BinLayout::Fine.value(BinLayout::fine(v)).to_bits(),
+                zero_is_positive.to_bits()
+            );
             assert_eq!(widen(v).to_bits(), v.to_f32().to_bits());
         }
-        finite.sort_by_key(|&v| Places::fine(v));
+        finite.sort_by_key(|&v| BinLayout::fine(v));
         assert!(finite.is_sorted_by(|a, b| a <= b));
-        assert_eq!(Places::fine(f16::NEG_ZERO), Places::fine(f16::ZERO));
+        assert_eq!(BinLayout::fine(f16::NEG_ZERO), BinLayout::fine(f16::ZERO));
     }
 
     #[test]
@@ -431,7 +434,7 @@ mod tests {
             let mut other = Histogram::default();
             other.add(&b);
             histogram.merge(other);
-            let mut distinct = Distinct::default();
+            let mut distinct = SortedHistogram::default();
             histogram.drain_into(&mut distinct);
 
             let mut all: Vec<f32> = a.iter().chain(&b).map(|v| v.to_f32() + 0.0).collect();

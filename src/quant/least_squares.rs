@@ -6,7 +6,7 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::affine::Step;
+use super::block_scale::BlockScale;
 use super::grid::Grid;
 use super::histogram::widen;
 use super::round::{round_to_fp16, round_to_integer};
@@ -28,12 +28,12 @@ pub(super) fn search(
     source: &Source<'_>,
     grid: &Grid,
     extremes: &[(f16, f16)],
-    step: impl Fn(&(f16, f16)) -> Step + Sync,
-) -> Vec<Step> {
+    step: impl Fn(&(f16, f16)) -> BlockScale + Sync,
+) -> Vec<BlockScale> {
     extremes
         .par_iter()
         .enumerate()
-        .map_init(Memory::default, |memory, (block, extremes)| {
+        .map_init(Scratch::default, |memory, (block, extremes)| {
             if cancel::requested() {
                 return step(extremes);
             }
@@ -47,14 +47,14 @@ pub(super) fn search(
 }
 
 #[derive(Default)]
-struct Memory {
+struct Scratch {
     values: Vec<f16>,
     scratch: Vec<f16>,
     data: Vec<u8>,
 }
 
-impl Memory {
-    fn best(&mut self, first: Step) -> Step {
+impl Scratch {
+    fn best(&mut self, first: BlockScale) -> BlockScale {
         let (mut least, mut fitted) = self.error(first);
         let mut best = first;
         for part in PARTS {
@@ -90,7 +90,7 @@ impl Memory {
     }
 
     /// The squared error of the block as it is read back.
-    fn stored_error(&mut self, step: Step) -> f64 {
+    fn stored_error(&mut self, step: BlockScale) -> f64 {
         self.data.resize(self.values.len(), 0);
         step.quantize(&self.values, &mut self.data);
         let error = |(x, &q): (&f16, &u8)| (x.to_f64() - step.value(q).to_f64()).powi(2);
@@ -98,7 +98,7 @@ impl Memory {
     }
 
     /// The squared error of the block with this step, and the scale that its integers would want.
-    fn error(&self, step: Step) -> (f64, Option<f16>) {
+    fn error(&self, step: BlockScale) -> (f64, Option<f16>) {
         let mut sums = [0.0; 3];
         trial(&self.values, step, &mut sums);
         let [error, product, square] = sums;
@@ -110,7 +110,7 @@ impl Memory {
 
 crate::base::simd::quick! {
     /// Adds Σ (x − s·q)², Σ x·q and Σ q² to `sums`, where s is the scale and q the integers less the zero point.
-    fn trial(values: &[f16], step: Step, sums: &mut [f64; 3]) {
+    fn trial(values: &[f16], step: BlockScale, sums: &mut [f64; 3]) {
         const LANES: usize = 8;
         let (scale, zero_point) = (widen(step.scale()), step.zero_point());
         let (low, high) = step.range();

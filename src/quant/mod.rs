@@ -5,8 +5,10 @@
 
 pub mod affine;
 mod bits;
+mod block_scale;
 mod compressed;
 mod distortion;
+mod dtype;
 mod error;
 mod grid;
 pub mod histogram;
@@ -15,6 +17,8 @@ mod least_squares;
 pub mod pack;
 pub mod palette;
 pub mod prune;
+#[cfg(test)]
+mod reference;
 mod round;
 #[cfg(test)]
 mod samples;
@@ -23,14 +27,13 @@ mod search;
 mod source;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod twin;
 mod weight;
 
-pub use affine::{Affine, Dtype};
+pub use affine::Affine;
 pub use bits::Bits;
-pub use compressed::{Coded, Compressed, compress};
+pub use compressed::{Compressed, EncodedWeights, compress};
 pub use distortion::Distortion;
+pub use dtype::Dtype;
 pub use error::Error;
 pub use grid::Grid;
 pub use palette::Palette;

@@ -4,16 +4,16 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Search {
     /// Of single values within 10^−5 of the least squared error (see [`kmeans`](super::kmeans)); of vectors the best of two
-    /// beginnings.
+    /// restarts.
     Quick,
     /// Of single values the least squared error of all fp16 tables; of vectors, whose optimum nothing finds, the best of
-    /// eight beginnings.
+    /// eight restarts.
     Exact,
 }
 
 impl Search {
-    /// How many beginnings of Lloyd's algorithm are tried for vectors.
-    pub(super) fn beginnings(self) -> u64 {
+    /// How many restarts of Lloyd's algorithm are tried for vectors.
+    pub(super) fn restarts(self) -> u64 {
         match self {
             Self::Quick => 2,
             Self::Exact => 8,

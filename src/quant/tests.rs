@@ -168,8 +168,8 @@ proptest! {
         let weight = Weight::new(&values, shape, axes).unwrap();
         let compressed = compressed(&weight, scheme, Search::Quick);
         let whole = compressed.dequantize();
-        if !matches!(compressed.coded(), Coded::Float) {
-            prop_assert_eq!(&twin::dequantized(&compressed, shape, &compressed.codes()), &whole);
+        if !matches!(compressed.coded(), EncodedWeights::Float) {
+            prop_assert_eq!(&reference::dequantized(&compressed, shape, &compressed.codes()), &whole);
         }
         let (bytes, distortion, _) = stored(&compressed);
         prop_assert_eq!(bytes.len(), compressed.poured_len());

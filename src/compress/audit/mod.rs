@@ -6,20 +6,20 @@
 //! as the single scale of a tensor before iOS18, is not counted. A weight that functions share counts once, and so does a
 //! blob that weights share.
 
-mod chain;
-mod coding;
 mod parts;
+mod storage_format;
+mod weight_graph;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub(super) use chain::is_constant;
-pub use chain::{StoredWeight, float_constants, stored_weights};
-pub use coding::{Coding, Scales, Tables};
 pub use parts::{Parts, Role};
+pub use storage_format::{Scales, StorageFormat, Tables};
+pub(super) use weight_graph::is_constant;
+pub use weight_graph::{StoredWeight, float_constants, stored_weights};
 
-use super::form::Form;
+use super::encoding::Encoding;
 use super::recipe::Component;
 use super::select::{MIN_ELEMENTS, Weight};
 use crate::mil::{BlobRef, ConstError, DType, edit};
@@ -45,7 +45,7 @@ pub struct TensorAudit {
     pub form: String,
     /// How it is stored, in types, where that was read from the package.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stored: Option<Coding>,
+    pub stored: Option<StorageFormat>,
     /// Elements of the dense weight.
     pub elements: u64,
     /// Bytes of its data: codes, tables, scales, zero points, mask.
@@ -133,11 +133,11 @@ impl TensorAudit {
     pub(super) fn compressed(
         weight: &Weight,
         scheme: String,
-        form: &Form,
+        encoding: &Encoding,
         distortion: &Distortion,
     ) -> Self {
         let mut parts = Parts::default();
-        for (role, part) in form.roles() {
+        for (role, part) in encoding.roles() {
             parts.add(role, part.bits().div_ceil(8));
         }
         Self::of(weight.into(), scheme, parts).with_error(distortion)
@@ -201,7 +201,7 @@ pub fn audit(package: &Package) -> Result<Audit, ConstError> {
         }
         sum.weights += 1;
         sum.elements = sum.elements.saturating_add(weight.elements());
-        let coding = weight.coding();
+        let coding = weight.storage_format();
         let line = TensorAudit::of((&weight).into(), coding.to_string(), parts);
         tensors.push(TensorAudit { stored: Some(coding), ..line });
     }

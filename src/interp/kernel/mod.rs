@@ -2,7 +2,8 @@
 
 pub(crate) mod attention;
 pub(crate) mod broadcast;
-pub(crate) mod dot;
+pub(crate) mod columns;
+mod dot;
 pub(crate) mod fp16;
 pub(crate) mod gemm;
 pub(crate) mod lookup;

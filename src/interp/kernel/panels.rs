@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 use rayon::prelude::*;
 
-use super::product::Columns;
+use super::columns::Columns;
 use super::tile::{self, LANES, Lanes, ROWS, Sums};
 use super::turn::turn;
 use crate::interp::stored::Stored;

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::window::{Dim, Windows, three};
 use crate::interp::error::OpError;
-use crate::interp::kernel::product::{self, Columns};
+use crate::interp::kernel::columns::Columns;
+use crate::interp::kernel::product;
 use crate::interp::kernel::row::Row;
 use crate::interp::pool::Pool;
 use crate::interp::run::{In, Kernel, Run};

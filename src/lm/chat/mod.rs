@@ -10,7 +10,6 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::base::error::Hint;
-use crate::lm::LmError;
 use crate::lm::tokenizer::Tokenizer;
 pub use conversation::Conversation;
 
@@ -90,19 +89,6 @@ pub fn render(
             known: templates.keys().map(|name| format!("`{name}`")).collect(),
         }),
     }
-}
-
-/// The tokens of a prompt: as it is, or as a user's message in the chat template, with a date that does not move.
-pub(crate) fn encode(
-    tokenizer: &Tokenizer,
-    prompt: &str,
-    chat_template: bool,
-) -> Result<Vec<u32>, LmError> {
-    if !chat_template {
-        return Ok(tokenizer.encode(prompt)?);
-    }
-    let text = render(tokenizer, &Conversation::user(prompt), None, fixed_now())?;
-    Ok(tokenizer.encode_plain(&text)?)
 }
 
 /// A date that does not move, for prompts that are compared between runs: 1 January 2025, 00:00.

@@ -1,11 +1,11 @@
 //! `kmeans`: one-dimensional k-means over distinct values, as a choice of boundaries between sorted values.
 
 mod partition;
-mod price;
+mod penalty;
 
 use half::f16;
 
-use super::histogram::Distinct;
+use super::histogram::SortedHistogram;
 use super::search::Search;
 
 /// By how much of itself the squared error may exceed that of any table of numbers whatsoever in a quick search.
@@ -17,26 +17,26 @@ const ENOUGH: f64 = 1e-5;
 /// `m = min(n_clusters, distinct.len())` clusters: in one dimension an optimal cluster is an interval. Entries are fp16
 /// numbers. A quick search takes the optimal clusters around exact means if rounding these costs next to nothing, at most
 /// [`ENOUGH`]. `distinct` must not be empty and `n_clusters` not be 0.
-pub fn boundaries(distinct: &Distinct, n_clusters: usize, search: Search) -> Vec<usize> {
+pub fn boundaries(distinct: &SortedHistogram, n_clusters: usize, search: Search) -> Vec<usize> {
     let n = distinct.len();
     if n <= n_clusters {
         return (0..=n).collect();
     }
     let exact = Moments { weight: distinct.weight(), sum: distinct.sum(), rounded: false };
-    let variance = distinct.sum_of_squares() - exact.gain(0, n);
-    let (boundaries, price) = price::optimal(&exact, variance, n_clusters);
+    let variance = distinct.sum_of_squares() - exact.error_reduction(0, n);
+    let (boundaries, penalty) = penalty::optimal(&exact, variance, n_clusters);
     let rounded = Moments { rounded: true, ..exact };
-    let gain = exact.total_gain(&boundaries);
-    let least = distinct.sum_of_squares() - gain;
-    let enough = gain - rounded.total_gain(&boundaries) <= ENOUGH * least;
+    let error_reduction = exact.total_error_reduction(&boundaries);
+    let least = distinct.sum_of_squares() - error_reduction;
+    let enough = error_reduction - rounded.total_error_reduction(&boundaries) <= ENOUGH * least;
     if search == Search::Quick && enough {
         return boundaries;
     }
-    price::search(&rounded, price, n_clusters).0
+    penalty::search(&rounded, penalty, n_clusters).0
 }
 
 /// The fp16 numbers nearest to the weighted means of the clusters between `boundaries`.
-pub fn entries(distinct: &Distinct, boundaries: &[usize]) -> impl Iterator<Item = f16> {
+pub fn entries(distinct: &SortedHistogram, boundaries: &[usize]) -> impl Iterator<Item = f16> {
     let (weight, sum) = (distinct.weight(), distinct.sum());
     boundaries
         .windows(2)
@@ -57,23 +57,27 @@ impl Moments<'_> {
         self.weight.len() - 1
     }
 
-    fn gain(&self, from: usize, to: usize) -> f64 {
+    fn error_reduction(&self, from: usize, to: usize) -> f64 {
         let (weight, sum) = (self.weight[to] - self.weight[from], self.sum[to] - self.sum[from]);
-        if self.rounded { gain::<true>(weight, sum) } else { gain::<false>(weight, sum) }
+        if self.rounded {
+            error_reduction::<true>(weight, sum)
+        } else {
+            error_reduction::<false>(weight, sum)
+        }
     }
 
-    fn total_gain(&self, boundaries: &[usize]) -> f64 {
-        boundaries.windows(2).map(|b| self.gain(b[0], b[1])).sum()
+    fn total_error_reduction(&self, boundaries: &[usize]) -> f64 {
+        boundaries.windows(2).map(|b| self.error_reduction(b[0], b[1])).sum()
     }
 }
 
 /// How much of its values' sum of squares a cluster of this `weight` and `sum` accounts for.
 ///
 /// It is s² / w around the mean s / w, and 2·e·s − e²·w around that rounded to fp16, the entry e. The squared error of a
-/// clustering is the sum of squares minus the gains of its clusters, so a clustering is best when its total gain is largest.
+/// clustering is the sum of squares minus the error reductions of its clusters, so a clustering is best when its total error_reduction is largest.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
-fn gain<const ROUNDED: bool>(weight: f64, sum: f64) -> f64 {
+fn error_reduction<const ROUNDED: bool>(weight: f64, sum: f64) -> f64 {
     if ROUNDED {
         let entry = nearest_half(sum / weight);
         entry * (2.0 * sum - entry * weight)
@@ -104,14 +108,14 @@ mod tests {
     use super::super::samples::{SHAPES, sample};
     use super::*;
 
-    fn distinct(values: &[f16]) -> Distinct {
+    fn distinct(values: &[f16]) -> SortedHistogram {
         let mut histogram = Histogram::default();
         histogram.add(values);
         histogram.into_distinct()
     }
 
     /// The squared error by its definition.
-    fn squared_error(distinct: &Distinct, boundaries: &[usize]) -> f64 {
+    fn squared_error(distinct: &SortedHistogram, boundaries: &[usize]) -> f64 {
         let mut total = 0.0;
         for (cluster, entry) in boundaries.windows(2).zip(entries(distinct, boundaries)) {
             for i in cluster[0]..cluster[1] {
@@ -123,7 +127,7 @@ mod tests {
     }
 
     /// The least squared error of the first `end` values in `n_clusters` clusters, by trying them all.
-    fn least_error(distinct: &Distinct, end: usize, n_clusters: usize) -> f64 {
+    fn least_error(distinct: &SortedHistogram, end: usize, n_clusters: usize) -> f64 {
         if n_clusters == 1 {
             return squared_error(distinct, &[0, end]);
         }
@@ -142,14 +146,18 @@ mod tests {
     }
 
     /// The least squared error by dynamic programming over one number of clusters after another, O(k n²).
-    fn least_error_layer_by_layer(distinct: &Distinct, n_clusters: usize) -> f64 {
+    fn least_error_layer_by_layer(distinct: &SortedHistogram, n_clusters: usize) -> f64 {
         let all = Moments { weight: distinct.weight(), sum: distinct.sum(), rounded: true };
         let n = distinct.len();
         let mut best: Vec<f64> =
             (0..=n).map(|j| if j == 0 { 0.0 } else { f64::NEG_INFINITY }).collect();
         for _ in 0..n_clusters {
             best = (0..=n)
-                .map(|j| (0..j).map(|i| best[i] + all.gain(i, j)).fold(f64::NEG_INFINITY, f64::max))
+                .map(|j| {
+                    (0..j)
+                        .map(|i| best[i] + all.error_reduction(i, j))
+                        .fold(f64::NEG_INFINITY, f64::max)
+                })
                 .collect();
         }
         distinct.sum_of_squares() - best[n]

@@ -1,11 +1,11 @@
-//! `partition`: the best clusters of values in order when each cluster has a price, however many there are.
+//! `partition`: the best clusters of values in order when each cluster has a penalty, however many there are.
 //!
-//! `best[j] = max over i < j of best[i] + gain(i, j) − price` for the first `j` values. The gain of an interval obeys the
+//! `best[j] = max over i < j of best[i] + error_reduction(i, j) − penalty` for the first `j` values. The error reduction of an interval obeys the
 //! quadrangle inequality, also when entries are rounded, and so the best `i`, the first of equals, never decreases
 //! with `j`. Ends are therefore settled in blocks: once the best `i` of the last end of a block is known, those of the others lie
 //! between it and that of the end before the block, and a few candidates are compared with many ends at a time.
 
-use super::{Moments, gain};
+use super::{Moments, error_reduction};
 
 /// Ends for which candidates are compared at a time.
 const LANES: usize = 8;
@@ -13,14 +13,14 @@ const LANES: usize = 8;
 /// Ends in a large block: four times [`LANES`], whose bounds are found first.
 const LARGE: usize = 4 * LANES;
 
-/// The boundaries `[0, …, n]` of the clusters of `moments` whose total gain minus `price` for each is largest.
+/// The boundaries `[0, …, n]` of the clusters of `moments` whose total error reduction minus `penalty` for each is largest.
 ///
 /// The weights before each place must increase strictly.
-pub(super) fn partition(moments: &Moments<'_>, price: f64) -> Vec<usize> {
+pub(super) fn partition(moments: &Moments<'_>, penalty: f64) -> Vec<usize> {
     let n = moments.n_values();
     let mut best = vec![0.0; n + 1];
     let mut from = vec![0; n + 1];
-    settle(moments, price, &mut best, &mut from);
+    fill_dp_block(moments, penalty, &mut best, &mut from);
     let mut boundaries = vec![n];
     let mut end = n;
     while end > 0 {
@@ -33,22 +33,22 @@ pub(super) fn partition(moments: &Moments<'_>, price: f64) -> Vec<usize> {
 
 crate::base::simd::quick! {
     /// Fills in `best` and where the last cluster before each end begins; `best[0]` must be 0.
-    fn settle(moments: &Moments<'_>, price: f64, best: &mut [f64], from: &mut [u32]) {
+    fn fill_dp_block(moments: &Moments<'_>, penalty: f64, best: &mut [f64], from: &mut [u32]) {
         let Moments { weight, sum, rounded } = *moments;
         if rounded {
-            settle_with::<true>(weight, sum, price, best, from);
+            fill_dp_block_with::<true>(weight, sum, penalty, best, from);
         } else {
-            settle_with::<false>(weight, sum, price, best, from);
+            fill_dp_block_with::<false>(weight, sum, penalty, best, from);
         }
     }
 }
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
-fn settle_with<const ROUNDED: bool>(
+fn fill_dp_block_with<const ROUNDED: bool>(
     weight: &[f64],
     sum: &[f64],
-    price: f64,
+    penalty: f64,
     best: &mut [f64],
     from: &mut [u32],
 ) {
@@ -68,7 +68,7 @@ fn settle_with<const ROUNDED: bool>(
         let last = first + rows - 1;
         let top = scan::<ROUNDED>(weight, sum, best, (low, first), last);
         if rows == 1 {
-            (best[first], from[first]) = (top.gain - price, top.at as u32);
+            (best[first], from[first]) = (top.error_reduction - penalty, top.at as u32);
         } else {
             // The bounds of each group of ends.
             let mut bounds = [low, 0, 0, 0, top.at];
@@ -91,12 +91,14 @@ fn settle_with<const ROUNDED: bool>(
                     from,
                     (low, high + 1),
                     first + group * LANES,
-                    price,
+                    penalty,
                 );
             }
             // That assumed that no cluster lies within the block. Were it not so for some end, the first such end would
             // have the right candidates, and they would be better for the last end too.
-            if scan::<ROUNDED>(weight, sum, best, (first, last), last).gain > top.gain {
+            if scan::<ROUNDED>(weight, sum, best, (first, last), last).error_reduction
+                > top.error_reduction
+            {
                 size = if rows == LARGE { LANES } else { 1 };
                 continue;
             }
@@ -116,7 +118,7 @@ fn settle_with<const ROUNDED: bool>(
 /// A candidate and what it comes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Found {
-    gain: f64,
+    error_reduction: f64,
     at: usize,
 }
 
@@ -134,35 +136,35 @@ fn scan<const ROUNDED: bool>(
     let (weights, weights_left) = weight[low..end].as_chunks::<LANES>();
     let (sums, sums_left) = sum[low..end].as_chunks::<LANES>();
     let (before, before_left) = best[low..end].as_chunks::<LANES>();
-    let gain = |before: f64, weight: f64, sum: f64| {
-        before + gain::<ROUNDED>(own_weight - weight, own_sum - sum)
+    let error_reduction = |before: f64, weight: f64, sum: f64| {
+        before + error_reduction::<ROUNDED>(own_weight - weight, own_sum - sum)
     };
     // The best in each lane, and the number of the chunk that it is in.
     let (mut top, mut chunk) = ([f64::NEG_INFINITY; LANES], [0.0; LANES]);
     let mut number = 0.0;
     for ((before, weights), sums) in before.iter().zip(weights).zip(sums) {
         for lane in 0..LANES {
-            let gain = gain(before[lane], weights[lane], sums[lane]);
-            let better = gain > top[lane];
-            top[lane] = if better { gain } else { top[lane] };
+            let error_reduction = error_reduction(before[lane], weights[lane], sums[lane]);
+            let better = error_reduction > top[lane];
+            top[lane] = if better { error_reduction } else { top[lane] };
             chunk[lane] = if better { number } else { chunk[lane] };
         }
         number += 1.0;
     }
-    let mut found = Found { gain: f64::NEG_INFINITY, at: usize::MAX };
+    let mut found = Found { error_reduction: f64::NEG_INFINITY, at: usize::MAX };
     for lane in 0..LANES {
         let at = chunk[lane] as usize * LANES + lane;
-        let first = top[lane] >= found.gain && at < found.at;
-        if top[lane] > found.gain || first {
-            found = Found { gain: top[lane], at };
+        let first = top[lane] >= found.error_reduction && at < found.at;
+        if top[lane] > found.error_reduction || first {
+            found = Found { error_reduction: top[lane], at };
         }
     }
     let done = before.len() * LANES;
     let left = before_left.iter().zip(weights_left).zip(sums_left);
     for (i, ((&before, &weight), &sum)) in left.enumerate() {
-        let gain = gain(before, weight, sum);
-        if gain > found.gain {
-            found = Found { gain, at: done + i };
+        let error_reduction = error_reduction(before, weight, sum);
+        if error_reduction > found.error_reduction {
+            found = Found { error_reduction, at: done + i };
         }
     }
     Found { at: low + found.at.min(end - low), ..found }
@@ -178,7 +180,7 @@ fn compare<const ROUNDED: bool>(
     from: &mut [u32],
     (low, end): (usize, usize),
     row: usize,
-    price: f64,
+    penalty: f64,
 ) {
     let (mut top, mut at) = ([f64::NEG_INFINITY; LANES], [0.0; LANES]);
     let (mut weights, mut sums) = ([0.0; LANES], [0.0; LANES]);
@@ -188,15 +190,16 @@ fn compare<const ROUNDED: bool>(
     let candidates = best[low..end].iter().zip(&weight[low..end]).zip(&sum[low..end]);
     for ((&before, &weight), &sum) in candidates {
         for lane in 0..LANES {
-            let gain = before + gain::<ROUNDED>(weights[lane] - weight, sums[lane] - sum);
-            let better = gain > top[lane];
-            top[lane] = if better { gain } else { top[lane] };
+            let error_reduction =
+                before + error_reduction::<ROUNDED>(weights[lane] - weight, sums[lane] - sum);
+            let better = error_reduction > top[lane];
+            top[lane] = if better { error_reduction } else { top[lane] };
             at[lane] = if better { number } else { at[lane] };
         }
         number += 1.0;
     }
     for lane in 0..LANES {
-        best[row + lane] = top[lane] - price;
+        best[row + lane] = top[lane] - penalty;
         from[row + lane] = at[lane] as u32;
     }
 }
@@ -208,10 +211,10 @@ mod tests {
     use super::*;
 
     /// The definition: every candidate for every end.
-    fn plain(moments: &Moments<'_>, price: f64) -> f64 {
+    fn plain(moments: &Moments<'_>, penalty: f64) -> f64 {
         let mut best = vec![0.0];
         for j in 1..=moments.n_values() {
-            let of = |i: usize| best[i] + moments.gain(i, j) - price;
+            let of = |i: usize| best[i] + moments.error_reduction(i, j) - penalty;
             best.push((0..j).map(of).fold(f64::NEG_INFINITY, f64::max));
         }
         best[moments.n_values()]
@@ -222,7 +225,7 @@ mod tests {
         fn it_is_the_best_of_all(
             steps in prop::collection::vec((1_u8..30, 1_u8..9), 1..400), start in -2000_i16..2000,
             // From a cluster for each value to one for all.
-            price in prop::sample::select(&[0.0, 1e-3, 0.5, 20.0, 1e3, 1e5, 1e7, 1e9]),
+            penalty in prop::sample::select(&[0.0, 1e-3, 0.5, 20.0, 1e3, 1e5, 1e7, 1e9]),
         ) {
             let mut value = f64::from(start);
             let values: Vec<(f64, f64)> = steps.iter().map(|&(step, count)| {
@@ -234,12 +237,12 @@ mod tests {
                 weight.push(weight[i] + count);
                 sum.push(sum[i] + count * value);
             }
-            let price = price / 4096.0;
+            let penalty = penalty / 4096.0;
             for rounded in [false, true] {
                 let moments = Moments { weight: &weight, sum: &sum, rounded };
-                let boundaries = partition(&moments, price);
-                let worth = moments.total_gain(&boundaries) - price * (boundaries.len() - 1) as f64;
-                let best = plain(&moments, price);
+                let boundaries = partition(&moments, penalty);
+                let worth = moments.total_error_reduction(&boundaries) - penalty * (boundaries.len() - 1) as f64;
+                let best = plain(&moments, penalty);
                 prop_assert!(boundaries.is_sorted_by(|a, b| a < b));
                 prop_assert_eq!((boundaries[0], boundaries.last()), (0, Some(&values.len())));
                 prop_assert!((worth - best).abs() <= 1e-9 * (1.0 + best.abs()), "{} instead of {}", worth, best);

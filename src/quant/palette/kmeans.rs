@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::super::bits::Bits;
 use super::super::grid::Grid;
-use super::super::histogram::{Distinct, Histogram, Weighted};
+use super::super::histogram::{Histogram, SortedHistogram, Weighted};
 use super::super::kmeans;
 use super::super::search::Search;
 use super::super::source::{ChannelScale, Source};
@@ -39,7 +39,7 @@ pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits, search: Searc
         return lut;
     }
     lut.par_chunks_exact_mut(bits.n_values()).enumerate().for_each_init(
-        || (Histogram::default(), Distinct::default(), Vec::new()),
+        || (Histogram::default(), SortedHistogram::default(), Vec::new()),
         |(histogram, distinct, scratch), (block, table)| {
             grid.runs_of(block, |run| count(source, run, histogram, scratch));
             histogram.drain_into(distinct);
@@ -51,7 +51,12 @@ pub(super) fn tables(source: &Source<'_>, grid: &Grid, bits: Bits, search: Searc
 
 /// The distinct values of a group, of which each counts as the square of what it will be multiplied by: that is how much
 /// its error does.
-fn of_scaled(source: &Source<'_>, scale: &ChannelScale, grid: &Grid, block: usize) -> Distinct {
+fn of_scaled(
+    source: &Source<'_>,
+    scale: &ChannelScale,
+    grid: &Grid,
+    block: usize,
+) -> SortedHistogram {
     let (mut weighted, mut scratch) = (Weighted::default(), Vec::new());
     grid.runs_of(block, |run| {
         if cancel::requested() {
@@ -82,7 +87,7 @@ fn count(
 }
 
 /// The distinct values of a group that several threads count.
-fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> Distinct {
+fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> SortedHistogram {
     let mut runs = Vec::new();
     grid.runs_of(block, |run| {
         runs.extend(run.clone().step_by(CHUNK).map(|at| at..(at + CHUNK).min(run.end)));
@@ -109,7 +114,7 @@ fn of_large(source: &Source<'_>, grid: &Grid, block: usize) -> Distinct {
 
 /// Fills `table` with the entries of as many clusters, ascending; with zeros where there are no values, or once the run was
 /// asked to stop.
-pub fn fit(distinct: &Distinct, search: Search, table: &mut [f16]) {
+pub fn fit(distinct: &SortedHistogram, search: Search, table: &mut [f16]) {
     if cancel::requested() {
         return table.fill(f16::ZERO);
     }

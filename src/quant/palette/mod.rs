@@ -14,8 +14,9 @@ pub use self::kmeans::fit;
 use self::nearest::{Nearest, Scratch};
 use self::uniform::Steps;
 use self::vector::Vectors;
-use super::affine;
 use super::bits::Bits;
+use super::block_scale::BlockScale;
+use super::dtype::Dtype;
 use super::error::Error;
 use super::grid::Grid;
 use super::histogram::widen;
@@ -128,7 +129,7 @@ impl Lut8 {
         let extremes = lut.iter().fold((f16::ZERO, f16::ZERO), |(low, high), &v| {
             (if v < low { v } else { low }, if v > high { v } else { high })
         });
-        let step = affine::Step::of(extremes, affine::Dtype::Int8, super::scheme::Mode::Symmetric);
+        let step = BlockScale::of(extremes, Dtype::Int8, super::scheme::Mode::Symmetric);
         let mut data = vec![0; lut.len()];
         step.quantize(lut, &mut data);
         Self { data, scale: step.scale() }
@@ -142,7 +143,7 @@ impl Lut8 {
 
 /// What encoding reuses from one piece to the next.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct PaletteScratch {
     nearest: Scratch,
 }
 
@@ -169,7 +170,7 @@ impl Palette {
         range: Range<usize>,
         values: &[f16],
         indices: &mut [u8],
-        memory: &mut Memory,
+        memory: &mut PaletteScratch,
     ) {
         let dim = self.cluster_dim();
         self.index_grid().runs(range.clone(), |table, run| {

@@ -66,7 +66,8 @@ fn arranged<K: AsRef<[i16]>>(
 ) -> Result<(Bits, Vec<f16>), Error> {
     let most = sets.iter().map(BTreeSet::len).max().unwrap_or(0);
     let bits = Bits::ALL.into_iter().find(|bits| most <= bits.n_values());
-    let bits = bits.ok_or_else(|| Error::Distinct { shape: source.weight.shape().to_vec() })?;
+    let bits =
+        bits.ok_or_else(|| Error::SortedHistogram { shape: source.weight.shape().to_vec() })?;
     let length = bits.n_values() * dim;
     let mut lut = vec![f16::ZERO; sets.len() * length];
     for (table, set) in lut.chunks_exact_mut(length).zip(sets) {

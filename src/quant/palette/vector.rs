@@ -106,7 +106,7 @@ impl Vectors {
 /// The tables, `[groups, 2^bits, size]`: means of clusters, then zeros where there are fewer vectors than entries.
 ///
 /// Lloyd's algorithm from centres drawn with a chance that grows with their distance (k-means++, the best of several draws
-/// at each step), the same on every run, the best of some beginnings. A run that is asked to stop ends early, with tables that
+/// at each step), the same on every run, the best of some restarts. A run that is asked to stop ends early, with tables that
 /// say nothing.
 pub(super) fn tables(
     source: &Source<'_>,
@@ -121,7 +121,7 @@ pub(super) fn tables(
             return;
         }
         let sample = sample(source, vectors, block);
-        let found = (0..search.beginnings()).map(|seed| {
+        let found = (0..search.restarts()).map(|seed| {
             let mut centres = beginning(&sample, vectors.size, bits.n_values(), seed);
             let error = lloyd(&sample, vectors.size, &mut centres);
             (error, centres)

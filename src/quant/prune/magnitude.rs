@@ -4,7 +4,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::super::error::Error;
-use super::super::histogram::{Distinct, Histogram};
+use super::super::histogram::{Histogram, SortedHistogram};
 use super::super::scheme::Sparsity;
 use super::super::weight::Weight;
 use super::{Mask, channels};
@@ -79,7 +79,7 @@ impl Norms<'_> {
 }
 
 /// The distinct values among `n`, of which `add` counts those in a range.
-fn counted(n: usize, add: impl Fn(usize, usize, &mut Histogram) + Sync) -> Distinct {
+fn counted(n: usize, add: impl Fn(usize, usize, &mut Histogram) + Sync) -> SortedHistogram {
     (0..n.div_ceil(CHUNK))
         .into_par_iter()
         .fold(Histogram::default, |mut histogram, chunk| {
@@ -99,7 +99,7 @@ fn counted(n: usize, add: impl Fn(usize, usize, &mut Histogram) + Sync) -> Disti
 /// numpy computes the place of the percentile of fp16 values in fp16, and so does this: up to 65,520 values the results are
 /// the same. Beyond that numpy's place is infinite and the percentile no number, so that coremltools prunes nothing; here it
 /// is computed in f64.
-fn percentile(magnitudes: &Distinct, sparsity: Sparsity) -> u16 {
+fn percentile(magnitudes: &SortedHistogram, sparsity: Sparsity) -> u16 {
     if sparsity.get() == 0.0 {
         return 0;
     }

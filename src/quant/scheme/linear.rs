@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::super::affine::Dtype;
-use super::words::{self, Options};
+use super::super::dtype::{Dtype, Mode};
+use super::options::{self, Options};
 use super::{Code, Word};
 
 pub(super) const ABOUT: &str = "\
@@ -37,15 +37,6 @@ impl Linear {
     pub fn has_offset(self) -> bool {
         self.mode == Mode::Asymmetric || !self.dtype.is_signed()
     }
-}
-
-/// Whether the range of the integers stands for one around zero, or for that of the values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
-    /// coremltools' `LINEAR_SYMMETRIC`: `sym`.
-    Symmetric,
-    /// coremltools' `LINEAR`: `asym`.
-    Asymmetric,
 }
 
 impl Mode {
@@ -135,7 +126,7 @@ fn block(sizes: &str) -> Result<ScaleGranularity, String> {
     let wrong = |digits: &str| format!("size `{digits}` is not a whole number");
     let all: Vec<usize> = sizes
         .split('x')
-        .map(|digits| words::number(digits).ok_or_else(|| wrong(digits)))
+        .map(|digits| options::number(digits).ok_or_else(|| wrong(digits)))
         .collect::<Result<_, _>>()?;
     match *all.as_slice() {
         [] | [0] => Err(format!("size `{sizes}` is not a whole number above 0")),

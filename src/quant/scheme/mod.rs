@@ -3,16 +3,17 @@
 //! A scheme is what is pruned, if anything is, and how the values that are left are stored.
 
 mod linear;
+mod options;
 mod palettize;
 mod prune;
-mod words;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use self::linear::{Linear, Mode, ScaleGranularity, ScaleSearch, Sizes};
+pub use self::linear::{Linear, ScaleGranularity, ScaleSearch, Sizes};
 pub use self::palettize::{Fit, Palettize, PerChannelScale, TableGranularity};
 pub use self::prune::{Prune, Sparsity};
+pub use super::dtype::Mode;
 use super::error::Error;
 
 /// How one weight is compressed.

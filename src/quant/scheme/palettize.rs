@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::super::bits::Bits;
-use super::words::{self, Options};
+use super::options::{self, Options};
 use super::{Code, Word};
 
 pub(super) const ABOUT: &str = "\
@@ -70,9 +70,9 @@ pub(super) fn parse(word: &str) -> Option<Result<Word, String>> {
     let mut parts = word.split('-');
     let kind = parts.next().unwrap_or_default();
     let fit = if let Some(bits) = kind.strip_prefix("pal") {
-        words::bits(bits).map(Fit::Kmeans)
+        options::bits(bits).map(Fit::Kmeans)
     } else if let Some(bits) = kind.strip_prefix("uniform") {
-        words::bits(bits).map(Fit::Uniform)
+        options::bits(bits).map(Fit::Uniform)
     } else if let Some(bits) = kind.strip_prefix("unique") {
         if bits.is_empty() {
             Ok(Fit::Unique)
@@ -87,7 +87,7 @@ pub(super) fn parse(word: &str) -> Option<Result<Word, String>> {
             parts.next().ok_or_else(|| format!("`{kind}` needs a granularity (t or gN)"))?;
         let granularity = match granularity.strip_prefix('g') {
             None if granularity == "t" => TableGranularity::PerTensor,
-            Some(size) => TableGranularity::PerGroupedChannel(words::size(size)?),
+            Some(size) => TableGranularity::PerGroupedChannel(options::size(size)?),
             None => return Err(format!("granularity `{granularity}` is not t or gN")),
         };
         let mut options = Options::new(kind, parts);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Word;
-use super::words::{self, Options};
+use super::options::{self, Options};
 
 pub(super) const ABOUT: &str = "\
 sparseP: pruning, sets the P percent of values with the smallest magnitude to zero; zeros are not stored
@@ -94,8 +94,8 @@ fn below(digits: &str, options: Options<'_>) -> Result<Prune, String> {
 
 fn sparse(amount: &str, mut options: Options<'_>) -> Result<Prune, String> {
     let pruned = if let Some((n, m)) = amount.split_once(':') {
-        let (n, m) = words::number(n)
-            .zip(words::number(m))
+        let (n, m) = options::number(n)
+            .zip(options::number(m))
             .filter(|&(n, m)| n > 0 && n < m)
             .ok_or_else(|| format!("`{amount}` is not N:M with 0 < N < M"))?;
         // The inputs, as coremltools does where nothing is said.

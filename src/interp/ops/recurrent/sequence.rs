@@ -2,7 +2,8 @@
 
 use super::super::activation::logistic;
 use crate::interp::error::OpError;
-use crate::interp::kernel::product::{self, Columns};
+use crate::interp::kernel::columns::Columns;
+use crate::interp::kernel::product;
 use crate::interp::kernel::row::Row;
 use crate::interp::run::{In, Run};
 use crate::interp::site::Site;

@@ -7,7 +7,7 @@
 use super::{Content, Line, Part, Source, bytes, codes, halves, integer_type, mask};
 use crate::mil::{DType, Data, TensorData, Type, Value};
 use crate::quant::scheme::{Fit, Palettize, ScaleGranularity, TableGranularity};
-use crate::quant::{Affine, Bits, Code, Coded, Compressed, Scheme};
+use crate::quant::{Affine, Bits, Code, Compressed, EncodedWeights, Scheme};
 
 pub(super) fn can_hold(scheme: Scheme) -> bool {
     match (scheme.prune, scheme.code) {
@@ -48,7 +48,7 @@ pub(super) fn n_parts(scheme: Scheme, output_channels: u64) -> u32 {
 
 pub(super) fn lines(compressed: &Compressed<'_>, shape: &[u64]) -> Vec<Line> {
     let (kind, parameters) = match compressed.coded() {
-        Coded::Float => {
+        EncodedWeights::Float => {
             let packed = compressed.mask().expect("floats are pruned").bits().len() as u64;
             let parameters = vec![
                 ("mask", mask(DType::U8, &[packed])),
@@ -57,7 +57,7 @@ pub(super) fn lines(compressed: &Compressed<'_>, shape: &[u64]) -> Vec<Line> {
             ];
             ("constexpr_sparse_to_dense", parameters)
         }
-        Coded::Palette(palette) => {
+        EncodedWeights::Palette(palette) => {
             let packed = compressed.poured_len() as u64;
             // The bytes of the packed indices are the elements here.
             let indices = Part { dtype: DType::U8, shape: vec![packed], content: Content::Codes };
@@ -69,7 +69,7 @@ pub(super) fn lines(compressed: &Compressed<'_>, shape: &[u64]) -> Vec<Line> {
             ];
             ("constexpr_lut_to_dense", parameters)
         }
-        Coded::Linear(linear) => ("constexpr_affine_dequantize", affine(linear, shape)),
+        EncodedWeights::Linear(linear) => ("constexpr_affine_dequantize", affine(linear, shape)),
     };
     vec![Line { kind, suffix: "", parameters, results: Vec::new() }]
 }

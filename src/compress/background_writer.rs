@@ -28,26 +28,26 @@ pub(super) struct Files {
 }
 
 /// Whether to go on: a break says that writing has failed.
-pub(super) type Flow = ControlFlow<()>;
+pub(super) type WriteStatus = ControlFlow<()>;
 
 impl Files {
     /// Copies a blob to the end of the files `to`.
-    pub(super) fn copy(&self, to: &[usize], blob: &Blob) -> Flow {
+    pub(super) fn copy(&self, to: &[usize], blob: &Blob) -> WriteStatus {
         self.send(to, || Item::Copy(blob.clone()))
     }
 
     /// Begins a blob of so many bits in the files `to`.
-    pub(super) fn begin(&self, to: &[usize], ty: BlobType, bits: u64) -> Flow {
+    pub(super) fn begin(&self, to: &[usize], ty: BlobType, bits: u64) -> WriteStatus {
         self.send(to, || Item::Begin(ty, bits))
     }
 
     /// Goes on with the blob that began in the files `to`.
-    pub(super) fn bytes(&self, to: &[usize], bytes: Vec<u8>) -> Flow {
+    pub(super) fn bytes(&self, to: &[usize], bytes: Vec<u8>) -> WriteStatus {
         let bytes = Arc::new(bytes);
         self.send(to, || Item::Bytes(Arc::clone(&bytes)))
     }
 
-    fn send(&self, to: &[usize], item: impl Fn() -> Item) -> Flow {
+    fn send(&self, to: &[usize], item: impl Fn() -> Item) -> WriteStatus {
         for file in to {
             if self.senders[*file].send(item()).is_err() {
                 return ControlFlow::Break(());
@@ -63,7 +63,7 @@ pub(super) type Done = (Vec<u64>, Written);
 /// Runs `make`, which fills the files, and writes them behind it.
 ///
 /// Where writing fails `make` is told by a break, and the failure is given.
-pub(super) fn behind<T>(
+pub(super) fn write_in_background<T>(
     writers: Vec<Writer>,
     make: impl FnOnce(&Files) -> Result<T, CompressError>,
 ) -> Result<(T, Vec<Done>), CompressError> {
@@ -131,7 +131,7 @@ mod tests {
     fn blobs_stand_in_their_order_in_each_file() {
         let dir = tempfile::tempdir().unwrap();
         let writer = |name, n| Writer::create(&dir.path().join(name), n).unwrap();
-        let (all, done) = behind(vec![writer("a", 2), writer("b", 1)], |files| {
+        let (all, done) = write_in_background(vec![writer("a", 2), writer("b", 1)], |files| {
             let flows = [
                 files.begin(&[0, 1], TYPE, 32),
                 files.bytes(&[0, 1], vec![1; 3]),
@@ -151,13 +151,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let writers = || ["a", "b"].map(|f| Writer::create(&dir.path().join(f), 9).unwrap()).into();
         // More bytes than the blob has.
-        let error = behind(writers(), |files| {
+        let error = write_in_background(writers(), |files| {
             let _ = files.begin(&[1], TYPE, 8);
             while files.bytes(&[1], vec![0; 3]).is_continue() {}
             Ok(())
         });
         assert_eq!(error.map(drop).unwrap_err().to_string(), "a blob of 1 bytes got 3");
-        let error = behind(writers(), |files| {
+        let error = write_in_background(writers(), |files| {
             let _ = files.begin(&[0], TYPE, 32);
             Err::<(), _>(CompressError::NoWeights)
         });

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Coded, Compressed, Grid};
+use super::{Compressed, EncodedWeights, Grid};
 use crate::base::index::unravel;
 
 /// What `codes` of a weight of `shape` stand for, row-major.
@@ -15,8 +15,8 @@ pub(super) fn dequantized(compressed: &Compressed<'_>, shape: &[usize], codes: &
             }
             let place = unravel(at, shape);
             match compressed.coded() {
-                Coded::Float => unreachable!("floats have no codes"),
-                Coded::Palette(palette) => {
+                EncodedWeights::Float => unreachable!("floats have no codes"),
+                EncodedWeights::Palette(palette) => {
                     let (mut of_code, mut inside) = (place.clone(), 0);
                     let dim = palette.cluster_dim();
                     if let Some(vectors) = &palette.vectors {
@@ -35,7 +35,7 @@ pub(super) fn dequantized(compressed: &Compressed<'_>, shape: &[usize], codes: &
                         }
                     }
                 }
-                Coded::Linear(linear) => {
+                EncodedWeights::Linear(linear) => {
                     let block = block(&place, &linear.grid);
                     let offset = linear
                         .offset

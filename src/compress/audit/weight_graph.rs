@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::coding::Coding;
 use super::parts::Role;
 use crate::compress::recipe::Component;
 use crate::compress::select::{self, compressed_name, dense_name};
@@ -46,11 +45,6 @@ impl<'a> StoredWeight<'a> {
     /// Elements of the dense weight.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
-    }
-
-    /// How it is stored.
-    pub fn coding(&self) -> Coding {
-        Coding::of(self)
     }
 
     /// What it is stored in, each blob once, with what each holds.

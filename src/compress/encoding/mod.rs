@@ -49,7 +49,7 @@ impl Target {
 
 /// The operations that give a dense weight back, in order; the last takes the constant's place and name.
 #[derive(Debug, Clone)]
-pub(super) struct Form {
+pub(super) struct Encoding {
     lines: Vec<Line>,
 }
 
@@ -106,7 +106,7 @@ impl Part {
     }
 }
 
-impl Form {
+impl Encoding {
     /// The form of `compressed` for a target that [`check`] has found able to hold it.
     pub(super) fn of(compressed: &quant::Compressed<'_>, shape: &[u64], target: Target) -> Self {
         let lines = if target == Target::Ios18 {

@@ -8,7 +8,7 @@
 
 use super::{Line, Source, bytes, codes, halves, index_type, integer_type, mask, sizes};
 use crate::mil::{DType, Type, Value};
-use crate::quant::{Affine, Code, Coded, Compressed, Palette, Scheme, pack};
+use crate::quant::{Affine, Code, Compressed, EncodedWeights, Palette, Scheme, pack};
 
 pub(super) fn n_parts(scheme: Scheme) -> u32 {
     let coded = match scheme.code {
@@ -26,13 +26,13 @@ pub(super) fn lines(compressed: &Compressed<'_>, shape: &[u64]) -> Vec<Line> {
     // Codes have the shape of the weight, or stand in a row where a mask says where they belong.
     let stored_shape = |dense: Vec<u64>| if mask.is_some() { vec![n_stored] } else { dense };
     let (kind, coded) = match compressed.coded() {
-        Coded::Float => {
+        EncodedWeights::Float => {
             let nonzero_data = codes(DType::F16, &[n_stored]);
             let mask = mask.expect("floats are stored as they are unless some are pruned");
             let parameters = vec![("mask", mask), ("nonzero_data", nonzero_data)];
             return vec![last("constexpr_sparse_to_dense", parameters)];
         }
-        Coded::Palette(palette) => {
+        EncodedWeights::Palette(palette) => {
             let shape = stored_shape(sizes(&compressed.code_shape()));
             let indices = codes(index_type(palette.bits), &shape);
             let lut = table(palette, &mut lines);
@@ -46,7 +46,7 @@ pub(super) fn lines(compressed: &Compressed<'_>, shape: &[u64]) -> Vec<Line> {
                 if mask.is_some() { "constexpr_lut_to_sparse" } else { "constexpr_lut_to_dense" };
             (kind, parameters)
         }
-        Coded::Linear(linear) => {
+        EncodedWeights::Linear(linear) => {
             let dtype = integer_type(linear.dtype);
             let name = if mask.is_some() { "nonzero_data" } else { "data" };
             let mut parameters = vec![(name, codes(dtype, &stored_shape(shape.to_vec())))];

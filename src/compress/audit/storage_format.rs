@@ -1,15 +1,15 @@
-//! `Coding`: how a weight is stored, in types and in words: `pal4 tables 3×1`, `int4 blocks [1, 32]`, `sparse 50.0 % + …`.
+//! `StorageFormat`: how a weight is stored, in types and in words: `pal4 tables 3×1`, `int4 blocks [1, 32]`, `sparse 50.0 % + …`.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::chain::{Argument, StoredWeight, argument};
+use super::weight_graph::{Argument, StoredWeight, argument};
 use crate::mil::{Op, TensorType};
 
 /// How a weight is stored, read from its operations.
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
-pub struct Coding {
+pub struct StorageFormat {
     /// The type of what is stored for an element: `fp16`, `int4`; of indices `uint4`.
     pub codes: String,
     /// The share of elements that are not stored, as they are zero.
@@ -55,7 +55,7 @@ pub struct Scales {
     pub offsets: bool,
 }
 
-impl Coding {
+impl StorageFormat {
     pub(super) fn of(weight: &StoredWeight<'_>) -> Self {
         let mut coding = Self::default();
         let mut reading = Reading { weight, coding: &mut coding };
@@ -68,7 +68,7 @@ impl Coding {
 
 struct Reading<'a, 'b> {
     weight: &'b StoredWeight<'a>,
-    coding: &'b mut Coding,
+    coding: &'b mut StorageFormat,
 }
 
 impl<'a> Reading<'a, '_> {
@@ -189,7 +189,7 @@ impl<'a> Reading<'a, '_> {
     }
 }
 
-impl fmt::Display for Coding {
+impl fmt::Display for StorageFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(other) = &self.other {
             return f.write_str(other);
@@ -241,5 +241,12 @@ impl fmt::Display for Scales {
             None => write!(f, "blocks {:?}", self.block)?,
         }
         if self.offsets { f.write_str(", offsets") } else { Ok(()) }
+    }
+}
+
+impl StoredWeight<'_> {
+    /// Returns how the weight is stored.
+    pub fn storage_format(&self) -> StorageFormat {
+        StorageFormat::of(self)
     }
 }
