@@ -1,9 +1,9 @@
 //! Choices by chance: which edit, where, and values that formats and kernels tend to trip over.
 
-use coremill::base::chance::Chance;
+use coremill::base::split_mix64::SplitMix64;
 
 /// Choices that follow from a seed.
-pub struct Dice(Chance);
+pub struct Dice(SplitMix64);
 
 /// Whole numbers at the edges of types, tiles and bounds.
 const INTS: &[i64] = &[
@@ -73,7 +73,7 @@ const FLOATS: &[f32] = &[
 impl Dice {
     /// Choices from `seed`.
     pub fn new(seed: u32) -> Self {
-        Self(Chance::new(u64::from(seed)))
+        Self(SplitMix64::new(u64::from(seed)))
     }
 
     /// A number below `n`, or 0.

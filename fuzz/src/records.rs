@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use coremill::base::chance::Chance;
+use coremill::base::split_mix64::SplitMix64;
 use coremill::compress::Recipe;
 use coremill::eval::Tokens;
 use coremill::eval::reference::Distributions;
@@ -127,7 +127,7 @@ const VALUES: &[&str] = &[
 /// Text of values with one or a few changed: another value in the place of one, a list emptied or made longer, a line
 /// left out or doubled.
 pub fn edit(bytes: &[u8], seed: u64) -> Vec<u8> {
-    let mut chance = Chance::new(seed);
+    let mut chance = SplitMix64::new(seed);
     let mut below = move |n: usize| ((chance.unit() * n as f64) as usize).min(n.saturating_sub(1));
     let mut bytes = bytes.to_vec();
     for _ in 0..=below(4) {

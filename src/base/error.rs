@@ -10,14 +10,14 @@ pub trait Hint {
     fn hint(&self) -> Option<String>;
 
     /// What failed: the input, unless the error knows better.
-    fn blame(&self) -> Blame {
-        Blame::Input
+    fn error_kind(&self) -> ErrorKind {
+        ErrorKind::Input
     }
 }
 
 /// What an error is to be put down to; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
+pub enum ErrorKind {
     /// Usage or input: exit code 2.
     Input,
     /// An evaluation that says nothing: exit code 3.
@@ -28,7 +28,7 @@ pub enum Blame {
     Interrupt,
 }
 
-impl Blame {
+impl ErrorKind {
     /// The process's exit code.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -50,11 +50,13 @@ impl Hint for io::Error {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
         match self.kind() {
-            NotFound | InvalidData | IsADirectory | NotADirectory | UnexpectedEof => Blame::Input,
-            _ => Blame::Environment,
+            NotFound | InvalidData | IsADirectory | NotADirectory | UnexpectedEof => {
+                ErrorKind::Input
+            }
+            _ => ErrorKind::Environment,
         }
     }
 }
@@ -64,7 +66,7 @@ impl Hint for super::cancel::Cancelled {
         None
     }
 
-    fn blame(&self) -> Blame {
-        Blame::Interrupt
+    fn error_kind(&self) -> ErrorKind {
+        ErrorKind::Interrupt
     }
 }

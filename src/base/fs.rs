@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 
-/// The prefix of everything half-written; [`sweep_stale`] recognises it.
+/// The prefix of everything half-written; [`remove_stale_temp`] recognises it.
 pub const PARTIAL: &str = ".coremill-partial-";
 
 /// Writes `bytes` to a sibling of `path` and renames it over `path`.
@@ -69,12 +69,12 @@ pub struct Staging {
 
 impl Staging {
     /// Starts a folder that will become `destination`, and removes what killed runs have left beside it; see
-    /// [`sweep_stale`].
+    /// [`remove_stale_temp`].
     pub fn begin(destination: &Path) -> io::Result<Self> {
         let parent = parent_of(destination);
         fs_err::create_dir_all(&parent)?;
         // Remains that cannot be removed are in nobody's way.
-        drop(sweep_stale(&parent));
+        drop(remove_stale_temp(&parent));
         let dir =
             TempDir::with_prefix_in(PARTIAL, &parent).map_err(|e| in_place(&e, destination))?;
         Ok(Self { dir, destination: destination.to_owned() })
@@ -110,7 +110,7 @@ impl Staging {
 /// Removes what killed runs left half-written in `folder`; gives the number of things removed.
 ///
 /// Only entries in which nothing was touched for an hour go, so that a run at work beside this one keeps its own.
-pub fn sweep_stale(folder: &Path) -> io::Result<usize> {
+pub fn remove_stale_temp(folder: &Path) -> io::Result<usize> {
     let mut removed = 0;
     if !folder.is_dir() {
         return Ok(0);

@@ -4,7 +4,7 @@
 ///
 /// Multiplications and additions are never fused, so that results are the same either way. Within the body `lanes` has what the
 /// compiler does not find by itself: [`plain`], or the same in instructions of the processor.
-macro_rules! quick {
+macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) {
@@ -36,7 +36,7 @@ macro_rules! quick {
         }
     };
 }
-pub(crate) use quick;
+pub(crate) use multiversion;
 
 /// Conversions of eight numbers in plain arithmetic.
 pub(crate) mod plain {
@@ -95,13 +95,13 @@ pub(crate) mod wide {
 mod tests {
     use half::f16;
 
-    quick! {
+    multiversion! {
         fn widen(values: &[f16; 8], out: &mut [f32; 8]) {
             *out = lanes::widen(values);
         }
     }
 
-    quick! {
+    multiversion! {
         fn narrow(values: [f32; 8], out: &mut [f16; 8]) {
             *out = lanes::narrow(values);
         }

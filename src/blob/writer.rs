@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::record::{ALIGNMENT, BlobType, RECORD, Record, header};
 use crate::base::digest::Hasher;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 /// What goes wrong while writing.
 #[derive(Debug, Error)]
@@ -39,8 +39,8 @@ impl Hint for WriterError {
         if let Self::Io(e) = self { e.hint() } else { None }
     }
 
-    fn blame(&self) -> Blame {
-        Blame::Environment
+    fn error_kind(&self) -> ErrorKind {
+        ErrorKind::Environment
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::base::mistake::Mistake;
+use crate::base::toml_error::TomlError;
 use crate::coreml::ComputeUnits;
 use crate::pipeline::Failure;
 use crate::runtime::BackendChain;
@@ -43,8 +43,8 @@ impl Config {
         }
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self, Mistake> {
-        toml::from_str(text).map_err(|e| Mistake::toml(name, text, &e))
+    fn parse(name: &str, text: &str) -> Result<Self, TomlError> {
+        toml::from_str(text).map_err(|e| TomlError::toml(name, text, &e))
     }
 
     /// Bytes of compiled models that are kept.
@@ -59,7 +59,7 @@ mod tests {
     use crate::base::error::Hint as _;
     use crate::runtime::Backend;
 
-    fn parse(text: &str) -> Result<Config, Mistake> {
+    fn parse(text: &str) -> Result<Config, TomlError> {
         Config::parse("config.toml", text)
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::blob::WriterError;
 use crate::mil::ConstError;
 use crate::package::DraftError;
@@ -110,12 +110,12 @@ impl Hint for CompressError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            Self::Cancelled(e) => e.blame(),
-            Self::Blob(_) => Blame::Environment,
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            Self::Cancelled(e) => e.error_kind(),
+            Self::Blob(_) => ErrorKind::Environment,
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::blob::WriterError;
 use crate::mil::{ConstError, DType};
 use crate::package::{DraftError, PackageError};
@@ -177,15 +177,15 @@ impl Hint for ConvertError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            Self::Cancelled(e) => e.blame(),
-            Self::Weights(e) => e.blame(),
-            Self::Python(e) => e.blame(),
-            Self::Draft(e) => e.blame(),
-            Self::Answer(_) | Self::Blob(_) | Self::Disk { .. } => Blame::Environment,
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            Self::Cancelled(e) => e.error_kind(),
+            Self::Weights(e) => e.error_kind(),
+            Self::Python(e) => e.error_kind(),
+            Self::Draft(e) => e.error_kind(),
+            Self::Answer(_) | Self::Blob(_) | Self::Disk { .. } => ErrorKind::Environment,
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::request::Request;
 use super::skeleton::{ExportedFunction, ModelInfo, Placeholder, SkeletonInfo};
 use super::write_weights::write_weights;
 use crate::base::cancel;
-use crate::base::fs::{PARTIAL, sweep_stale};
+use crate::base::fs::{PARTIAL, remove_stale_temp};
 use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 use crate::base::progress::{Progress, Unit};
 use crate::package::{FileRecord, Model, Package};
@@ -338,7 +338,7 @@ pub(super) struct Scratch {
 impl Scratch {
     pub(super) fn new(request: &Request) -> Result<Self, ConvertError> {
         fs_err::create_dir_all(&request.tmp)?;
-        sweep_stale(&request.tmp)?;
+        remove_stale_temp(&request.tmp)?;
         // The prefix marks what a killed run leaves as incomplete; kept folders are not hidden.
         let prefix = if request.keep_tmp { "coremill-skeleton-" } else { PARTIAL };
         let mut dir = tempfile::TempDir::with_prefix_in(prefix, &request.tmp)?;

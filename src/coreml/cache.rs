@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::base::digest;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::fs::{Staging, files_below, write_atomic};
 
 /// The compiled model in its entry.
@@ -49,8 +49,8 @@ impl Hint for CacheError {
         self.source.hint()
     }
 
-    fn blame(&self) -> Blame {
-        self.source.blame()
+    fn error_kind(&self) -> ErrorKind {
+        self.source.error_kind()
     }
 }
 

@@ -29,7 +29,7 @@ pub use enabled::{Model, State, detect, plan};
 pub use plan::{ComputePlan, Planned, Reason, Share};
 pub use units::ComputeUnits;
 
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 /// What Core ML can compute on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -201,11 +201,13 @@ impl Hint for CoreMlError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Absent(_) | Self::Framework { .. } | Self::TooOld { .. } => Blame::Environment,
-            Self::Cache(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Absent(_) | Self::Framework { .. } | Self::TooOld { .. } => {
+                ErrorKind::Environment
+            }
+            Self::Cache(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }
@@ -218,7 +220,7 @@ impl Hint for Absent {
         )
     }
 
-    fn blame(&self) -> Blame {
-        Blame::Environment
+    fn error_kind(&self) -> ErrorKind {
+        ErrorKind::Environment
     }
 }

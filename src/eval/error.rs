@@ -8,7 +8,7 @@ use super::overlap::{MAX_OVERLAP, RUN};
 use super::reference::ReferenceError;
 use super::results::Overflow;
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::lm::chat::ChatError;
 use crate::lm::{HeadError, LmError, OVERFLOW_HINT, TokenizerError};
 use crate::package::{BundleError, PackageError};
@@ -127,13 +127,13 @@ impl Hint for EvalError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Lm(e) => e.blame(),
-            Self::Reference(e) => e.blame(),
-            Self::Overflow { error, .. } => error.blame(),
-            Self::NothingFinite { .. } | Self::Width { .. } => Blame::Evaluation,
-            _ => Blame::Input,
+            Self::Lm(e) => e.error_kind(),
+            Self::Reference(e) => e.error_kind(),
+            Self::Overflow { error, .. } => error.error_kind(),
+            Self::NothingFinite { .. } | Self::Width { .. } => ErrorKind::Evaluation,
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::chance::Chance;
+use crate::base::split_mix64::SplitMix64;
 use crate::eval::{results::Interval, results::Paired};
 use crate::eval::{tokens::Token, tokens::Tokens};
 
@@ -31,7 +31,7 @@ pub fn paired(a: (&str, &Tokens), b: (&str, &Tokens)) -> Option<Paired> {
         return None;
     }
     let all = Sums::of(windows.iter());
-    let mut chance = Chance::new(0);
+    let mut chance = SplitMix64::new(0);
     let n = windows.len();
     let mut draw = || {
         let drawn = (0..n).map(|_| &windows[((chance.unit() * n as f64) as usize).min(n - 1)]);

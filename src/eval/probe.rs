@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::cancel;
-use crate::base::chance::Chance;
 use crate::base::clock::Clock;
+use crate::base::split_mix64::SplitMix64;
 use crate::eval::error::EvalError;
 use crate::lm::Artifact;
 use crate::lm::Decoder;
@@ -78,7 +78,7 @@ pub fn of_artifact(
     clock: &dyn Clock,
 ) -> Result<Trace, EvalError> {
     let engine = Engine::load(artifact, runtime, clock)?;
-    let mut chance = Chance::new(probe.seed);
+    let mut chance = SplitMix64::new(probe.seed);
     let mut steps = Vec::new();
     let mut timed = |function: &str, call, output: &str, work: &mut Work<'_>| {
         cancel::check()?;
@@ -132,7 +132,7 @@ pub fn of_package(
     let loaded = runtime.load(&source)?;
     let load = clock.elapsed().saturating_sub(start);
     let mut state = loaded.state();
-    let mut chance = Chance::new(probe.seed);
+    let mut chance = SplitMix64::new(probe.seed);
     let mut steps = Vec::new();
     for (name, function) in &program.functions {
         let none = BTreeMap::new();
@@ -181,7 +181,7 @@ fn inputs(
     loaded: &dyn Loaded,
     function: &Function,
     rules: &BTreeMap<String, Rule>,
-    chance: &mut Chance,
+    chance: &mut SplitMix64,
 ) -> Result<Values, RuntimeError> {
     let mut values = Values::new();
     for input in function.inputs.iter().filter(|input| !input.ty.is_state()) {
@@ -225,7 +225,7 @@ fn shape(ty: &TensorType, rule: Option<&Rule>) -> Vec<usize> {
 }
 
 /// A number below `n`, or 0 where `n` is.
-fn below(chance: &mut Chance, n: usize) -> usize {
+fn below(chance: &mut SplitMix64, n: usize) -> usize {
     ((chance.unit() * n as f64) as usize).min(n.saturating_sub(1))
 }
 

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::base::cancel::{self, Cancelled};
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::progress::{Progress, Unit};
 use crate::compress::{self, MIN_ELEMENTS, StoredWeight};
 use crate::interp::{Dequantized, OpError};
@@ -54,10 +54,10 @@ impl Hint for WeightsError {
         None
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Cancelled(e) => e.blame(),
-            Self::Weight { .. } => Blame::Input,
+            Self::Cancelled(e) => e.error_kind(),
+            Self::Weight { .. } => ErrorKind::Input,
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::error::{LoadError, RunError};
-use super::model::{Function, Model, Outputs, Port};
+use super::function::{Function, Outputs};
+use super::model::Model;
+use super::port::Port;
 use super::state::State;
 use super::tensor::Tensor;
 

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 
 use super::constant::Budget;
 use super::error::OpError;
-use super::model::Precision;
+use super::exec::Kernel;
+use super::op_context::{Binding, OpContext, Scope};
 use super::ops::{self, Opset};
-use super::run::Kernel;
-use super::site::{Binding, Scope, Site};
+use super::options::Precision;
 use super::stored::{self, Shared};
 use crate::mil::{Blobs, Op};
 
@@ -28,7 +28,7 @@ impl Dequantized {
             let entry = Opset::from_name(opset).and_then(|opset| ops::lookup(&op.kind, opset));
             let unknown = || OpError::Unsupported(format!("`{}` of {opset}", op.kind));
             let entry = entry.ok_or_else(unknown)?;
-            let site = Site {
+            let site = OpContext {
                 op,
                 scope: &scope,
                 blobs,
@@ -36,7 +36,7 @@ impl Dequantized {
                 precision: Precision::Declared,
                 later: &[],
                 bodies: &[],
-                reads: RefCell::default(),
+                uses: RefCell::default(),
             };
             let Kernel::Stored(constants) = (entry.build)(&site)? else {
                 return Err(OpError::invalid(format!("`{}` is no constant", op.kind)));

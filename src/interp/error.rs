@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::mil::ConstError;
 
 /// Why one operation cannot be planned or did not run.
@@ -260,10 +260,10 @@ impl Hint for RunError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Op { source, .. } if source.is_cancelled() => Blame::Interrupt,
-            _ => Blame::Input,
+            Self::Op { source, .. } if source.is_cancelled() => ErrorKind::Interrupt,
+            _ => ErrorKind::Input,
         }
     }
 }

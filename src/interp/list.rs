@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::error::OpError;
-use super::run::show;
+use super::tensor::show;
 use super::tensor::{self, Buffer, Tensor};
 use crate::mil::DType;
 

@@ -45,7 +45,7 @@ impl Pool {
     }
 
     /// Remembers a result that a caller is given: it is room again where that has let go of it by [`Self::recall`].
-    pub(crate) fn lend(&mut self, value: &Value) {
+    pub(crate) fn track(&mut self, value: &Value) {
         // What is larger could not be given back, and is not kept from the system either.
         if value.as_tensor().is_some_and(|t| t.len() * size_of::<f32>() <= LIMIT) {
             self.lent.push(value.clone());
@@ -53,14 +53,14 @@ impl Pool {
     }
 
     /// Takes back of what was lent what nobody else sees, and forgets the rest.
-    pub(crate) fn recall(&mut self) {
+    pub(crate) fn reclaim(&mut self) {
         for value in std::mem::take(&mut self.lent) {
-            self.give_back(value);
+            self.release(value);
         }
     }
 
     /// Keeps the vector of a value that nobody else sees.
-    pub(crate) fn give_back(&mut self, value: Value) {
+    pub(crate) fn release(&mut self, value: Value) {
         if let Value::Tensor(tensor) = value
             && let Some(vector) = tensor.reclaim()
         {
@@ -102,14 +102,14 @@ mod tests {
     fn what_was_lent_comes_back_once_nobody_else_has_it() {
         let mut pool = Pool::default();
         let [kept, dropped] = [300, 700].map(|n| Value::from(Tensor::f32(&[n], vec![7.0; n])));
-        pool.lend(&kept);
-        pool.lend(&dropped);
+        pool.track(&kept);
+        pool.track(&dropped);
         drop(dropped);
-        pool.recall();
+        pool.reclaim();
         assert_eq!((pool.bytes, pool.lent.len()), (4 * 700, 0));
         assert_eq!(kept.as_tensor().unwrap().to_f32().unwrap(), [7.0; 300]);
-        pool.lend(&Value::from(Tensor::i32(&[0], vec![])));
-        pool.recall();
+        pool.track(&Value::from(Tensor::i32(&[0], vec![])));
+        pool.reclaim();
         assert_eq!(pool.bytes, 4 * 700, "a vector of other elements is no room");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use half::f16;
 
 use super::error::RunError;
-use super::model::Port;
+use super::port::Port;
 use super::tensor::{Data, Slice, Tensor};
 use crate::mil::DType;
 
@@ -77,7 +77,7 @@ impl State {
     /// Stores a tensor, fp16 in two bytes an element where the state was so.
     pub(crate) fn put(&mut self, name: &str, tensor: Tensor) {
         let tensor = tensor.make_whole();
-        let tensor = match (tensor.dtype(), &tensor.data, tensor.carrier()) {
+        let tensor = match (tensor.dtype(), &tensor.data, tensor.storage()) {
             (DType::F16, Data::F32(_), Slice::F32(values))
                 if values.iter().all(|&v| v.is_nan() || f16::from_f32(v).to_f32() == v) =>
             {

@@ -102,11 +102,11 @@ pub struct Tensor {
     start: usize,
 }
 
-/// Runs the same expression on the elements of any carrier and wraps the resulting vector in the same carrier.
-macro_rules! map_carrier {
+/// Runs the same expression on the elements of any storage and wraps the resulting vector in the same storage.
+macro_rules! map_storage {
     ($tensor:expr, $shape:expr, |$src:ident| $body:expr) => {{
         let tensor: &$crate::interp::Tensor = $tensor;
-        match tensor.carrier() {
+        match tensor.storage() {
             $crate::interp::tensor::Slice::F32($src) => tensor.with_f32($shape, $body),
             $crate::interp::tensor::Slice::F16($src) => tensor.with_f16($shape, $body),
             $crate::interp::tensor::Slice::I32($src) => tensor.with_i32($shape, $body),
@@ -115,9 +115,9 @@ macro_rules! map_carrier {
         }
     }};
 }
-pub(crate) use map_carrier;
+pub(crate) use map_storage;
 
-/// The elements of a tensor in their carrier.
+/// The elements of a tensor in their storage.
 pub(crate) enum Slice<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
@@ -209,7 +209,7 @@ impl Tensor {
 
     /// The elements as f32: floats as they are, whole numbers and booleans converted; nothing for strings.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        Some(match self.carrier() {
+        Some(match self.storage() {
             Slice::F32(v) => v.to_vec(),
             Slice::F16(v) => fp16::to_f32_vec(v),
             Slice::I32(v) => v.iter().map(|&i| i as f32).collect(),
@@ -225,24 +225,24 @@ impl Tensor {
 
     /// The elements of a tensor of whole numbers.
     pub fn as_i32(&self) -> Option<&[i32]> {
-        if let Slice::I32(v) = self.carrier() { Some(v) } else { None }
+        if let Slice::I32(v) = self.storage() { Some(v) } else { None }
     }
 
     /// The elements of a tensor of booleans.
     pub fn as_bool(&self) -> Option<&[bool]> {
-        if let Slice::Bool(v) = self.carrier() { Some(v) } else { None }
+        if let Slice::Bool(v) = self.storage() { Some(v) } else { None }
     }
 
     /// The elements of a tensor of strings.
     pub fn as_strings(&self) -> Option<&[String]> {
-        if let Slice::Str(v) = self.carrier() { Some(v) } else { None }
+        if let Slice::Str(v) = self.storage() { Some(v) } else { None }
     }
 
     /// The elements as little-endian bytes of the declared type; nothing for types without whole bytes.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let ints = || self.as_i32();
         Some(match self.dtype {
-            DType::F16 => match self.carrier() {
+            DType::F16 => match self.storage() {
                 Slice::F16(v) => v.as_bytes().to_vec(),
                 Slice::F32(v) => v.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
                 _ => return None,
@@ -263,7 +263,7 @@ impl Tensor {
         format!("{}{:?}", self.dtype, self.shape)
     }
 
-    pub(crate) fn carrier(&self) -> Slice<'_> {
+    pub(crate) fn storage(&self) -> Slice<'_> {
         let range = self.start..self.start + self.len();
         match &self.data {
             Data::F32(store) => Slice::F32(&store.as_slice()[range]),
@@ -286,7 +286,7 @@ impl Tensor {
 
     /// The elements of a float tensor as f32.
     pub(crate) fn f32s(&self) -> Result<Cow<'_, [f32]>, OpError> {
-        match self.carrier() {
+        match self.storage() {
             Slice::F32(v) => Ok(Cow::Borrowed(v)),
             Slice::F16(v) => Ok(Cow::Owned(fp16::to_f32_vec(v))),
             _ => Err(self.not("floats")),
@@ -324,7 +324,7 @@ impl Tensor {
         }
     }
 
-    /// The same elements under another declared type of the same carrier.
+    /// The same elements under another declared type of the same storage.
     pub(crate) fn tagged(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
@@ -349,7 +349,7 @@ impl Tensor {
             return self;
         }
         let shape = self.shape.clone();
-        map_carrier!(&self, shape, |src| src.to_vec())
+        map_storage!(&self, shape, |src| src.to_vec())
     }
 
     pub(crate) fn with_f32(&self, shape: Vec<usize>, elements: Vec<f32>) -> Self {
@@ -377,4 +377,10 @@ impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.describe())
     }
+}
+
+/// Formats a shape as `[1, ?, 64]`.
+pub(crate) fn show(shape: &[Option<usize>]) -> String {
+    let dims: Vec<_> = shape.iter().map(|d| d.map_or("?".to_owned(), |n| n.to_string())).collect();
+    format!("[{}]", dims.join(", "))
 }

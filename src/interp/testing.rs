@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::model::{Model, Options, Precision};
+use super::model::Model;
+use super::options::{Options, Precision};
 use super::tensor::Tensor;
 use crate::blob::Blob;
 use crate::mil::{

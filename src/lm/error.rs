@@ -11,7 +11,7 @@ use super::head::HeadError;
 use super::layout::LayoutError;
 use super::tokenizer::TokenizerError;
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::package::{BundleError, PackageError};
 use crate::runtime::RuntimeError;
 
@@ -192,17 +192,17 @@ impl Hint for LmError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Package(e) => e.blame(),
-            Self::Bundle(e) => e.blame(),
-            Self::Runtime(e) => e.blame(),
-            Self::Tokenizer(e) => e.blame(),
-            Self::Chat(e) => e.blame(),
-            Self::Io(e) => e.blame(),
-            Self::Cancelled(e) => e.blame(),
-            Self::NonFinite { .. } | Self::Embedding { .. } => Blame::Evaluation,
-            _ => Blame::Input,
+            Self::Package(e) => e.error_kind(),
+            Self::Bundle(e) => e.error_kind(),
+            Self::Runtime(e) => e.error_kind(),
+            Self::Tokenizer(e) => e.error_kind(),
+            Self::Chat(e) => e.error_kind(),
+            Self::Io(e) => e.error_kind(),
+            Self::Cancelled(e) => e.error_kind(),
+            Self::NonFinite { .. } | Self::Embedding { .. } => ErrorKind::Evaluation,
+            _ => ErrorKind::Input,
         }
     }
 }

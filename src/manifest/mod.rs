@@ -16,7 +16,7 @@
 
 mod artifact;
 mod check;
-mod moved;
+mod quality_delta;
 mod signature;
 mod target;
 mod tensor;
@@ -29,8 +29,8 @@ pub use signature::{Feature, Signature, functions};
 pub use target::{TARGETS, Target, compatible, target};
 pub use tensor::{TensorError, layer_of};
 pub use types::{
-    Adapter, AdapterKind, AdapterMode, Facts, Manifest, ManifestError, Over, Quality, Source, Tool,
-    manifest_path, package_path,
+    Adapter, AdapterBase, AdapterKind, AdapterMode, Facts, Manifest, ManifestError, Quality,
+    Source, Tool, manifest_path, package_path,
 };
 pub use version::{Change, Step, next_version};
 

@@ -79,7 +79,7 @@ fn manifest(package: &Path, measurements: &Measurements) -> Manifest {
             source: Source { name: "chat".to_owned(), ..Source::default() },
             kind: AdapterKind::Llm2vec,
             mode: AdapterMode::Branches,
-            over: Over::BaseAndLora,
+            over: AdapterBase::BaseAndLora,
         }],
         recipe: "fp16".to_owned(),
         deployment_target: target,

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::signature::Signature;
 use super::{Artifact, SCHEMA_VERSION, compatible, functions};
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::fs::write_atomic;
 use crate::eval::{
     results::KvCache, results::Measurements, results::Perplexity, results::Similarity,
@@ -112,7 +112,7 @@ pub struct Adapter {
     /// How it is in the package.
     pub mode: AdapterMode,
     /// The weights it stands on.
-    pub over: Over,
+    pub over: AdapterBase,
 }
 
 /// What an adapter is for.
@@ -137,7 +137,7 @@ pub enum AdapterMode {
 
 /// The weights an adapter stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Over {
+pub enum AdapterBase {
     /// The checkpoint's own.
     #[serde(rename = "base")]
     Base,
@@ -231,7 +231,7 @@ impl Hint for ManifestError {
             Self::Package(e) => e.hint(),
             Self::Target(name) => {
                 let names: Vec<_> = super::TARGETS.iter().map(|t| t.name).collect();
-                let near = crate::base::nearest::nearest(name, names.iter().copied());
+                let near = crate::base::did_you_mean::did_you_mean(name, names.iter().copied());
                 Some(match near {
                     Some(near) => format!("did you mean `{near}`"),
                     None => format!("known are {}", names.join(", ")),
@@ -241,10 +241,10 @@ impl Hint for ManifestError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -3,7 +3,7 @@
 use semver::Version;
 
 use super::Manifest;
-use super::moved::Moved;
+use super::quality_delta::QualityDelta;
 use super::signature::differences;
 
 /// How far a version moves.
@@ -65,7 +65,7 @@ pub fn next_version(old: &Manifest, new: &Manifest) -> Step {
             weights.map(|f| f.sha256.clone())
         };
         let what = if digest(old) == digest(new) { "program" } else { "weights" };
-        let Moved { lines, compared } = Moved::between(old, new);
+        let QualityDelta { lines, compared } = QualityDelta::between(old, new);
         if !lines.is_empty() {
             minor.push(format!("{what} changed"));
             minor.extend(lines);

@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::PackageError;
 use super::inside::inner_path;
 use super::open::Package;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 const META: &str = "meta.yaml";
 
@@ -65,11 +65,11 @@ impl Hint for BundleError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            Self::Package(e) => e.blame(),
-            Self::Meta { .. } | Self::NoPart { .. } => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            Self::Package(e) => e.error_kind(),
+            Self::Meta { .. } | Self::NoPart { .. } => ErrorKind::Input,
         }
     }
 }

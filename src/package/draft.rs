@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::items::{AUTHOR, DATA, Items, MANIFEST, MODEL, WEIGHTS};
 use super::model::Model;
 use crate::base::digest;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::fs::Staging;
 use crate::blob::{Writer, WriterError, Written};
 
@@ -40,11 +40,11 @@ impl Hint for DraftError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            Self::Blob(_) => Blame::Environment,
-            Self::Exists { .. } => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            Self::Blob(_) => ErrorKind::Environment,
+            Self::Exists { .. } => ErrorKind::Input,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::mil::read::ReadError;
 use crate::mil::text::TextError;
 use crate::mil::verify::VerifyError;
@@ -121,10 +121,10 @@ impl Hint for PackageError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

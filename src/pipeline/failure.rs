@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 /// An error with its causes in the message, a hint and the kind that decides the exit code.
 #[derive(Debug)]
@@ -12,13 +12,13 @@ pub struct Failure {
     /// Suggested remedy.
     pub hint: Option<String>,
     /// Kind of the error.
-    pub kind: Blame,
+    pub kind: ErrorKind,
 }
 
 impl Failure {
     /// Creates an error of usage or input.
     pub fn input(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, kind: Blame::Input }
+        Self { message: message.into(), hint: None, kind: ErrorKind::Input }
     }
 
     /// Adds a hint.
@@ -40,6 +40,6 @@ impl<E: Error + Hint> From<E> for Failure {
             }
             cause = inner.source();
         }
-        Self { message, hint: error.hint(), kind: error.blame() }
+        Self { message, hint: error.hint(), kind: error.error_kind() }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Session;
-use crate::base::nearest::nearest;
+use crate::base::did_you_mean::did_you_mean;
 use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
 use crate::compress;
 use crate::convert::{self, ModelInfo, Request};
@@ -103,7 +103,7 @@ fn no_folder(model: &str) -> Failure {
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
-    let near = nearest(&name, beside.iter().map(String::as_str));
+    let near = did_you_mean(&name, beside.iter().map(String::as_str));
     let failure = Failure::input(format!("there is no folder `{model}`"));
     match near.filter(|near| parent.join(near).is_dir()) {
         Some(near) => failure.hint(format!("did you mean `{}`", parent.join(near).display())),
@@ -284,16 +284,16 @@ impl Job {
         let nowhere = Path::new("");
         let request = self.request(nowhere, false, nowhere, false);
         let over = if self.llm2vec.is_empty() || convert::encodes_over_base(&request)? {
-            manifest::Over::Base
+            manifest::AdapterBase::Base
         } else {
-            manifest::Over::BaseAndLora
+            manifest::AdapterBase::BaseAndLora
         };
         let chat = self.lora.iter().map(|found| {
             (
                 found,
                 manifest::AdapterKind::Lora,
                 manifest::AdapterMode::Merged,
-                manifest::Over::Base,
+                manifest::AdapterBase::Base,
             )
         });
         let encode =

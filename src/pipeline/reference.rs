@@ -65,7 +65,7 @@ pub(crate) fn reference<'a>(
         Err(error) => Err(ReferenceError::Failed {
             message: error.to_string(),
             advice: error.hint(),
-            blame: error.blame(),
+            blame: error.error_kind(),
         }),
     };
     let checkpoint = Checkpoint {

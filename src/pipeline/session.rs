@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::clock::SystemClock;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::progress::{Progress, Silent};
 use crate::python::{self, EnvError, Environment, Interpreter, PythonError};
 
@@ -138,10 +138,10 @@ impl Hint for StartError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Environment(e) => e.blame(),
-            Self::Python(e) => e.blame(),
+            Self::Environment(e) => e.error_kind(),
+            Self::Python(e) => e.error_kind(),
         }
     }
 }

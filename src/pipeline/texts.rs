@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Session;
 use super::input;
-use crate::base::nearest::nearest;
+use crate::base::did_you_mean::did_you_mean;
 use crate::pipeline::Failure;
 
 /// A text on the hub that has a name of its own.
@@ -51,7 +51,7 @@ pub(crate) fn read(asked: &str, session: &Session) -> Result<String, Failure> {
     if let Some(named) = NAMED.iter().find(|named| named.name == asked && !path.exists()) {
         return fetch(named, session);
     }
-    let text = input::read(path).map_err(|failure| match nearest(asked, names()) {
+    let text = input::read(path).map_err(|failure| match did_you_mean(asked, names()) {
         Some(near) if !asked.contains(['/', '.']) => {
             failure.hint(format!("did you mean the set `{near}`"))
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Environment;
 use super::host::isolated;
 use crate::base::cancel::{self, Cancelled};
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 const DRIVER: &str = include_str!("cluster.py");
 /// How often a request to stop is looked for.
@@ -174,11 +174,11 @@ impl Hint for ClusterError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Refused { .. } | Self::Lost { .. } => Blame::Environment,
-            Self::Io(e) => e.blame(),
-            Self::Cancelled(e) => e.blame(),
+            Self::Refused { .. } | Self::Lost { .. } => ErrorKind::Environment,
+            Self::Io(e) => e.error_kind(),
+            Self::Cancelled(e) => e.error_kind(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::fmt;
 
 /// Why there is no Python environment to work with.
@@ -203,10 +203,10 @@ impl Hint for EnvError {
         })
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Cancelled(e) => e.blame(),
-            _ => Blame::Environment,
+            Self::Cancelled(e) => e.error_kind(),
+            _ => ErrorKind::Environment,
         }
     }
 }
@@ -269,14 +269,14 @@ impl Hint for PythonError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
             // What Python names is about the request; what it does not foresee is its own.
             Self::Known { kind, .. } if kind != "out_of_memory" && kind != "internal" => {
-                Blame::Input
+                ErrorKind::Input
             }
-            Self::Cancelled(e) => e.blame(),
-            _ => Blame::Environment,
+            Self::Cancelled(e) => e.error_kind(),
+            _ => ErrorKind::Environment,
         }
     }
 }

@@ -94,7 +94,7 @@ impl BlockScale {
     }
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// The integers of `values`, of which every `run` has a scale and zero point, between two limits.
     pub(super) fn runs(values: &[f16], run: usize, steps: &[(f16, i32)], limits: (i32, i32), data: &mut [u8]) {
         let blocks = values.chunks(run).zip(data.chunks_mut(run));
@@ -116,7 +116,7 @@ crate::base::simd::quick! {
     }
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// The values of `data`, of which every `run` has a scale and zero point.
     pub(super) fn values_of_runs(data: &[u8], run: usize, steps: &[(f16, i32)], signed: bool, out: &mut [f16]) {
         let blocks = data.chunks(run).zip(out.chunks_mut(run));

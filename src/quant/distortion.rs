@@ -105,7 +105,7 @@ const LANES: usize = 32;
 /// Those that are converted at a time.
 const EIGHT: usize = 8;
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// Adds up squared errors and squares, and finds the largest errors and values.
     fn compare(x: &[[f16; LANES]], y: &[[f16; LANES]], lanes_of: &mut [[f32; LANES]; 4]) {
         let [mut squared, mut energy, mut most, mut peak] = *lanes_of;

@@ -88,7 +88,7 @@ const STRETCH: usize = 16;
 /// Values whose places are found at a time.
 const CHUNK: usize = 512;
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// Adds the bits of normal values to `used`.
     fn collect_bits(values: &[f16], used: &mut u16) {
         let mut all = 0;
@@ -100,7 +100,7 @@ crate::base::simd::quick! {
     }
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// The place of each of `values`, and the first and last of them.
     fn find_places(values: &[f16], kind: BinLayout, places: &mut [u16; CHUNK], ends: &mut (u16, u16)) {
         #[inline(always)]

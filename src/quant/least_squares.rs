@@ -108,7 +108,7 @@ impl Scratch {
     }
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// Adds Σ (x − s·q)², Σ x·q and Σ q² to `sums`, where s is the scale and q the integers less the zero point.
     fn trial(values: &[f16], step: BlockScale, sums: &mut [f64; 3]) {
         const LANES: usize = 8;

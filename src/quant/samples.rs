@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::base::chance::Chance;
+use crate::base::split_mix64::SplitMix64;
 
 /// A shape of data that weights take, or that clustering finds hard.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub(super) const SHAPES: [Shape; 10] = [
 
 /// `n` values of `shape`, the same for the same `seed`.
 pub(super) fn sample(shape: Shape, n: usize, seed: u64) -> Vec<f16> {
-    let mut random = Chance::new(seed);
+    let mut random = SplitMix64::new(seed);
     (0..n)
         .map(|i| {
             let normal = random.normal();

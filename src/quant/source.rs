@@ -147,7 +147,7 @@ impl<'a> Source<'a> {
 /// The extremes of no values.
 const NOTHING: (i16, i16) = (i16::MAX, i16::MIN);
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// The smallest and largest key of every `run` of `values`.
     fn extremes(values: &[f16], run: usize, out: &mut [(i16, i16)]) {
         for (values, out) in values.chunks(run).zip(out) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::{Report, SCHEMA_VERSION, Status, Summary, Variant};
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 /// Why a report cannot be read.
 #[derive(Debug, Error)]
@@ -37,10 +37,10 @@ impl Hint for ReportError {
         matches!(self, Self::Newer { .. }).then(|| "use a newer version of coremill".to_owned())
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -7,8 +7,8 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::base::error::{Blame, Hint};
-use crate::base::nearest::nearest;
+use crate::base::did_you_mean::did_you_mean;
+use crate::base::error::{ErrorKind, Hint};
 use crate::coreml::{Absent, Framework};
 
 /// Kind of a runtime.
@@ -75,7 +75,7 @@ impl BackendChain {
                 "interp" => Backend::Interp,
                 "auto" => return Err("`auto` stands alone".to_owned()),
                 _ => {
-                    let meant = nearest(name, NAMES);
+                    let meant = did_you_mean(name, NAMES);
                     let meant = meant.map_or_else(String::new, |m| format!("; did you mean `{m}`"));
                     return Err(format!(
                         "backend `{name}` is none of auto, coreml, interp, nor a list such as coreml,interp{meant}"
@@ -187,7 +187,7 @@ pub struct SkippedBackend {
 pub struct NoBackend {
     reason: String,
     advice: String,
-    blame: Blame,
+    blame: ErrorKind,
 }
 
 impl Hint for NoBackend {
@@ -195,7 +195,7 @@ impl Hint for NoBackend {
         Some(self.advice.clone())
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         self.blame
     }
 }
@@ -226,8 +226,8 @@ pub fn choose(
     }
     let reasons: Vec<_> = passed.into_iter().map(|p| p.reason).collect();
     let (advice, blame) = match framework {
-        Err(absent) => (absent.hint(), Blame::Environment),
-        Ok(_) => (None, Blame::Input),
+        Err(absent) => (absent.hint(), ErrorKind::Environment),
+        Ok(_) => (None, ErrorKind::Input),
     };
     let advice = advice.unwrap_or_else(|| "pass `--backend interp`".to_owned());
     Err(NoBackend { reason: reasons.join("; "), advice, blame })
@@ -287,7 +287,7 @@ mod tests {
             let got = choose(&chain.parse().unwrap(), &framework, required);
             let got = match &got {
                 Ok(choice) => Ok((choice.backend.name(), choice.reason.as_str())),
-                Err(none) => Err((none.reason.as_str(), none.blame().exit_code())),
+                Err(none) => Err((none.reason.as_str(), none.error_kind().exit_code())),
             };
             assert_eq!(got, want, "{chain}");
         }

@@ -22,7 +22,7 @@ pub use coreml::{CoreMl, array, tensor, value};
 pub use interp::Interp;
 pub use memory::{peak_resident, reset_peak};
 
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::mil::{Blobs, Program, Rules};
 
 /// Something that runs ML programs.
@@ -133,13 +133,13 @@ pub struct RuntimeError {
     /// Hint, if any.
     pub advice: Option<String>,
     /// Kind of the error.
-    pub blame: Blame,
+    pub blame: ErrorKind,
 }
 
 impl RuntimeError {
     /// What a runtime's own error says.
     pub(super) fn of<E: std::error::Error + Hint>(error: &E) -> Self {
-        Self { message: error.to_string(), advice: error.hint(), blame: error.blame() }
+        Self { message: error.to_string(), advice: error.hint(), blame: error.error_kind() }
     }
 
     /// Something that another runtime made.
@@ -149,7 +149,7 @@ impl RuntimeError {
 
     /// A fact about the input, without advice.
     pub(super) fn input(message: String) -> Self {
-        Self { message, advice: None, blame: Blame::Input }
+        Self { message, advice: None, blame: ErrorKind::Input }
     }
 }
 
@@ -158,7 +158,7 @@ impl Hint for RuntimeError {
         self.advice.clone()
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         self.blame
     }
 }

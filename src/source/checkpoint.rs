@@ -13,7 +13,7 @@ use super::sentence::{self, SentenceConfig};
 use super::tokenizer::{self, TokenizerFacts};
 use super::{json, names};
 use crate::base::digest;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 /// An open checkpoint. No weight has been read.
 #[derive(Debug)]
@@ -112,13 +112,13 @@ impl Hint for Error {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            Self::Weights(e) => e.blame(),
-            Self::Config(e) => e.blame(),
-            Self::Json(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            Self::Weights(e) => e.error_kind(),
+            Self::Config(e) => e.error_kind(),
+            Self::Json(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -11,9 +11,9 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use super::stages::Built;
+use super::pipeline::Built;
 use super::store::{Key, Kind, Store, StoreError};
-use crate::base::fs::{Staging, is_stale, sweep_stale};
+use crate::base::fs::{Staging, is_stale, remove_stale_temp};
 use crate::base::links::link_tree;
 use crate::manifest::Artifact;
 
@@ -43,7 +43,7 @@ impl Cache {
         let packages = folder.join("packages");
         let cache =
             Self { store: Store::open(folder)?, packages, fresh, own: Mutex::new(BTreeSet::new()) };
-        sweep_stale(&cache.packages)?;
+        remove_stale_temp(&cache.packages)?;
         cache.remove_orphans()?;
         Ok(cache)
     }

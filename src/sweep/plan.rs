@@ -74,7 +74,7 @@ impl FromStr for Shard {
 impl Shard {
     /// The variants of this part: dealt like cards, so that neighbours in a grid, which take as long as each other, go to
     /// different machines; the baseline is in each, since all others are compressed from it and compared with it.
-    pub(super) fn deal(self, variants: &mut Vec<Variant>) {
+    pub(super) fn assign_shard(self, variants: &mut Vec<Variant>) {
         let mut dealt = 0;
         variants.retain(|variant| {
             if variant.is_baseline() {
@@ -114,7 +114,7 @@ mod tests {
             let mut seen = Vec::new();
             for number in 1..=of {
                 let mut part: Vec<Variant> = all.map(variant).to_vec();
-                Shard { number, of }.deal(&mut part);
+                Shard { number, of }.assign_shard(&mut part);
                 assert_eq!(part[0].name, "fp16");
                 assert!(part.len() <= 1 + 5_usize.div_ceil(of), "{of}: {part:?}");
                 seen.extend(part[1..].iter().map(|v| v.name.clone()));

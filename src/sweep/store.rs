@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::base::digest;
-use crate::base::fs::{sweep_stale, write_atomic};
+use crate::base::fs::{remove_stale_temp, write_atomic};
 use crate::eval::Tokens;
 
 /// The version of the records' form; records of another one are made again.
@@ -96,7 +96,7 @@ impl Store {
     /// The store in `folder`, which appears with the first record; what killed runs left half-written goes.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         for kind in [Kind::Built, Kind::Measured, Kind::Failed] {
-            sweep_stale(&folder.join(kind.folder()))?;
+            remove_stale_temp(&folder.join(kind.folder()))?;
         }
         Ok(Self { folder: folder.to_owned() })
     }

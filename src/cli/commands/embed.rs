@@ -30,7 +30,7 @@ pub(super) fn run(args: &EmbedArgs, context: &Context) -> Outcome {
             let scaled = |e: crate::lm::Embedded| {
                 if args.normalize { e.normalized().ok_or_else(zero) } else { Ok(e) }
             };
-            let embedded = embedded.and_then(scaled).map_err(|error| place.blame(error))?;
+            let embedded = embedded.and_then(scaled).map_err(|error| place.attribute(error))?;
             let (tokens, left_out, embedding) =
                 (embedded.tokens, embedded.left_out, embedded.vector);
             if left_out > 0 {

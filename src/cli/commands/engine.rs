@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use crate::base::error::Blame;
+use crate::base::error::ErrorKind;
 use crate::base::fmt;
 use crate::base::fs::Staging;
 use crate::base::progress::Unit;
@@ -212,7 +212,7 @@ fn read(answer: Value, targets: &[Target]) -> Result<Report, Failure> {
     let mut report: Report = serde_json::from_value(answer).map_err(|error| Failure {
         message: format!("Python's answer cannot be read: {error}"),
         hint: None,
-        kind: Blame::Environment,
+        kind: ErrorKind::Environment,
     })?;
     let names = report.compressed.iter_mut().map(|done| &mut done.weight);
     for name in names.chain(report.skipped.iter_mut().map(|skipped| &mut skipped.weight)) {

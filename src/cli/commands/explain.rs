@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::{Outcome, SUCCESS};
-use crate::base::nearest::nearest;
+use crate::base::did_you_mean::did_you_mean;
 use crate::cli::args::ExplainArgs;
 use crate::gate;
 use crate::pipeline::Failure;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &ExplainArgs, context: &Context) -> Outcome {
     let Some(text) = gate::explain(name) else {
         let names = gate::TABLE.iter().map(|gate| gate.name);
         let failure = Failure::input(format!("there is no gate `{name}`"));
-        return Err(match nearest(name, names) {
+        return Err(match did_you_mean(name, names) {
             Some(near) => failure.hint(format!("did you mean `{near}`")),
             None => failure.hint(
                 "`coremill explain` lists them; `coremill explain schemes` has those of recipes",

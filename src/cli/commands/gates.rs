@@ -1,6 +1,6 @@
 //! Thresholds as they are typed: `cosine=0.99`, `size=2 GB`, `transcripts=off`.
 
-use crate::base::nearest::nearest;
+use crate::base::did_you_mean::did_you_mean;
 use crate::gate::{self, Gates, Limit};
 use crate::pipeline::Failure;
 
@@ -12,7 +12,7 @@ pub(super) fn parse(typed: &[String]) -> Result<Gates, Failure> {
             Failure::input(format!("`{text}` is no threshold")).hint("write it as `NAME=VALUE`")
         })?;
         let Some(gate) = gate::find(name) else {
-            let near = nearest(name, gate::TABLE.iter().map(|g| g.name));
+            let near = did_you_mean(name, gate::TABLE.iter().map(|g| g.name));
             let failure = Failure::input(format!("there is no gate `{name}`"));
             return Err(match near {
                 Some(near) => failure.hint(format!("did you mean `{near}`")),

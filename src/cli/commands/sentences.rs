@@ -40,7 +40,7 @@ pub(super) enum Place {
 
 impl Place {
     /// A failure that names this place.
-    pub(super) fn blame<E: std::error::Error + Hint>(&self, error: E) -> Failure {
+    pub(super) fn attribute<E: std::error::Error + Hint>(&self, error: E) -> Failure {
         let failure = Failure::from(error);
         match self {
             Self::Argument => failure,
@@ -155,7 +155,7 @@ fn read(
     for (number, line) in (1..).zip(lines.lines()) {
         let place = Place::Line(name.to_owned(), number);
         let item = match line {
-            Err(error) => Err(place.blame(error)),
+            Err(error) => Err(place.attribute(error)),
             Ok(line) if line.trim().is_empty() => continue,
             Ok(text) if form == InputFormat::Text => {
                 Ok(Item { place, id: None, sentence: Sentence::plain(&text) })
@@ -220,7 +220,7 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::error::Blame;
+    use crate::base::error::ErrorKind;
 
     fn read_all(form: InputFormat, text: &str) -> (Vec<Item>, Option<Failure>) {
         let (sender, items) = sync_channel(99);
@@ -304,13 +304,13 @@ mod tests {
             let failure = failure.unwrap();
             assert_eq!(
                 (items.len(), failure.message.as_str(), failure.kind),
-                (1, want, Blame::Input)
+                (1, want, ErrorKind::Input)
             );
         }
         let (sender, items) = sync_channel(9);
         read("stdin", InputFormat::Text, &b"a\n\xFF\n"[..], &Prompt::default(), &sender);
         let failure = items.iter().nth(1).unwrap().unwrap_err();
         assert_eq!(failure.message, "stdin, line 2: stream did not contain valid UTF-8");
-        assert_eq!(failure.kind, Blame::Input);
+        assert_eq!(failure.kind, ErrorKind::Input);
     }
 }

@@ -16,7 +16,7 @@ pub use package::PackageReference;
 pub use python::{Ask, Checkpoint, PythonReference};
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::eval::divergence::Expected;
 use crate::lm::{Prepared, Sentence};
 
@@ -133,7 +133,7 @@ impl Distributions {
                     advice: Some(
                         "check that the artifact was made from this checkpoint".to_owned(),
                     ),
-                    blame: Blame::Input,
+                    blame: ErrorKind::Input,
                 })
             }
             None => Ok(()),
@@ -174,7 +174,7 @@ pub enum ReferenceError {
         /// Hint, if any.
         advice: Option<String>,
         /// Kind of the error.
-        blame: Blame,
+        blame: ErrorKind,
     },
     /// An answer of another form than was asked for.
     #[error("reference: {what}")]
@@ -199,12 +199,12 @@ impl Hint for ReferenceError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
             Self::Failed { blame, .. } => *blame,
-            Self::Answer { .. } => Blame::Environment,
-            Self::Io(e) => e.blame(),
-            Self::Cancelled(e) => e.blame(),
+            Self::Answer { .. } => ErrorKind::Environment,
+            Self::Io(e) => e.error_kind(),
+            Self::Cancelled(e) => e.error_kind(),
         }
     }
 }

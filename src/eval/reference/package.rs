@@ -50,7 +50,7 @@ impl<'a> PackageReference<'a> {
 
 impl From<LmError> for ReferenceError {
     fn from(error: LmError) -> Self {
-        let (advice, blame) = (error.hint(), error.blame());
+        let (advice, blame) = (error.hint(), error.error_kind());
         Self::Failed { message: error.to_string(), advice, blame }
     }
 }

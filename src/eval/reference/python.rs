@@ -10,7 +10,7 @@ use super::{
     Continuation, Continue, Distributions, EmbedRequest, Identity, Noise, Reference,
     ReferenceError, TokenizedText,
 };
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::fs::Staging;
 use crate::python::{Interpreter, PythonError};
 
@@ -32,7 +32,7 @@ impl From<PythonError> for ReferenceError {
             PythonError::Io(e) => Self::Io(e),
             PythonError::Cancelled(e) => Self::Cancelled(e),
             other => {
-                let (advice, blame) = (other.hint(), other.blame());
+                let (advice, blame) = (other.hint(), other.error_kind());
                 Self::Failed { message: other.to_string(), advice, blame }
             }
         }
@@ -196,7 +196,7 @@ impl<A: Ask> Reference for PythonReference<A> {
             advice: Some(
                 "convert the checkpoint again, so that its tokenizer is current".to_owned(),
             ),
-            blame: Blame::Evaluation,
+            blame: ErrorKind::Evaluation,
         })
     }
 }
@@ -228,7 +228,7 @@ fn other_tokens(index: usize, ours: &[u32], theirs: &[u32]) -> ReferenceError {
         advice: Some(
             "convert the checkpoint again, so that its tokenizer and recipe are current".to_owned(),
         ),
-        blame: Blame::Input,
+        blame: ErrorKind::Input,
     }
 }
 

@@ -9,8 +9,8 @@ use std::cell::{Cell, RefCell};
 use rayon::prelude::*;
 
 use super::columns::Columns;
-use super::tile::{self, LANES, Lanes, ROWS, Sums};
-use super::turn::turn;
+use super::tile::{self, LANES, Panel, ROWS, Sums};
+use super::transpose::transpose;
 use crate::interp::stored::Stored;
 
 /// Elements of k that are worked on together: a panel takes 16 KiB.
@@ -42,10 +42,10 @@ impl Block<'_> {
     }
 
     /// The sums turned: those of each vector with the rows of the block, followed by anything up to [`TASK`].
-    pub(crate) fn turned(&self) -> [[f32; TASK]; LANES] {
+    pub(crate) fn transposed(&self) -> [[f32; TASK]; LANES] {
         let mut out = [[0.0; TASK]; LANES];
         let sums = self.tiles.as_flattened().as_flattened();
-        turn(sums, LANES, out.as_flattened_mut(), TASK, (self.rows, self.vectors));
+        transpose(sums, LANES, out.as_flattened_mut(), TASK, (self.rows, self.vectors));
         out
     }
 }
@@ -61,13 +61,13 @@ const KEPT: usize = 1 << 23;
 
 thread_local! {
     // Taken and put back: a thread that waits for others may be lent to another product.
-    static PANELS: Cell<Vec<Lanes>> = Cell::default();
+    static PANELS: Cell<Vec<Panel>> = Cell::default();
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// Vectors in panels: `[depth][panel][k in depth][LANES]`; whatever stands beyond the last vector is never read.
 struct Packed {
-    panels: Vec<Lanes>,
+    panels: Vec<Panel>,
     n_panels: usize,
     k: usize,
 }
@@ -76,7 +76,7 @@ impl Packed {
     fn new(x: &Columns<'_>, k: usize) -> Self {
         let n_panels = x.t.div_ceil(LANES);
         let mut panels = PANELS.take();
-        panels.resize(n_panels * k, Lanes::default());
+        panels.resize(n_panels * k, Panel::default());
         let mut pieces = Vec::new();
         let mut rest = panels.as_mut_slice();
         for from in (0..k).step_by(DEPTH) {
@@ -87,7 +87,7 @@ impl Packed {
                 rest = after;
             }
         }
-        let pack = |(from, panel, piece): (usize, usize, &mut [Lanes])| {
+        let pack = |(from, panel, piece): (usize, usize, &mut [Panel])| {
             let lanes = LANES.min(x.t - panel * LANES);
             if x.t_stride == 1 {
                 for (p, to) in piece.iter_mut().enumerate() {
@@ -97,7 +97,7 @@ impl Packed {
             } else if x.k_stride == 1 {
                 let vectors = &x.data[panel * LANES * x.t_stride + from..];
                 let part = (lanes, piece.len());
-                turn(vectors, x.t_stride, bytemuck::cast_slice_mut(piece), LANES, part);
+                transpose(vectors, x.t_stride, bytemuck::cast_slice_mut(piece), LANES, part);
             } else {
                 for lane in 0..lanes {
                     let at = (panel * LANES + lane) * x.t_stride;
@@ -119,14 +119,14 @@ impl Packed {
     }
 
     /// The panels of the depth that starts at `from`, one after another.
-    fn depth(&self, from: usize) -> (usize, &[Lanes]) {
+    fn depth(&self, from: usize) -> (usize, &[Panel]) {
         let depth = DEPTH.min(self.k - from);
         (depth, &self.panels[from * self.n_panels..][..depth * self.n_panels])
     }
 }
 
 /// `w · x` for `w` of `[n, k]` and the vectors `x`: every block of sums goes to `emit` once.
-pub(crate) fn products(
+pub(crate) fn gemm(
     w: &dyn Stored,
     (n, k): (usize, usize),
     x: &Columns<'_>,
@@ -153,7 +153,7 @@ pub(crate) fn products(
                     let rows = if next < k { row..row + n_rows } else { 0..0 };
                     for at in rows.map(|row| row * k + next) {
                         if let Some(part) = w.run(at, DEPTH.min(k - next)) {
-                            part.fetch();
+                            part.prefetch();
                         }
                     }
                     let panels = panels.chunks(depth).skip(held);

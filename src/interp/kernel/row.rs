@@ -4,7 +4,7 @@ use half::f16;
 
 use super::dot::{dot, dot_f16};
 use super::fp16;
-use super::nibbles::Nibbles;
+use super::packed4::Nibbles;
 use super::simd;
 
 /// Elements that follow one another in a row.
@@ -26,11 +26,11 @@ impl Row<'_> {
     }
 
     /// Asks for the elements, which are wanted soon, to be brought nearer.
-    pub(crate) fn fetch(&self) {
+    pub(crate) fn prefetch(&self) {
         match self {
-            Self::F32(row) => simd::fetch(row),
-            Self::F16(row) => simd::fetch(row),
-            Self::Nibbles(row) => simd::fetch(row.codes),
+            Self::F32(row) => simd::prefetch(row),
+            Self::F16(row) => simd::prefetch(row),
+            Self::Nibbles(row) => simd::prefetch(row.codes),
         }
     }
 

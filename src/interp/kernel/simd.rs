@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-pub(crate) use crate::base::simd::quick;
+pub(crate) use crate::base::simd::multiversion;
 
 /// Replaces every value `v` by `f(v)`; `f` should be small enough to be inlined.
 pub(crate) fn map(values: &mut [f32], f: impl Fn(f32) -> f32) {
@@ -50,7 +50,7 @@ pub fn sum_exp(values: &[f32], shift: f32) -> f64 {
 }
 
 /// Brings elements that are wanted soon into the second-level cache, on processors that can be asked to.
-pub(crate) fn fetch<T>(elements: &[T]) {
+pub(crate) fn prefetch<T>(elements: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

@@ -1,11 +1,11 @@
 //! Softmax of a row: exp(x − max), and what these sum to.
 
-use super::simd::{exp, quick};
+use super::simd::{exp, multiversion};
 
 /// Beyond this distance from the largest score a weight is below the normal numbers of f32, 2⁻¹²⁶ of the largest: none.
 const FAR: f32 = -87.0;
 
-quick! {
+multiversion! {
     /// Multiplies each of `scores` with `scale`.
     pub(crate) fn scale_by(scores: &mut [f32], scale: f32) {
         for s in scores {
@@ -14,9 +14,9 @@ quick! {
     }
 }
 
-quick! {
+multiversion! {
     /// Turns scores into exp(x − max), in place, and writes 1 / Σ into `factor`: NaN when all scores are -inf.
-    pub(crate) fn weigh(row: &mut [f32], factor: &mut f32) {
+    pub(crate) fn exp_and_sum(row: &mut [f32], factor: &mut f32) {
         /// Independent running values, so that steps do not wait for each other.
         const LANES: usize = 32;
         let (runs, rest) = row.as_chunks::<LANES>();
@@ -53,7 +53,7 @@ quick! {
 /// exp(x − max) / Σ, in place.
 pub(crate) fn softmax(row: &mut [f32]) {
     let mut factor = 0.0;
-    weigh(row, &mut factor);
+    exp_and_sum(row, &mut factor);
     scale_by(row, factor);
 }
 
@@ -73,12 +73,12 @@ mod tests {
         ];
         for (scores, want, want_factor) in cases {
             let (mut row, mut factor) = (scores.to_vec(), 0.0);
-            weigh(&mut row, &mut factor);
+            exp_and_sum(&mut row, &mut factor);
             assert_eq!((row.as_slice(), factor), (want, want_factor), "{scores:?}");
         }
         for scores in [[N; 40], [f32::NAN; 40]] {
             let (mut row, mut factor) = (scores.to_vec(), 0.0);
-            weigh(&mut row, &mut factor);
+            exp_and_sum(&mut row, &mut factor);
             assert!(factor.is_nan(), "{scores:?}");
         }
     }

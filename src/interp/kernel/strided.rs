@@ -185,7 +185,7 @@ pub(crate) fn order(shape: &[usize], perm: &[usize]) -> (Vec<usize>, Vec<isize>)
 }
 
 /// Extents before, at and after `axis`, each as one number.
-pub(crate) fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+pub(crate) fn split_at_axis(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::inline_always,
-    reason = "what uses a register has to be part of the function that has its feature"
+    reason = "what reads a register has to be part of the function that has its feature"
 )]
 
 use bytemuck::{Pod, Zeroable};
@@ -17,14 +17,14 @@ const UNROLLED: usize = 4;
 /// One element of each of [`LANES`] vectors, in a line of the cache: a load from two lines takes twice as long.
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub(crate) struct Lanes(pub(crate) [f32; LANES]);
+pub(crate) struct Panel(pub(crate) [f32; LANES]);
 
 /// The sums of a tile: element `[r][l]` belongs to row `r` and vector `l`.
 pub(crate) type Sums = [[f32; LANES]; ROWS];
 
 /// Adds `Σ_p rows[r * stride + p] * panel[p].0[l]` to `sums[r][l]`, p in rising order; `rows` holds [`ROWS`] rows.
 #[expect(unsafe_code, reason = "functions that need processor features")]
-pub(crate) fn add(rows: &[f32], stride: usize, panel: &[Lanes], sums: &mut Sums) {
+pub(crate) fn add(rows: &[f32], stride: usize, panel: &[Panel], sums: &mut Sums) {
     assert!(
         panel.is_empty() || rows.len() >= (ROWS - 1) * stride + panel.len(),
         "the rows lie inside their slice"
@@ -47,7 +47,7 @@ pub(crate) fn add(rows: &[f32], stride: usize, panel: &[Lanes], sums: &mut Sums)
 }
 
 #[cfg(any(test, not(target_arch = "aarch64")))]
-fn plain(rows: &[f32], stride: usize, panel: &[Lanes], sums: &mut Sums) {
+fn plain(rows: &[f32], stride: usize, panel: &[Panel], sums: &mut Sums) {
     let mut own = [[0.0_f32; LANES]; ROWS];
     for (p, x) in panel.iter().enumerate() {
         for (r, sums) in own.iter_mut().enumerate() {
@@ -90,7 +90,7 @@ trait Registers: Copy {
 unsafe fn in_registers<R: Registers, const N: usize>(
     rows: &[f32],
     stride: usize,
-    panel: &[Lanes],
+    panel: &[Panel],
     sums: &mut Sums,
 ) {
     const { assert!(UNROLLED.is_multiple_of(N), "a run begins with the first of the sums") }
@@ -133,13 +133,13 @@ mod x86 {
         _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
-    use super::{LANES, Lanes, Registers, Sums, in_registers};
+    use super::{LANES, Panel, Registers, Sums, in_registers};
 
     /// # Safety
     ///
     /// `rows` holds at least `(ROWS - 1) * stride + panel.len()` elements.
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn add_512(r: &[f32], stride: usize, x: &[Lanes], sums: &mut Sums) {
+    pub(super) unsafe fn add_512(r: &[f32], stride: usize, x: &[Panel], sums: &mut Sums) {
         // SAFETY: this function's own contract and features. Two sums, because six registers would wait for each other.
         unsafe { in_registers::<One, 2>(r, stride, x, sums) }
     }
@@ -148,7 +148,7 @@ mod x86 {
     ///
     /// `rows` holds at least `(ROWS - 1) * stride + panel.len()` elements.
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn add_256(r: &[f32], stride: usize, x: &[Lanes], sums: &mut Sums) {
+    pub(super) unsafe fn add_256(r: &[f32], stride: usize, x: &[Panel], sums: &mut Sums) {
         // SAFETY: this function's own contract and features.
         unsafe { in_registers::<Pair, 1>(r, stride, x, sums) }
     }
@@ -306,7 +306,7 @@ mod tests {
     fn in_registers<R: Registers, const N: usize>(
         rows: &[f32],
         stride: usize,
-        panel: &[Lanes],
+        panel: &[Panel],
         sums: &mut Sums,
     ) {
         #[expect(unsafe_code, reason = "see `Registers`")]
@@ -323,8 +323,8 @@ mod tests {
             let number = |i: usize| f32::from(values[i % values.len()]);
             let stride = depth + extra;
             let rows: Vec<f32> = (0..ROWS * stride).map(number).collect();
-            let lanes = |p| Lanes(std::array::from_fn(|l| number(p * 31 + l * 7 + 5)));
-            let panel: Vec<Lanes> = (0..depth).map(lanes).collect();
+            let lanes = |p| Panel(std::array::from_fn(|l| number(p * 31 + l * 7 + 5)));
+            let panel: Vec<Panel> = (0..depth).map(lanes).collect();
             let start: Sums = std::array::from_fn(|r| std::array::from_fn(|l| number(r + l)));
             let (mut got, mut want) = (start, start);
             add(&rows, stride, &panel, &mut got);

@@ -4,16 +4,16 @@ use rayon::prelude::*;
 
 use super::{axis, map_f32};
 use crate::interp::error::OpError;
+use crate::interp::exec::{Kernel, Operand};
 use crate::interp::kernel::simd::exp;
 use crate::interp::kernel::softmax::softmax as softmax_row;
-use crate::interp::kernel::strided::{around, transpose};
-use crate::interp::run::{In, Kernel};
-use crate::interp::site::Site;
+use crate::interp::kernel::strided::{split_at_axis, transpose};
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::Tensor;
 
 type Built = Result<Kernel, OpError>;
 
-fn each(site: &Site<'_, '_>, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Built {
+fn each(site: &OpContext<'_, '_>, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Built {
     let x = site.input("x")?;
     Ok(Kernel::one(move |run| map_f32(run, &x, &f)))
 }
@@ -25,7 +25,7 @@ pub(super) fn logistic(x: f32) -> f32 {
 }
 
 /// max(x, 0).
-pub(super) fn relu(site: &Site<'_, '_>) -> Built {
+pub(super) fn relu(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);
@@ -38,24 +38,24 @@ pub(super) fn relu(site: &Site<'_, '_>) -> Built {
 }
 
 /// min(max(x, 0), 6).
-pub(super) fn relu6(site: &Site<'_, '_>) -> Built {
+pub(super) fn relu6(site: &OpContext<'_, '_>) -> Built {
     each(site, |v| v.clamp(0.0, 6.0))
 }
 
 /// x ≥ 0 ? min(beta, x) : min(beta, alpha·x).
-pub(super) fn clamped_relu(site: &Site<'_, '_>) -> Built {
+pub(super) fn clamped_relu(site: &OpContext<'_, '_>) -> Built {
     let (alpha, beta) = (site.float("alpha", None)?, site.float("beta", None)?);
     each(site, move |v| beta.min(if v >= 0.0 { v } else { alpha * v }))
 }
 
 /// x < 0 ? alpha·(eˣ − 1) : x.
-pub(super) fn elu(site: &Site<'_, '_>) -> Built {
+pub(super) fn elu(site: &OpContext<'_, '_>) -> Built {
     let alpha = site.float("alpha", Some(1.0))?;
     each(site, move |v| if v < 0.0 { alpha * v.exp_m1() } else { v })
 }
 
 /// x·Φ(x), exactly or by one of two approximations.
-pub(super) fn gelu(site: &Site<'_, '_>) -> Built {
+pub(super) fn gelu(site: &OpContext<'_, '_>) -> Built {
     let mode = site.text("mode")?;
     match mode.as_deref().unwrap_or("EXACT") {
         "EXACT" => each(site, |v| {
@@ -73,42 +73,42 @@ pub(super) fn gelu(site: &Site<'_, '_>) -> Built {
 }
 
 /// x < 0 ? alpha·x : x.
-pub(super) fn leaky_relu(site: &Site<'_, '_>) -> Built {
+pub(super) fn leaky_relu(site: &OpContext<'_, '_>) -> Built {
     let alpha = site.float("alpha", Some(0.01))?;
     each(site, move |v| if v < 0.0 { alpha * v } else { v })
 }
 
 /// alpha·x + beta.
-pub(super) fn linear_activation(site: &Site<'_, '_>) -> Built {
+pub(super) fn linear_activation(site: &OpContext<'_, '_>) -> Built {
     let (alpha, beta) = (site.float("alpha", Some(1.0))?, site.float("beta", Some(0.0))?);
     each(site, move |v| alpha * v + beta)
 }
 
 /// `leaky_relu` with an alpha for each channel (axis 1).
-pub(super) fn prelu(site: &Site<'_, '_>) -> Built {
+pub(super) fn prelu(site: &OpContext<'_, '_>) -> Built {
     let alpha = per_channel(site, "alpha")?;
     channels(site, move |c, v| if v < 0.0 { alpha[c % alpha.len()] * v } else { v })
 }
 
 /// alpha·tanh(beta·x).
-pub(super) fn scaled_tanh(site: &Site<'_, '_>) -> Built {
+pub(super) fn scaled_tanh(site: &OpContext<'_, '_>) -> Built {
     let (alpha, beta) = (site.float("alpha", Some(1.0))?, site.float("beta", Some(1.0))?);
     each(site, move |v| alpha * (beta * v).tanh())
 }
 
 /// 1 / (1 + e^−x).
-pub(super) fn sigmoid(site: &Site<'_, '_>) -> Built {
+pub(super) fn sigmoid(site: &OpContext<'_, '_>) -> Built {
     each(site, logistic)
 }
 
 /// min(max(alpha·x + beta, 0), 1).
-pub(super) fn sigmoid_hard(site: &Site<'_, '_>) -> Built {
+pub(super) fn sigmoid_hard(site: &OpContext<'_, '_>) -> Built {
     let (alpha, beta) = (site.float("alpha", Some(0.2))?, site.float("beta", Some(0.5))?);
     each(site, move |v| (alpha * v + beta).clamp(0.0, 1.0))
 }
 
 /// x·sigmoid(x).
-pub(super) fn silu(site: &Site<'_, '_>) -> Built {
+pub(super) fn silu(site: &OpContext<'_, '_>) -> Built {
     each(site, |v| v * logistic(v))
 }
 
@@ -117,29 +117,29 @@ fn log1p_exp(x: f32) -> f32 {
 }
 
 /// ln(1 + eˣ).
-pub(super) fn softplus(site: &Site<'_, '_>) -> Built {
+pub(super) fn softplus(site: &OpContext<'_, '_>) -> Built {
     each(site, log1p_exp)
 }
 
 /// alpha·ln(1 + e^(beta·x)) with alpha and beta for each channel (axis 1).
-pub(super) fn softplus_parametric(site: &Site<'_, '_>) -> Built {
+pub(super) fn softplus_parametric(site: &OpContext<'_, '_>) -> Built {
     let (alpha, beta) = (per_channel(site, "alpha")?, per_channel(site, "beta")?);
     channels(site, move |c, v| alpha[c % alpha.len()] * log1p_exp(beta[c % beta.len()] * v))
 }
 
 /// x / (1 + |x|).
-pub(super) fn softsign(site: &Site<'_, '_>) -> Built {
+pub(super) fn softsign(site: &OpContext<'_, '_>) -> Built {
     each(site, |v| v / (1.0 + v.abs()))
 }
 
 /// x ≥ alpha ? x : 0.
-pub(super) fn thresholded_relu(site: &Site<'_, '_>) -> Built {
+pub(super) fn thresholded_relu(site: &OpContext<'_, '_>) -> Built {
     let alpha = site.float("alpha", Some(1.0))?;
     each(site, move |v| if v >= alpha { v } else { 0.0 })
 }
 
 /// eˣ / Σ eˣ along one axis.
-pub(super) fn softmax(site: &Site<'_, '_>) -> Built {
+pub(super) fn softmax(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let along = site.int("axis", Some(-1))?;
     Ok(Kernel::one(move |run| {
@@ -147,7 +147,7 @@ pub(super) fn softmax(site: &Site<'_, '_>) -> Built {
         let shape = t.shape().to_vec();
         let along = axis(along, shape.len())?;
         let mut values = t.into_f32s()?;
-        let (_, n, after) = around(&shape, along);
+        let (_, n, after) = split_at_axis(&shape, along);
         if n == 0 || after == 0 {
             return Ok(Tensor::f32(&shape, values));
         }
@@ -162,7 +162,7 @@ pub(super) fn softmax(site: &Site<'_, '_>) -> Built {
     }))
 }
 
-fn per_channel(site: &Site<'_, '_>, parameter: &str) -> Result<Vec<f32>, OpError> {
+fn per_channel(site: &OpContext<'_, '_>, parameter: &str) -> Result<Vec<f32>, OpError> {
     let tensor = site.constant(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))?;
     let values = tensor.f32s()?.into_owned();
     if values.is_empty() {
@@ -171,12 +171,15 @@ fn per_channel(site: &Site<'_, '_>, parameter: &str) -> Result<Vec<f32>, OpError
     Ok(values)
 }
 
-fn channels(site: &Site<'_, '_>, f: impl Fn(usize, f32) -> f32 + Send + Sync + 'static) -> Built {
-    let x: In = site.input("x")?;
+fn channels(
+    site: &OpContext<'_, '_>,
+    f: impl Fn(usize, f32) -> f32 + Send + Sync + 'static,
+) -> Built {
+    let x: Operand = site.input("x")?;
     Ok(Kernel::one(move |run| {
         let t = run.take(&x);
         let shape = t.shape().to_vec();
-        let (_, n, after) = around(&shape, axis(1, shape.len())?);
+        let (_, n, after) = split_at_axis(&shape, axis(1, shape.len())?);
         let mut values = t.into_f32s()?;
         for (i, run) in values.chunks_mut(after.max(1)).enumerate() {
             for v in run {

@@ -1,13 +1,13 @@
 //! `classify`: the most probable class and the probability of each, as a classifier's outputs.
 
 use crate::interp::error::OpError;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::exec::Kernel;
+use crate::interp::op_context::OpContext;
 use crate::interp::value::{Dictionary, Labels, Value};
 use crate::mil::{self, Data, TensorData};
 
 /// The first class of the greatest probability, and all classes with theirs.
-pub(super) fn classify(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
+pub(super) fn classify(site: &OpContext<'_, '_>) -> Result<Kernel, OpError> {
     let probabilities = site.input("probabilities")?;
     let labels = labels(site.literal("classes")?)?;
     Ok(Kernel::values(move |run| {

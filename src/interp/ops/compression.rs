@@ -6,10 +6,10 @@ use half::f16;
 
 use super::axis;
 use crate::interp::error::OpError;
+use crate::interp::exec::Kernel;
 use crate::interp::kernel::round;
-use crate::interp::model::Precision;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
+use crate::interp::options::Precision;
 use crate::interp::stored::{Blockwise, Lut, Mask, Packed, Shared, Sparse, Stored, of_tensor};
 use crate::interp::tensor::{Tensor, elements};
 use crate::mil::DType;
@@ -20,24 +20,24 @@ fn stored(one: impl Stored + 'static) -> Kernel {
     Kernel::Stored(vec![Arc::new(one)])
 }
 
-fn constant(site: &Site<'_, '_>, parameter: &str) -> Result<Shared, OpError> {
+fn constant(site: &OpContext<'_, '_>, parameter: &str) -> Result<Shared, OpError> {
     site.stored(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))
 }
 
 /// The declared result type; f32 when nothing is to be rounded.
-fn result_type(site: &Site<'_, '_>, declared: DType) -> DType {
+fn result_type(site: &OpContext<'_, '_>, declared: DType) -> DType {
     if site.precision == Precision::F32 && declared.is_float() { DType::F32 } else { declared }
 }
 
 /// Indices into tables, `[groups.., entries, vector size]`.
-pub(super) fn lut_to_dense(site: &Site<'_, '_>) -> Built {
+pub(super) fn lut_to_dense(site: &OpContext<'_, '_>) -> Built {
     let indices = site.packed("indices")?;
     let (lut, vector_axis) = (constant(site, "lut")?, vector_axis(site, indices.shape().len())?);
     Ok(stored(Lut::new(indices, values(site, &lut)?, lut.shape(), lut.dtype(), vector_axis)?))
 }
 
 /// Before iOS18: one table, indices packed into uint8.
-pub(super) fn lut_to_dense_ios16(site: &Site<'_, '_>) -> Built {
+pub(super) fn lut_to_dense_ios16(site: &OpContext<'_, '_>) -> Built {
     let lut = constant(site, "lut")?;
     let entries = lut.len();
     let dtype = match entries {
@@ -56,7 +56,7 @@ pub(super) fn lut_to_dense_ios16(site: &Site<'_, '_>) -> Built {
 }
 
 /// scale · (data − offset), block by block.
-pub(super) fn blockwise_shift_scale(site: &Site<'_, '_>) -> Built {
+pub(super) fn blockwise_shift_scale(site: &OpContext<'_, '_>) -> Built {
     let scale = constant(site, "scale")?;
     let grid = scale.shape().to_vec();
     let dtype = result_type(site, scale.dtype());
@@ -64,7 +64,7 @@ pub(super) fn blockwise_shift_scale(site: &Site<'_, '_>) -> Built {
 }
 
 /// Before iOS18: scale · (data − zero point), for the tensor or for each place of one axis.
-pub(super) fn affine_dequantize(site: &Site<'_, '_>) -> Built {
+pub(super) fn affine_dequantize(site: &OpContext<'_, '_>) -> Built {
     let data = site.packed("quantized_data")?;
     let rank = data.shape().len();
     let axis = axis(site.int("axis", None)?, rank)?;
@@ -89,19 +89,19 @@ pub(super) fn affine_dequantize(site: &Site<'_, '_>) -> Built {
 }
 
 /// The set bits of a mask take the values in order.
-pub(super) fn sparse_to_dense(site: &Site<'_, '_>) -> Built {
+pub(super) fn sparse_to_dense(site: &OpContext<'_, '_>) -> Built {
     let mask = mask(site, "mask")?;
     Ok(stored(Sparse::new(mask, constant(site, "nonzero_data")?)?))
 }
 
 /// Before iOS18: the mask packed into uint8.
-pub(super) fn sparse_to_dense_ios16(site: &Site<'_, '_>) -> Built {
+pub(super) fn sparse_to_dense_ios16(site: &OpContext<'_, '_>) -> Built {
     let mask = Mask::new(unpacked(site, "mask", DType::U1)?);
     Ok(stored(Sparse::new(mask, constant(site, "nonzero_data")?)?))
 }
 
 /// Table values for the set bits of a mask: the mask (spread over vectors) and the values.
-pub(super) fn lut_to_sparse(site: &Site<'_, '_>) -> Built {
+pub(super) fn lut_to_sparse(site: &OpContext<'_, '_>) -> Built {
     let bits = mask(site, "indices_mask")?;
     let indices = site.packed("indices_nonzero_data")?;
     let lut = constant(site, "lut")?;
@@ -128,7 +128,7 @@ pub(super) fn lut_to_sparse(site: &Site<'_, '_>) -> Built {
 }
 
 /// Dequantized values for the set bits of a mask: the mask and the values.
-pub(super) fn sparse_blockwise_shift_scale(site: &Site<'_, '_>) -> Built {
+pub(super) fn sparse_blockwise_shift_scale(site: &OpContext<'_, '_>) -> Built {
     let bits = mask(site, "data_mask")?;
     let given = site.packed("nonzero_data")?;
     let scale = constant(site, "scale")?;
@@ -144,7 +144,7 @@ pub(super) fn sparse_blockwise_shift_scale(site: &Site<'_, '_>) -> Built {
 }
 
 /// fp16 kept as it is and used as fp32.
-pub(super) fn cast(site: &Site<'_, '_>) -> Built {
+pub(super) fn cast(site: &OpContext<'_, '_>) -> Built {
     let source =
         site.constant("source_val")?.ok_or_else(|| OpError::Missing("source_val".to_owned()))?;
     Ok(Kernel::Stored(vec![of_tensor(source.tagged(site.out_dtype(0)?))]))
@@ -168,7 +168,7 @@ fn values_of_mask(dense: &dyn Stored, mask: &Mask) -> Kernel {
 }
 
 /// All elements as f32.
-fn values(site: &Site<'_, '_>, stored: &Shared) -> Result<Vec<f32>, OpError> {
+fn values(site: &OpContext<'_, '_>, stored: &Shared) -> Result<Vec<f32>, OpError> {
     site.budget.take(stored.len())?;
     let mut out = vec![0.0; stored.len()];
     stored.fill(0, &mut out);
@@ -185,11 +185,11 @@ fn widened(tables: &[f32], entries: usize, vector: usize) -> Vec<f32> {
     tables.chunks(entries * vector).flat_map(widen).collect()
 }
 
-fn vector_axis(site: &Site<'_, '_>, rank: usize) -> Result<usize, OpError> {
+fn vector_axis(site: &OpContext<'_, '_>, rank: usize) -> Result<usize, OpError> {
     site.int("vector_axis", Some(0)).and_then(|a| axis(a, rank))
 }
 
-fn mask(site: &Site<'_, '_>, parameter: &str) -> Result<Mask, OpError> {
+fn mask(site: &OpContext<'_, '_>, parameter: &str) -> Result<Mask, OpError> {
     let packed = site.packed(parameter)?;
     if packed.dtype() == DType::U1 {
         return Ok(Mask::new(packed));
@@ -214,7 +214,7 @@ fn codes(packed: &Packed, parameter: &str) -> Result<Vec<u8>, OpError> {
 }
 
 /// A uint8 parameter reread as bit fields of the shape in `shape`.
-fn unpacked(site: &Site<'_, '_>, parameter: &str, dtype: DType) -> Result<Packed, OpError> {
+fn unpacked(site: &OpContext<'_, '_>, parameter: &str, dtype: DType) -> Result<Packed, OpError> {
     let bytes = site.packed(parameter)?;
     let shape = site.ints("shape")?.ok_or_else(|| OpError::Missing("shape".to_owned()))?;
     let shape = super::extents(&shape)?;

@@ -4,9 +4,9 @@ use super::extents;
 use super::joining::{join, same_carrier};
 use crate::base::cancel;
 use crate::interp::error::OpError;
+use crate::interp::exec::{ExecContext, Kernel, Operand};
 use crate::interp::list::List;
-use crate::interp::run::{In, Kernel, Run};
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::Tensor;
 use crate::interp::value::Value;
 use crate::mil::DType;
@@ -14,7 +14,7 @@ use crate::mil::DType;
 type Built = Result<Kernel, OpError>;
 
 /// The results of the first block where `pred` holds, those of the second where it does not.
-pub(super) fn cond(site: &Site<'_, '_>) -> Built {
+pub(super) fn cond(site: &OpContext<'_, '_>) -> Built {
     let pred = site.input("pred")?;
     two_blocks(site)?;
     let n = site.op.outputs.len();
@@ -33,7 +33,7 @@ pub(super) fn cond(site: &Site<'_, '_>) -> Built {
 }
 
 /// The second block applied to the values again and again while the first one holds for them.
-pub(super) fn while_loop(site: &Site<'_, '_>) -> Built {
+pub(super) fn while_loop(site: &OpContext<'_, '_>) -> Built {
     let initial = site.values("loop_vars")?;
     let n = initial.len();
     two_blocks(site)?;
@@ -62,7 +62,7 @@ pub(super) fn while_loop(site: &Site<'_, '_>) -> Built {
     }))
 }
 
-fn two_blocks(site: &Site<'_, '_>) -> Result<(), OpError> {
+fn two_blocks(site: &OpContext<'_, '_>) -> Result<(), OpError> {
     match site.bodies.len() {
         2 => Ok(()),
         n => Err(OpError::invalid(format!("it has {n} nested blocks for 2"))),
@@ -80,7 +80,7 @@ fn holds(pred: &Tensor) -> Result<bool, OpError> {
 }
 
 /// A list of zeros.
-pub(super) fn make_list(site: &Site<'_, '_>) -> Built {
+pub(super) fn make_list(site: &OpContext<'_, '_>) -> Built {
     let length = site.optional("init_length")?;
     let dynamic = site.bool("dynamic_length", true)?;
     let name = site.text("dtype")?.unwrap_or_else(|| "fp32".to_owned());
@@ -89,7 +89,7 @@ pub(super) fn make_list(site: &Site<'_, '_>) -> Built {
     // A string stands for an extent that the first element written decides.
     let mut shape = Vec::new();
     for extent in site.inputs("elem_shape")? {
-        let In::Const(extent) = extent else {
+        let Operand::Const(extent) = extent else {
             return Err(OpError::NotConstant("elem_shape".to_owned()));
         };
         match extent.as_i32() {
@@ -111,19 +111,19 @@ pub(super) fn make_list(site: &Site<'_, '_>) -> Built {
 }
 
 /// The number of elements.
-pub(super) fn list_length(site: &Site<'_, '_>) -> Built {
+pub(super) fn list_length(site: &OpContext<'_, '_>) -> Built {
     let list = site.list("ls")?;
     Ok(Kernel::one(move |run| Ok(Tensor::i32(&[], vec![run.list(list).len() as i32]))))
 }
 
 /// One element.
-pub(super) fn list_read(site: &Site<'_, '_>) -> Built {
+pub(super) fn list_read(site: &OpContext<'_, '_>) -> Built {
     let (list, at) = (site.list("ls")?, site.input("index")?);
     Ok(Kernel::one(move |run| run.list(list).read(index(run, &at)?)))
 }
 
 /// The list with one element replaced.
-pub(super) fn list_write(site: &Site<'_, '_>) -> Built {
+pub(super) fn list_write(site: &OpContext<'_, '_>) -> Built {
     let (from, at, value) = (site.list("ls")?, site.input("index")?, site.input("value")?);
     Ok(Kernel::values(move |run| {
         let at = index(run, &at)?;
@@ -135,7 +135,7 @@ pub(super) fn list_write(site: &Site<'_, '_>) -> Built {
 }
 
 /// Chosen elements as one tensor with a dimension in front.
-pub(super) fn list_gather(site: &Site<'_, '_>) -> Built {
+pub(super) fn list_gather(site: &OpContext<'_, '_>) -> Built {
     let (list, indices) = (site.list("ls")?, site.input("indices")?);
     Ok(Kernel::one(move |run| {
         let list = run.list(list);
@@ -153,7 +153,7 @@ pub(super) fn list_gather(site: &Site<'_, '_>) -> Built {
 }
 
 /// The list with the slices of a tensor as elements at `indices`.
-pub(super) fn list_scatter(site: &Site<'_, '_>) -> Built {
+pub(super) fn list_scatter(site: &OpContext<'_, '_>) -> Built {
     let (from, indices, value) = (site.list("ls")?, site.input("indices")?, site.input("value")?);
     Ok(Kernel::values(move |run| {
         let values = run.get(&value);
@@ -176,7 +176,7 @@ pub(super) fn list_scatter(site: &Site<'_, '_>) -> Built {
 }
 
 /// A single whole number, whatever its rank.
-fn index(run: &Run<'_>, from: &In) -> Result<i32, OpError> {
+fn index(run: &ExecContext<'_>, from: &Operand) -> Result<i32, OpError> {
     match run.get(from).i32s()? {
         &[n] => Ok(n),
         many => Err(OpError::invalid(format!("an index of {} numbers", many.len()))),

@@ -6,12 +6,12 @@ use rayon::prelude::*;
 
 use super::window::{Dim, Windows, three};
 use crate::interp::error::OpError;
+use crate::interp::exec::{ExecContext, Kernel, Operand};
 use crate::interp::kernel::columns::Columns;
-use crate::interp::kernel::product;
+use crate::interp::kernel::matmul;
 use crate::interp::kernel::row::Row;
+use crate::interp::op_context::OpContext;
 use crate::interp::pool::Pool;
-use crate::interp::run::{In, Kernel, Run};
-use crate::interp::site::Site;
 use crate::interp::stored::{Shared, Stored, of_tensor};
 use crate::interp::tensor::{Tensor, elements};
 use crate::mil::DType;
@@ -24,18 +24,18 @@ const COLUMNS: usize = 1 << 22;
 /// A weight that is constant, in the form it is stored in, or computed.
 pub(super) enum Weight {
     Stored(Shared),
-    In(In),
+    In(Operand),
 }
 
 impl Weight {
-    pub(super) fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    pub(super) fn of(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         Ok(match site.stored("weight")? {
             Some(weight) => Self::Stored(weight),
             None => Self::In(site.input("weight")?),
         })
     }
 
-    pub(super) fn get(&self, run: &Run<'_>) -> Shared {
+    pub(super) fn get(&self, run: &ExecContext<'_>) -> Shared {
         match self {
             Self::Stored(weight) => Shared::clone(weight),
             Self::In(from) => of_tensor(run.get(from).clone()),
@@ -44,7 +44,7 @@ impl Weight {
 }
 
 /// The number of groups.
-pub(super) fn groups(site: &Site<'_, '_>) -> Result<usize, OpError> {
+pub(super) fn groups(site: &OpContext<'_, '_>) -> Result<usize, OpError> {
     let groups = site.int("groups", Some(1))?;
     usize::try_from(groups)
         .ok()
@@ -53,13 +53,13 @@ pub(super) fn groups(site: &Site<'_, '_>) -> Result<usize, OpError> {
 }
 
 /// x ⋆ weight + bias, with weight stored `[out, in / groups, kernel..]`.
-pub(super) fn conv(site: &Site<'_, '_>) -> Built {
+pub(super) fn conv(site: &OpContext<'_, '_>) -> Built {
     let weight = Weight::of(site)?;
     with_weight(site, weight)
 }
 
 /// `conv` with the weight `weight · quant_scale + quant_bias`, either one number or one for each output channel.
-pub(super) fn quantized(site: &Site<'_, '_>) -> Built {
+pub(super) fn quantized(site: &OpContext<'_, '_>) -> Built {
     let constant = |parameter: &str| {
         site.constant(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))
     };
@@ -73,8 +73,8 @@ pub(super) fn quantized(site: &Site<'_, '_>) -> Built {
         }
     }
     let codes = constant("weight")?;
-    let unfit = || OpError::invalid(format!("codes of type {}", codes.describe()));
-    let mut weight = codes.to_f32().ok_or_else(unfit)?;
+    let shape_mismatch = || OpError::invalid(format!("codes of type {}", codes.describe()));
+    let mut weight = codes.to_f32().ok_or_else(shape_mismatch)?;
     let n = codes.shape().first().copied().unwrap_or(0);
     let per_channel = weight.len() / n.max(1);
     let (scale, shift) = (constant("quant_scale")?, constant("quant_bias")?);
@@ -97,7 +97,7 @@ pub(super) fn quantized(site: &Site<'_, '_>) -> Built {
     with_weight(site, Weight::Stored(of_tensor(Tensor::f32(codes.shape(), weight))))
 }
 
-fn with_weight(site: &Site<'_, '_>, weight: Weight) -> Built {
+fn with_weight(site: &OpContext<'_, '_>, weight: Weight) -> Built {
     let x = site.input("x")?;
     let bias = site.optional("bias")?;
     let (windows, groups) = (Windows::of(site)?, groups(site)?);
@@ -139,27 +139,27 @@ impl Form<'_> {
 }
 
 fn convolve(
-    run: &Run<'_>,
+    run: &ExecContext<'_>,
     x: &Tensor,
     weight: &dyn Stored,
     bias: Option<&[f32]>,
     windows: &Windows,
     groups: usize,
 ) -> Result<Tensor, OpError> {
-    let unfit = || {
+    let shape_mismatch = || {
         let (x, w) = (x.shape(), weight.shape());
         OpError::invalid(format!("shapes {x:?} and {w:?} with {groups} groups do not convolve"))
     };
     let ([batch, channels, size @ ..], [n, depth, kernel @ ..]) = (x.shape(), weight.shape())
     else {
-        return Err(unfit());
+        return Err(shape_mismatch());
     };
     if size.len() != kernel.len()
         || Some(*channels) != depth.checked_mul(groups)
         || n % groups != 0
         || bias.is_some_and(|b| b.len() != *n)
     {
-        return Err(unfit());
+        return Err(shape_mismatch());
     }
     let dims = windows.dims(size, kernel)?;
     let places = dims.iter().map(|d| d.places);
@@ -234,11 +234,11 @@ fn by_columns(pool: &RefCell<Pool>, form: &Form<'_>, x: &[f32], out: &mut [f32])
             };
             let columns = Columns { data, t: width, k_stride: width, t_stride: 1 };
             if width == t {
-                product::rows(&weight, (n, k), &columns, out);
+                matmul::rows(&weight, (n, k), &columns, out);
                 continue;
             }
             band.resize(n * width, 0.0);
-            product::rows(&weight, (n, k), &columns, &mut band);
+            matmul::rows(&weight, (n, k), &columns, &mut band);
             for (out, band) in out.chunks_mut(t).zip(band.chunks(width)) {
                 out[first..first + width].copy_from_slice(band);
             }

@@ -10,10 +10,10 @@ use super::conv::{Weight, groups};
 use super::extents;
 use super::window::{Dim, Windows, three};
 use crate::interp::error::OpError;
+use crate::interp::exec::{ExecContext, Kernel};
 use crate::interp::kernel::gemm::{Matrix, multiply};
 use crate::interp::kernel::row::Row;
-use crate::interp::run::{Kernel, Run};
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
 use crate::interp::stored::Stored;
 use crate::interp::tensor::{Tensor, elements};
 
@@ -23,7 +23,7 @@ type Built = Result<Kernel, OpError>;
 const SPREAD: usize = 1 << 20;
 
 /// Σ x · weight, with weight stored `[in, out / groups, kernel..]`, + bias.
-pub(super) fn conv_transpose(site: &Site<'_, '_>) -> Built {
+pub(super) fn conv_transpose(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let weight = Weight::of(site)?;
     let bias = site.optional("bias")?;
@@ -38,24 +38,24 @@ pub(super) fn conv_transpose(site: &Site<'_, '_>) -> Built {
 }
 
 fn spread(
-    run: &Run<'_>,
+    run: &ExecContext<'_>,
     x: &Tensor,
     weight: &dyn Stored,
     bias: Option<&[f32]>,
     (windows, groups, out_shape): (&Windows, usize, Option<&[usize]>),
 ) -> Result<Tensor, OpError> {
-    let unfit = || {
+    let shape_mismatch = || {
         let (x, w) = (x.shape(), weight.shape());
         let to = out_shape.map_or(String::new(), |s| format!(" into shape {s:?}"));
         OpError::invalid(format!("shapes {x:?} and {w:?} with {groups} groups do not spread{to}"))
     };
     let ([batch, channels, size @ ..], [from, n, kernel @ ..]) = (x.shape(), weight.shape()) else {
-        return Err(unfit());
+        return Err(shape_mismatch());
     };
-    let all = n.checked_mul(groups).ok_or_else(unfit)?;
+    let all = n.checked_mul(groups).ok_or_else(shape_mismatch)?;
     let out = match out_shape {
         Some([b, c, out @ ..]) if (b, c, out.len()) == (batch, &all, size.len()) => Some(out),
-        Some(_) => return Err(unfit()),
+        Some(_) => return Err(shape_mismatch()),
         None => None,
     };
     if size.len() != kernel.len()
@@ -63,7 +63,7 @@ fn spread(
         || channels % groups != 0
         || bias.is_some_and(|b| b.len() != all)
     {
-        return Err(unfit());
+        return Err(shape_mismatch());
     }
     let dims = windows.transposed(size, kernel, out)?;
     let shape: Vec<usize> = [*batch, all].into_iter().chain(dims.iter().map(|d| d.size)).collect();

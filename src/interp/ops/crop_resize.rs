@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use super::image_resizing::Mode;
 use super::image_sampling::images;
 use crate::interp::error::OpError;
-use crate::interp::run::{In, Kernel};
-use crate::interp::site::Site;
+use crate::interp::exec::{Kernel, Operand};
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
@@ -20,7 +20,7 @@ struct Layout {
 
 /// What the forms of `crop_resize` share.
 struct Crop {
-    x: In,
+    x: Operand,
     height: usize,
     width: usize,
     normalized: bool,
@@ -31,7 +31,7 @@ struct Crop {
 }
 
 impl Crop {
-    fn of(site: &Site<'_, '_>, outside: f32) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>, outside: f32) -> Result<Self, OpError> {
         let extent = |parameter: &str| -> Result<usize, OpError> {
             let n = site.int(parameter, Some(1))?;
             usize::try_from(n).map_err(|_| OpError::invalid(format!("{parameter} of {n}")))
@@ -143,16 +143,16 @@ impl Crop {
 }
 
 /// Boxes `[N, 1, 4, 1, 1]` of every image, or `[N, 1, 5, 1, 1]` each of the image it names first; outside is 0.
-pub(super) fn ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn ios15(site: &OpContext<'_, '_>) -> Built {
     crop_roi(site, 0.0)
 }
 
 /// The same with `pad_value` for what lies outside.
-pub(super) fn ios16(site: &Site<'_, '_>) -> Built {
+pub(super) fn ios16(site: &OpContext<'_, '_>) -> Built {
     crop_roi(site, site.float("pad_value", Some(0.0))?)
 }
 
-fn crop_roi(site: &Site<'_, '_>, outside: f32) -> Built {
+fn crop_roi(site: &OpContext<'_, '_>, outside: f32) -> Built {
     let (crop, roi) = (Crop::of(site, outside)?, site.input("roi")?);
     Ok(Kernel::one(move |run| {
         let (x, roi) = (run.get(&crop.x), run.get(&roi));
@@ -180,7 +180,7 @@ fn crop_roi(site: &Site<'_, '_>, outside: f32) -> Built {
 }
 
 /// Boxes `[N, 4]`, each of the image that `box_indices` names, or of the one at its own place.
-pub(super) fn ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn ios17(site: &OpContext<'_, '_>) -> Built {
     let crop = Crop::of(site, site.float("pad_value", Some(0.0))?)?;
     let (boxes, indices) = (site.input("boxes")?, site.optional("box_indices")?);
     Ok(Kernel::one(move |run| {

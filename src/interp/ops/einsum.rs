@@ -8,10 +8,10 @@
 use rayon::prelude::*;
 
 use crate::interp::error::OpError;
+use crate::interp::exec::Kernel;
 use crate::interp::kernel::gemm::{Matrix, multiply};
 use crate::interp::kernel::strided::{gather, steps, transpose};
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
@@ -85,7 +85,7 @@ impl Equation {
 }
 
 /// A product by an equation.
-pub(super) fn einsum(site: &Site<'_, '_>) -> Built {
+pub(super) fn einsum(site: &OpContext<'_, '_>) -> Built {
     let values = site.inputs("values")?;
     let text = site.text("equation")?.ok_or_else(|| OpError::Missing("equation".to_owned()))?;
     let equation = Equation::parse(&text)?;

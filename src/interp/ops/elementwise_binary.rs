@@ -1,23 +1,23 @@
 //! Elementwise functions of two tensors whose shapes stretch to one another, and `select`.
 
 use crate::interp::error::OpError;
+use crate::interp::exec::{ExecContext, Kernel, Operand};
 use crate::interp::kernel::broadcast::{self, Left, zip, zip_floats};
 use crate::interp::kernel::fp16;
-use crate::interp::run::{In, Kernel, Run};
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Slice, Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
 /// Floats to floats and whole numbers to whole numbers.
 fn arithmetic(
-    site: &Site<'_, '_>,
+    site: &OpContext<'_, '_>,
     f: impl Fn(f32, f32) -> f32 + Copy + Send + Sync + 'static,
     i: impl Fn(i32, i32) -> i32 + Copy + Send + Sync + 'static,
 ) -> Built {
     let (x, y) = (site.input("x")?, site.input("y")?);
     Ok(Kernel::one(move |run| {
-        if let (Slice::I32(a), Slice::I32(b)) = (run.get(&x).carrier(), run.get(&y).carrier()) {
+        if let (Slice::I32(a), Slice::I32(b)) = (run.get(&x).storage(), run.get(&y).storage()) {
             let (p, q) = (run.get(&x).shape(), run.get(&y).shape());
             let shape = broadcast::shape(p, q)?;
             let mut out = Vec::with_capacity(shape.iter().product());
@@ -29,13 +29,13 @@ fn arithmetic(
 }
 
 fn floats(
-    run: &mut Run<'_>,
-    x: &In,
-    y: &In,
+    run: &mut ExecContext<'_>,
+    x: &Operand,
+    y: &Operand,
     f: impl Fn(f32, f32) -> f32 + Copy + Sync,
 ) -> Result<Tensor, OpError> {
     let shape = broadcast::shape(run.get(x).shape(), run.get(y).shape())?;
-    let halves = run.halves();
+    let halves = run.rounds_to_f16();
     let finish = |piece: &mut [f32]| {
         if halves {
             fp16::round(piece);
@@ -49,7 +49,7 @@ fn floats(
         return Ok(run.result(&shape, out));
     }
     let n = elements(&shape)?;
-    let mut out = run.filled(n);
+    let mut out = run.uninit_buffer(n);
     let (a, b) = (run.get(x), run.get(y));
     let left = a.f32s()?;
     let left = Left::Other(&left, a.shape());
@@ -59,7 +59,7 @@ fn floats(
 
 /// Numbers to booleans.
 fn comparison(
-    site: &Site<'_, '_>,
+    site: &OpContext<'_, '_>,
     f: impl Fn(f32, f32) -> bool + Copy + Send + Sync + 'static,
     i: impl Fn(i32, i32) -> bool + Copy + Send + Sync + 'static,
 ) -> Built {
@@ -69,7 +69,7 @@ fn comparison(
         let (p, q) = (a.shape(), b.shape());
         let shape = broadcast::shape(p, q)?;
         let mut out = Vec::with_capacity(shape.iter().product());
-        match (a.carrier(), b.carrier()) {
+        match (a.storage(), b.storage()) {
             (Slice::I32(a), Slice::I32(b)) => zip((a, p), (b, q), &shape, &mut out, i),
             (Slice::Bool(a), Slice::Bool(b)) => {
                 zip((a, p), (b, q), &shape, &mut out, |a, b| i(a.into(), b.into()));
@@ -82,7 +82,7 @@ fn comparison(
 
 /// Booleans to booleans.
 fn logic(
-    site: &Site<'_, '_>,
+    site: &OpContext<'_, '_>,
     f: impl Fn(bool, bool) -> bool + Copy + Send + Sync + 'static,
 ) -> Built {
     let (x, y) = (site.input("x")?, site.input("y")?);
@@ -96,27 +96,27 @@ fn logic(
 }
 
 /// x + y.
-pub(super) fn add(site: &Site<'_, '_>) -> Built {
+pub(super) fn add(site: &OpContext<'_, '_>) -> Built {
     arithmetic(site, |a, b| a + b, i32::wrapping_add)
 }
 
 /// x − y.
-pub(super) fn sub(site: &Site<'_, '_>) -> Built {
+pub(super) fn sub(site: &OpContext<'_, '_>) -> Built {
     arithmetic(site, |a, b| a - b, i32::wrapping_sub)
 }
 
 /// x · y.
-pub(super) fn mul(site: &Site<'_, '_>) -> Built {
+pub(super) fn mul(site: &OpContext<'_, '_>) -> Built {
     arithmetic(site, |a, b| a * b, i32::wrapping_mul)
 }
 
 /// x / y; whole numbers lose the fraction, and division by zero gives zero.
-pub(super) fn real_div(site: &Site<'_, '_>) -> Built {
+pub(super) fn real_div(site: &OpContext<'_, '_>) -> Built {
     arithmetic(site, |a, b| a / b, |a, b| if b == 0 { 0 } else { a.wrapping_div(b) })
 }
 
 /// ⌊x / y⌋.
-pub(super) fn floor_div(site: &Site<'_, '_>) -> Built {
+pub(super) fn floor_div(site: &OpContext<'_, '_>) -> Built {
     arithmetic(site, |a, b| (a / b).floor(), floor_div_i32)
 }
 
@@ -129,7 +129,7 @@ fn floor_div_i32(a: i32, b: i32) -> i32 {
 }
 
 /// x − ⌊x / y⌋·y: the sign of y.
-pub(super) fn modulo(site: &Site<'_, '_>) -> Built {
+pub(super) fn modulo(site: &OpContext<'_, '_>) -> Built {
     arithmetic(
         site,
         |a, b| a - (a / b).floor() * b,
@@ -138,67 +138,67 @@ pub(super) fn modulo(site: &Site<'_, '_>) -> Built {
 }
 
 /// xʸ.
-pub(super) fn pow(site: &Site<'_, '_>) -> Built {
+pub(super) fn pow(site: &OpContext<'_, '_>) -> Built {
     arithmetic(site, f32::powf, |a, b| f64::from(a).powi(b) as i32)
 }
 
 /// x > y ? x : y, NaN when either is.
-pub(super) fn maximum(site: &Site<'_, '_>) -> Built {
+pub(super) fn maximum(site: &OpContext<'_, '_>) -> Built {
     arithmetic(site, |a, b| if a > b || a.is_nan() { a } else { b }, i32::max)
 }
 
 /// x < y ? x : y, NaN when either is.
-pub(super) fn minimum(site: &Site<'_, '_>) -> Built {
+pub(super) fn minimum(site: &OpContext<'_, '_>) -> Built {
     arithmetic(site, |a, b| if a < b || a.is_nan() { a } else { b }, i32::min)
 }
 
 /// x = y.
-pub(super) fn equal(site: &Site<'_, '_>) -> Built {
+pub(super) fn equal(site: &OpContext<'_, '_>) -> Built {
     comparison(site, |a, b| a == b, |a, b| a == b)
 }
 
 /// x ≠ y.
-pub(super) fn not_equal(site: &Site<'_, '_>) -> Built {
+pub(super) fn not_equal(site: &OpContext<'_, '_>) -> Built {
     comparison(site, |a, b| a != b, |a, b| a != b)
 }
 
 /// x > y.
-pub(super) fn greater(site: &Site<'_, '_>) -> Built {
+pub(super) fn greater(site: &OpContext<'_, '_>) -> Built {
     comparison(site, |a, b| a > b, |a, b| a > b)
 }
 
 /// x ≥ y.
-pub(super) fn greater_equal(site: &Site<'_, '_>) -> Built {
+pub(super) fn greater_equal(site: &OpContext<'_, '_>) -> Built {
     comparison(site, |a, b| a >= b, |a, b| a >= b)
 }
 
 /// x < y.
-pub(super) fn less(site: &Site<'_, '_>) -> Built {
+pub(super) fn less(site: &OpContext<'_, '_>) -> Built {
     comparison(site, |a, b| a < b, |a, b| a < b)
 }
 
 /// x ≤ y.
-pub(super) fn less_equal(site: &Site<'_, '_>) -> Built {
+pub(super) fn less_equal(site: &OpContext<'_, '_>) -> Built {
     comparison(site, |a, b| a <= b, |a, b| a <= b)
 }
 
 /// x and y.
-pub(super) fn logical_and(site: &Site<'_, '_>) -> Built {
+pub(super) fn logical_and(site: &OpContext<'_, '_>) -> Built {
     logic(site, |a, b| a && b)
 }
 
 /// x or y.
-pub(super) fn logical_or(site: &Site<'_, '_>) -> Built {
+pub(super) fn logical_or(site: &OpContext<'_, '_>) -> Built {
     logic(site, |a, b| a || b)
 }
 
 /// Either x or y.
-pub(super) fn logical_xor(site: &Site<'_, '_>) -> Built {
+pub(super) fn logical_xor(site: &OpContext<'_, '_>) -> Built {
     logic(site, |a, b| a != b)
 }
 
 /// cond ? a : b.
-pub(super) fn select(site: &Site<'_, '_>) -> Built {
+pub(super) fn select(site: &OpContext<'_, '_>) -> Built {
     let (cond, a, b) = (site.input("cond")?, site.input("a")?, site.input("b")?);
     Ok(Kernel::one(move |run| {
         let (cond, a, b) = (run.get(&cond), run.get(&a), run.get(&b));
@@ -206,7 +206,7 @@ pub(super) fn select(site: &Site<'_, '_>) -> Built {
         let shape = broadcast::shape(cond.shape(), &broadcast::shape(p, q)?)?;
         let cond = broadcast::expand(cond.bools()?, cond.shape(), &shape);
         let to = &shape;
-        Ok(match (a.carrier(), b.carrier()) {
+        Ok(match (a.storage(), b.storage()) {
             (Slice::I32(x), Slice::I32(y)) => {
                 let picked =
                     pick(&cond, &broadcast::expand(x, p, to), &broadcast::expand(y, q, to));

@@ -2,22 +2,22 @@
 
 use super::map_f32;
 use crate::interp::error::OpError;
+use crate::interp::exec::Kernel;
 use crate::interp::kernel::simd;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Slice, Tensor, wrap};
 use crate::mil::DType;
 
 type Built = Result<Kernel, OpError>;
 
-fn floats(site: &Site<'_, '_>, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Built {
+fn floats(site: &OpContext<'_, '_>, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Built {
     let x = site.input("x")?;
     Ok(Kernel::one(move |run| map_f32(run, &x, &f)))
 }
 
 /// The same for whole numbers, where the operation takes them.
 fn numbers(
-    site: &Site<'_, '_>,
+    site: &OpContext<'_, '_>,
     f: impl Fn(f32) -> f32 + Send + Sync + 'static,
     i: impl Fn(i32) -> i32 + Send + Sync + 'static,
 ) -> Built {
@@ -32,37 +32,37 @@ fn numbers(
 }
 
 /// |x|.
-pub(super) fn abs(site: &Site<'_, '_>) -> Built {
+pub(super) fn abs(site: &OpContext<'_, '_>) -> Built {
     numbers(site, f32::abs, i32::wrapping_abs)
 }
 
 /// Inverse cosine.
-pub(super) fn acos(site: &Site<'_, '_>) -> Built {
+pub(super) fn acos(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::acos)
 }
 
 /// Inverse sine.
-pub(super) fn asin(site: &Site<'_, '_>) -> Built {
+pub(super) fn asin(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::asin)
 }
 
 /// Inverse tangent.
-pub(super) fn atan(site: &Site<'_, '_>) -> Built {
+pub(super) fn atan(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::atan)
 }
 
 /// Inverse hyperbolic tangent.
-pub(super) fn atanh(site: &Site<'_, '_>) -> Built {
+pub(super) fn atanh(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::atanh)
 }
 
 /// The next whole number above.
-pub(super) fn ceil(site: &Site<'_, '_>) -> Built {
+pub(super) fn ceil(site: &OpContext<'_, '_>) -> Built {
     numbers(site, f32::ceil, |v| v)
 }
 
 /// min(max(x, alpha), beta).
-pub(super) fn clip(site: &Site<'_, '_>) -> Built {
+pub(super) fn clip(site: &OpContext<'_, '_>) -> Built {
     let (alpha, beta) = (site.float("alpha", None)?, site.float("beta", None)?);
     // NaN stays NaN; `clamp` would panic on bounds in the wrong order.
     numbers(
@@ -81,49 +81,49 @@ pub(super) fn clip(site: &Site<'_, '_>) -> Built {
 }
 
 /// Cosine.
-pub(super) fn cos(site: &Site<'_, '_>) -> Built {
+pub(super) fn cos(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::cos)
 }
 
 /// Hyperbolic cosine.
-pub(super) fn cosh(site: &Site<'_, '_>) -> Built {
+pub(super) fn cosh(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::cosh)
 }
 
 /// The error function.
-pub(super) fn erf(site: &Site<'_, '_>) -> Built {
+pub(super) fn erf(site: &OpContext<'_, '_>) -> Built {
     floats(site, |v| libm::erf(f64::from(v)) as f32)
 }
 
 /// eˣ.
-pub(super) fn exp(site: &Site<'_, '_>) -> Built {
+pub(super) fn exp(site: &OpContext<'_, '_>) -> Built {
     floats(site, simd::exp)
 }
 
 /// 2ˣ.
-pub(super) fn exp2(site: &Site<'_, '_>) -> Built {
+pub(super) fn exp2(site: &OpContext<'_, '_>) -> Built {
     numbers(site, f32::exp2, |v| 2_f64.powi(v) as i32)
 }
 
 /// The next whole number below.
-pub(super) fn floor(site: &Site<'_, '_>) -> Built {
+pub(super) fn floor(site: &OpContext<'_, '_>) -> Built {
     numbers(site, f32::floor, |v| v)
 }
 
 /// 1 / (x + epsilon).
-pub(super) fn inverse(site: &Site<'_, '_>) -> Built {
+pub(super) fn inverse(site: &OpContext<'_, '_>) -> Built {
     let epsilon = site.float("epsilon", Some(1e-4))?;
     floats(site, move |v| 1.0 / (v + epsilon))
 }
 
 /// ln(x + epsilon).
-pub(super) fn log(site: &Site<'_, '_>) -> Built {
+pub(super) fn log(site: &OpContext<'_, '_>) -> Built {
     let epsilon = site.float("epsilon", Some(1e-45))?;
     floats(site, move |v| (v + epsilon).ln())
 }
 
 /// Not.
-pub(super) fn logical_not(site: &Site<'_, '_>) -> Built {
+pub(super) fn logical_not(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);
@@ -132,59 +132,59 @@ pub(super) fn logical_not(site: &Site<'_, '_>) -> Built {
 }
 
 /// The nearest whole number, ties to even.
-pub(super) fn round(site: &Site<'_, '_>) -> Built {
+pub(super) fn round(site: &OpContext<'_, '_>) -> Built {
     numbers(site, f32::round_ties_even, |v| v)
 }
 
 /// 1 / √(x + epsilon).
-pub(super) fn rsqrt(site: &Site<'_, '_>) -> Built {
+pub(super) fn rsqrt(site: &OpContext<'_, '_>) -> Built {
     let epsilon = site.float("epsilon", Some(1e-12))?;
     floats(site, move |v| (1.0 / f64::from(v + epsilon).sqrt()) as f32)
 }
 
 /// −1, 0 or 1.
-pub(super) fn sign(site: &Site<'_, '_>) -> Built {
+pub(super) fn sign(site: &OpContext<'_, '_>) -> Built {
     numbers(site, |v| if v == 0.0 || v.is_nan() { v } else { v.signum() }, i32::signum)
 }
 
 /// Sine.
-pub(super) fn sin(site: &Site<'_, '_>) -> Built {
+pub(super) fn sin(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::sin)
 }
 
 /// Hyperbolic sine.
-pub(super) fn sinh(site: &Site<'_, '_>) -> Built {
+pub(super) fn sinh(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::sinh)
 }
 
 /// √x.
-pub(super) fn sqrt(site: &Site<'_, '_>) -> Built {
+pub(super) fn sqrt(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::sqrt)
 }
 
 /// x².
-pub(super) fn square(site: &Site<'_, '_>) -> Built {
+pub(super) fn square(site: &OpContext<'_, '_>) -> Built {
     numbers(site, |v| v * v, |v| v.wrapping_mul(v))
 }
 
 /// Tangent.
-pub(super) fn tan(site: &Site<'_, '_>) -> Built {
+pub(super) fn tan(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::tan)
 }
 
 /// Hyperbolic tangent.
-pub(super) fn tanh(site: &Site<'_, '_>) -> Built {
+pub(super) fn tanh(site: &OpContext<'_, '_>) -> Built {
     floats(site, f32::tanh)
 }
 
 /// max(x, alpha).
-pub(super) fn threshold(site: &Site<'_, '_>) -> Built {
+pub(super) fn threshold(site: &OpContext<'_, '_>) -> Built {
     let alpha = site.float("alpha", None)?;
     numbers(site, move |v| v.max(alpha), move |v| v.max(alpha as i32))
 }
 
 /// Another element type: floats lose their fraction, what a type cannot hold becomes its nearest value.
-pub(super) fn cast(site: &Site<'_, '_>) -> Built {
+pub(super) fn cast(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let name = site.text("dtype")?.ok_or_else(|| OpError::Missing("dtype".to_owned()))?;
     let to = DType::from_name(&name)
@@ -197,7 +197,7 @@ fn cast_to(t: &Tensor, to: DType) -> Tensor {
     let shape = t.shape();
     // Towards zero; what int32 does not hold saturates, what a narrower type does not hold wraps around.
     let whole = |v: f64| wrap(v as i32, to);
-    match (t.carrier(), to) {
+    match (t.storage(), to) {
         (_, to) if t.dtype() == to => t.clone(),
         (Slice::F32(_) | Slice::F16(_), float) if float.is_float() => {
             // Left to the rounding of the result; a narrower tag would pass unrounded values.

@@ -5,25 +5,25 @@
 
 use super::axis;
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, pick, pick_runs};
-use crate::interp::run::{In, Kernel};
-use crate::interp::site::Site;
+use crate::interp::exec::{Kernel, Operand};
+use crate::interp::kernel::strided::{pick, pick_runs, split_at_axis};
+use crate::interp::op_context::OpContext;
 use crate::interp::stored::Shared;
-use crate::interp::tensor::{Tensor, elements, map_carrier};
+use crate::interp::tensor::{Tensor, elements, map_storage};
 
 type Built = Result<Kernel, OpError>;
 
 /// Slices along one axis, an index outside an error.
-pub(super) fn gather_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn gather_ios15(site: &OpContext<'_, '_>) -> Built {
     gather(site, true)
 }
 
 /// Slices along one axis, with `validate_indices`.
-pub(super) fn gather_ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn gather_ios17(site: &OpContext<'_, '_>) -> Built {
     gather(site, site.bool("validate_indices", false)?)
 }
 
-fn gather(site: &Site<'_, '_>, validate: bool) -> Built {
+fn gather(site: &OpContext<'_, '_>, validate: bool) -> Built {
     let along = site.int("axis", Some(0))?;
     let batch_dims = usize::try_from(site.int("batch_dims", Some(0))?)
         .map_err(|_| OpError::invalid("batch_dims below 0"))?;
@@ -33,7 +33,7 @@ fn gather(site: &Site<'_, '_>, validate: bool) -> Built {
         && table.shape().len() > 1
         && axis(along, table.shape().len())? == 0
         && batch_dims == 0
-        && matches!(indices, In::Slot(_))
+        && matches!(indices, Operand::Slot(_))
     {
         return Ok(Kernel::one(move |run| rows(&table, run.get(&indices), validate)));
     }
@@ -51,13 +51,13 @@ fn gather(site: &Site<'_, '_>, validate: bool) -> Built {
             )));
         }
         let batch: usize = x.shape()[..batch_dims].iter().product();
-        let (before, n, after) = around(&x.shape()[batch_dims..], along - batch_dims);
+        let (before, n, after) = split_at_axis(&x.shape()[batch_dims..], along - batch_dims);
         let own = &indices.shape()[batch_dims..];
         let shape = [&x.shape()[..along], own, &x.shape()[along + 1..]].concat();
         elements(&shape)?;
         let places = resolve(indices.i32s()?, n, validate)?;
         let per_batch: usize = own.iter().product();
-        Ok(map_carrier!(x, shape, |src| {
+        Ok(map_storage!(x, shape, |src| {
             let mut out = Vec::with_capacity(batch * before * per_batch * after);
             for b in 0..batch {
                 for outer in 0..before {
@@ -103,16 +103,16 @@ fn place(index: i32, n: usize, validate: bool) -> Result<usize, OpError> {
 }
 
 /// One element of each line along an axis, an index outside an error.
-pub(super) fn along_axis_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn along_axis_ios15(site: &OpContext<'_, '_>) -> Built {
     along_axis(site, true)
 }
 
 /// One element of each line along an axis, with `validate_indices`.
-pub(super) fn along_axis_ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn along_axis_ios17(site: &OpContext<'_, '_>) -> Built {
     along_axis(site, site.bool("validate_indices", false)?)
 }
 
-fn along_axis(site: &Site<'_, '_>, validate: bool) -> Built {
+fn along_axis(site: &OpContext<'_, '_>, validate: bool) -> Built {
     let along = site.int("axis", Some(0))?;
     let (x, indices) = (site.input("x")?, site.input("indices")?);
     Ok(Kernel::one(move |run| {
@@ -127,10 +127,10 @@ fn along_axis(site: &Site<'_, '_>, validate: bool) -> Built {
                 "shapes {x:?} and {i:?} differ off axis {along}"
             )));
         }
-        let (_, n, after) = around(x.shape(), along);
+        let (_, n, after) = split_at_axis(x.shape(), along);
         let m = indices.shape()[along];
         let places = resolve(indices.i32s()?, n, validate)?;
-        Ok(map_carrier!(x, indices.shape().to_vec(), |src| {
+        Ok(map_storage!(x, indices.shape().to_vec(), |src| {
             let at = |(i, &p): (usize, &usize)| (i / (m * after) * n + p) * after + i % after;
             pick(src, places.iter().enumerate().map(at))
         }))
@@ -138,35 +138,35 @@ fn along_axis(site: &Site<'_, '_>, validate: bool) -> Built {
 }
 
 /// Slices by coordinates, an index outside an error.
-pub(super) fn nd_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn nd_ios15(site: &OpContext<'_, '_>) -> Built {
     nd(site, true)
 }
 
 /// Slices by coordinates, with `validate_indices`.
-pub(super) fn nd_ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn nd_ios17(site: &OpContext<'_, '_>) -> Built {
     nd(site, site.bool("validate_indices", false)?)
 }
 
-fn nd(site: &Site<'_, '_>, validate: bool) -> Built {
+fn nd(site: &OpContext<'_, '_>, validate: bool) -> Built {
     let batch_dims = usize::try_from(site.int("batch_dims", Some(0))?)
         .map_err(|_| OpError::invalid("batch_dims below 0"))?;
     let (x, indices) = (site.input("x")?, site.input("indices")?);
     Ok(Kernel::one(move |run| {
         let (x, indices) = (run.get(&x), run.get(&indices));
-        let unfit = || {
+        let shape_mismatch = || {
             OpError::invalid(format!(
                 "shapes {:?} and {:?} do not gather",
                 x.shape(),
                 indices.shape()
             ))
         };
-        let (&depth, outer) = indices.shape().split_last().ok_or_else(unfit)?;
+        let (&depth, outer) = indices.shape().split_last().ok_or_else(shape_mismatch)?;
         if depth == 0
             || batch_dims + depth > x.rank()
             || outer.len() < batch_dims
             || x.shape()[..batch_dims] != outer[..batch_dims]
         {
-            return Err(unfit());
+            return Err(shape_mismatch());
         }
         let batch: usize = outer[..batch_dims].iter().product();
         let picked = &x.shape()[batch_dims..batch_dims + depth];
@@ -183,7 +183,7 @@ fn nd(site: &Site<'_, '_>, validate: bool) -> Built {
         }
         let shape = [outer, tail].concat();
         elements(&shape)?;
-        Ok(map_carrier!(x, shape, |src| pick_runs(src, &places, run_length)))
+        Ok(map_storage!(x, shape, |src| pick_runs(src, &places, run_length)))
     }))
 }
 

@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, gather, pick_runs, steps};
-use crate::interp::run::Kernel;
-use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::{Tensor, elements, map_carrier};
+use crate::interp::exec::Kernel;
+use crate::interp::kernel::strided::{gather, pick_runs, split_at_axis, steps};
+use crate::interp::op_context::{Ints, OpContext};
+use crate::interp::tensor::{Tensor, elements, map_storage};
 use crate::mil::Dim;
 
 type Built = Result<Kernel, OpError>;
@@ -23,7 +23,7 @@ pub(super) enum Mode {
 
 impl Mode {
     /// The mode that the program names.
-    pub(super) fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    pub(super) fn of(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         Ok(match site.text("sampling_mode")?.as_deref().unwrap_or("DEFAULT") {
             "STRICT_ALIGN_CORNERS" => Self::StrictAlignCorners,
             "ALIGN_CORNERS" => Self::AlignCorners,
@@ -91,16 +91,17 @@ impl How {
 
 /// The last dimensions of x as `to` has them.
 fn resized(x: &Tensor, to: &[usize], how: How) -> Result<Tensor, OpError> {
-    let unfit = || OpError::invalid(format!("shape {:?} does not become [.., {to:?}]", x.shape()));
-    let free = x.rank().checked_sub(to.len()).ok_or_else(unfit)?;
+    let shape_mismatch =
+        || OpError::invalid(format!("shape {:?} does not become [.., {to:?}]", x.shape()));
+    let free = x.rank().checked_sub(to.len()).ok_or_else(shape_mismatch)?;
     let mut shape = x.shape().to_vec();
     shape[free..].copy_from_slice(to);
     if elements(&shape)? == 0 || x.is_empty() {
-        return Err(unfit());
+        return Err(shape_mismatch());
     }
     let mut t = x.clone();
     for axis in (free..x.rank()).rev() {
-        let (before, n, after) = around(t.shape(), axis);
+        let (before, n, after) = split_at_axis(t.shape(), axis);
         let out = to[axis - free];
         let mut shape = t.shape().to_vec();
         shape[axis] = out;
@@ -122,7 +123,7 @@ fn resized(x: &Tensor, to: &[usize], how: How) -> Result<Tensor, OpError> {
             let places: Vec<usize> = (0..before)
                 .flat_map(|b| taps.iter().map(move |tap| (b * n + tap.low) * after))
                 .collect();
-            map_carrier!(&t, shape, |src| pick_runs(src, &places, after))
+            map_storage!(&t, shape, |src| pick_runs(src, &places, after))
         };
     }
     Ok(t)
@@ -160,7 +161,11 @@ fn mix(x: &[f32], (before, n, after): (usize, usize, usize), taps: &[Tap]) -> Ve
 }
 
 /// A constant extent above 0.
-fn target(site: &Site<'_, '_>, parameter: &str, default: Option<i32>) -> Result<usize, OpError> {
+fn target(
+    site: &OpContext<'_, '_>,
+    parameter: &str,
+    default: Option<i32>,
+) -> Result<usize, OpError> {
     let n = site.int(parameter, default)?;
     usize::try_from(n)
         .ok()
@@ -169,36 +174,36 @@ fn target(site: &Site<'_, '_>, parameter: &str, default: Option<i32>) -> Result<
 }
 
 /// Height and width as the program names them, from their neighbours.
-pub(super) fn bilinear(site: &Site<'_, '_>) -> Built {
+pub(super) fn bilinear(site: &OpContext<'_, '_>) -> Built {
     let mode = Mode::of(site)?;
     let one = |parameter: &str| target(site, parameter, Some(1));
     to_size(site, [one("target_size_height")?, one("target_size_width")?], How::Linear(mode))
 }
 
 /// Height and width as the program names them; as TensorFlow with half-pixel centers, for which coremltools writes it.
-pub(super) fn nearest(site: &Site<'_, '_>) -> Built {
+pub(super) fn nearest(site: &OpContext<'_, '_>) -> Built {
     let one = |parameter: &str| target(site, parameter, None);
     to_size(site, [one("target_size_height")?, one("target_size_width")?], How::Middle)
 }
 
-fn to_size(site: &Site<'_, '_>, to: [usize; 2], how: How) -> Built {
+fn to_size(site: &OpContext<'_, '_>, to: [usize; 2], how: How) -> Built {
     let x = site.input("x")?;
     Ok(Kernel::one(move |run| resized(run.get(&x), &to, how)))
 }
 
 /// Height and width times a factor each, every element repeated; as TensorFlow without half-pixel centers.
-pub(super) fn upsample_nearest(site: &Site<'_, '_>) -> Built {
+pub(super) fn upsample_nearest(site: &OpContext<'_, '_>) -> Built {
     scaled(site, How::Scaled)
 }
 
 /// Height and width times a factor each, from their neighbours.
-pub(super) fn upsample_bilinear_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn upsample_bilinear_ios15(site: &OpContext<'_, '_>) -> Built {
     let align = site.bool("align_corners", true)?;
     scaled(site, How::Linear(if align { Mode::StrictAlignCorners } else { Mode::UnalignCorners }))
 }
 
 /// The same with `half_pixel_centers`, without which the first elements lie on each other.
-pub(super) fn upsample_bilinear_ios16(site: &Site<'_, '_>) -> Built {
+pub(super) fn upsample_bilinear_ios16(site: &OpContext<'_, '_>) -> Built {
     let align = site.bool("align_corners", true)?;
     let mode = match (align, site.bool("half_pixel_centers", !align)?) {
         (true, false) => Mode::StrictAlignCorners,
@@ -211,7 +216,7 @@ pub(super) fn upsample_bilinear_ios16(site: &Site<'_, '_>) -> Built {
     scaled(site, How::Linear(mode))
 }
 
-fn scaled(site: &Site<'_, '_>, how: How) -> Built {
+fn scaled(site: &OpContext<'_, '_>, how: How) -> Built {
     let x = site.input("x")?;
     let declared = site.op.outputs.first().and_then(|o| o.ty.as_tensor()).map(|t| &t.shape);
     let factor = |parameter: &str, from_end: usize| -> Result<(f32, Option<usize>), OpError> {
@@ -246,7 +251,7 @@ fn scaled(site: &Site<'_, '_>, how: How) -> Built {
 }
 
 /// The last `resized_dims` dimensions as the end of `shape` has them, where 0 keeps the extent.
-pub(super) fn resize(site: &Site<'_, '_>) -> Built {
+pub(super) fn resize(site: &OpContext<'_, '_>) -> Built {
     let (x, shape, mode) = (site.input("x")?, Ints::of(site, "shape")?, Mode::of(site)?);
     let dims = site.int("resized_dims", None)?;
     let dims = usize::try_from(dims)
@@ -260,16 +265,19 @@ pub(super) fn resize(site: &Site<'_, '_>) -> Built {
     };
     Ok(Kernel::one(move |run| {
         let (t, given) = (run.get(&x), shape.get(run)?);
-        let unfit = || {
+        let shape_mismatch = || {
             let from = t.shape();
             OpError::invalid(format!("the last {dims} of shape {from:?} do not become {given:?}"))
         };
-        let first = given.len().checked_sub(dims).ok_or_else(unfit)?;
-        let free =
-            t.rank().checked_sub(dims).filter(|_| given.len() <= t.rank()).ok_or_else(unfit)?;
+        let first = given.len().checked_sub(dims).ok_or_else(shape_mismatch)?;
+        let free = t
+            .rank()
+            .checked_sub(dims)
+            .filter(|_| given.len() <= t.rank())
+            .ok_or_else(shape_mismatch)?;
         let extent = |(&to, &from): (&i32, &usize)| match to {
             0 => Ok(from),
-            to => usize::try_from(to).map_err(|_| unfit()),
+            to => usize::try_from(to).map_err(|_| shape_mismatch()),
         };
         let to = given[first..].iter().zip(&t.shape()[free..]).map(extent);
         resized(t, &to.collect::<Result<Vec<_>, _>>()?, how)
@@ -277,7 +285,7 @@ pub(super) fn resize(site: &Site<'_, '_>) -> Built {
 }
 
 /// Height and width less what is cut off at either end.
-pub(super) fn crop(site: &Site<'_, '_>) -> Built {
+pub(super) fn crop(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let pair = |parameter: &str| -> Result<[usize; 2], OpError> {
         let given = site.ints(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))?;
@@ -287,16 +295,17 @@ pub(super) fn crop(site: &Site<'_, '_>) -> Built {
     let cuts = [pair("crop_height")?, pair("crop_width")?];
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);
-        let unfit = || OpError::invalid(format!("cuts {cuts:?} for shape {:?}", t.shape()));
-        let free = t.rank().checked_sub(2).ok_or_else(unfit)?;
+        let shape_mismatch =
+            || OpError::invalid(format!("cuts {cuts:?} for shape {:?}", t.shape()));
+        let free = t.rank().checked_sub(2).ok_or_else(shape_mismatch)?;
         let own = steps(t.shape());
         let (mut shape, mut start) = (t.shape().to_vec(), 0);
         for (i, [before, after]) in (free..).zip(cuts) {
-            shape[i] = shape[i].checked_sub(before + after).ok_or_else(unfit)?;
+            shape[i] = shape[i].checked_sub(before + after).ok_or_else(shape_mismatch)?;
             start += before * own[i];
         }
         let step: Vec<isize> = own.iter().map(|s| s.cast_signed()).collect();
-        Ok(map_carrier!(t, shape.clone(), |src| gather(src, start.cast_signed(), &shape, &step)))
+        Ok(map_storage!(t, shape.clone(), |src| gather(src, start.cast_signed(), &shape, &step)))
     }))
 }
 

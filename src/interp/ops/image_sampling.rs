@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use crate::interp::error::OpError;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::exec::Kernel;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
@@ -72,7 +72,7 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         let text = |parameter: &str| -> Result<String, OpError> {
             let text =
                 site.text(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))?;
@@ -192,7 +192,7 @@ fn read(
 }
 
 /// Each element from the point where a matrix of two rows puts it.
-pub(super) fn affine(site: &Site<'_, '_>) -> Built {
+pub(super) fn affine(site: &OpContext<'_, '_>) -> Built {
     let (x, matrix) = (site.input("x")?, site.input("transform_matrix")?);
     let extent = |parameter: &str| -> Result<usize, OpError> {
         let n = site.int(parameter, None)?;
@@ -231,7 +231,7 @@ pub(super) fn affine(site: &Site<'_, '_>) -> Built {
 }
 
 /// Each element from the point, column and row, that stands at its place.
-pub(super) fn resample(site: &Site<'_, '_>) -> Built {
+pub(super) fn resample(site: &OpContext<'_, '_>) -> Built {
     let (x, coordinates) = (site.input("x")?, site.input("coordinates")?);
     let sampler = Sampler::of(site)?;
     Ok(Kernel::one(move |run| {

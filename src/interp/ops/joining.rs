@@ -4,15 +4,15 @@ use half::f16;
 
 use super::axis;
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, runs_in_turn, transpose};
-use crate::interp::run::{In, Kernel, Run};
-use crate::interp::site::Site;
-use crate::interp::tensor::{Slice, Tensor, elements, map_carrier};
+use crate::interp::exec::{ExecContext, Kernel, Operand};
+use crate::interp::kernel::strided::{runs_in_turn, split_at_axis, transpose};
+use crate::interp::op_context::OpContext;
+use crate::interp::tensor::{Slice, Tensor, elements, map_storage};
 
 type Built = Result<Kernel, OpError>;
 
 /// Tensors one after another along an axis, or element by element in turn.
-pub(super) fn concat(site: &Site<'_, '_>) -> Built {
+pub(super) fn concat(site: &OpContext<'_, '_>) -> Built {
     let values = site.inputs("values")?;
     let along = site.int("axis", None)?;
     let interleave = site.bool("interleave", false)?;
@@ -47,14 +47,14 @@ pub(super) fn concat(site: &Site<'_, '_>) -> Built {
         }
         // [.., parts, n, ..] to [.., n, parts, ..].
         let joined = join(run, &parts, &shape, along)?;
-        let (before, all, after) = around(&shape, along);
+        let (before, all, after) = split_at_axis(&shape, along);
         let split = [before, parts.len(), all / parts.len(), after];
-        Ok(map_carrier!(&joined, shape, |src| transpose(src, &split, &[0, 2, 1, 3])))
+        Ok(map_storage!(&joined, shape, |src| transpose(src, &split, &[0, 2, 1, 3])))
     }))
 }
 
 /// Tensors of one shape as places of a new axis.
-pub(super) fn stack(site: &Site<'_, '_>) -> Built {
+pub(super) fn stack(site: &OpContext<'_, '_>) -> Built {
     let values = site.inputs("values")?;
     let along = site.int("axis", None)?;
     Ok(Kernel::one(move |run| {
@@ -74,13 +74,13 @@ pub(super) fn stack(site: &Site<'_, '_>) -> Built {
     }))
 }
 
-fn arguments(values: &[In], run: &Run<'_>) -> Vec<Tensor> {
+fn arguments(values: &[Operand], run: &ExecContext<'_>) -> Vec<Tensor> {
     values.iter().map(|v| run.get(v).clone()).collect()
 }
 
-/// The tensors in one carrier: stored fp16 joins f32 as f32.
+/// The tensors in one storage: stored fp16 joins f32 as f32.
 pub(super) fn same_carrier(parts: Vec<Tensor>) -> Result<Vec<Tensor>, OpError> {
-    let halves = parts.iter().filter(|p| matches!(p.carrier(), Slice::F16(_))).count();
+    let halves = parts.iter().filter(|p| matches!(p.storage(), Slice::F16(_))).count();
     if halves == 0 || halves == parts.len() {
         return Ok(parts);
     }
@@ -90,17 +90,17 @@ pub(super) fn same_carrier(parts: Vec<Tensor>) -> Result<Vec<Tensor>, OpError> {
 
 /// `parts`, which [`same_carrier`] gave, one after another along an axis of the result's `shape`.
 pub(super) fn join(
-    run: &Run<'_>,
+    run: &ExecContext<'_>,
     parts: &[Tensor],
     shape: &[usize],
     along: usize,
 ) -> Result<Tensor, OpError> {
-    let (_, _, after) = around(shape, along);
+    let (_, _, after) = split_at_axis(shape, along);
     let length = |p: &Tensor| if p.rank() == 0 { 1 } else { p.shape()[along] * after };
     let n = shape.iter().product();
     macro_rules! joined {
         ($kind:ident, $room:expr) => {{
-            let part = |p| match Tensor::carrier(p) {
+            let part = |p| match Tensor::storage(p) {
                 Slice::$kind(v) => Ok((v, length(p))),
                 _ => Err(OpError::invalid("tensors of different types do not join")),
             };
@@ -112,8 +112,8 @@ pub(super) fn join(
     }
     let first = parts.first().ok_or_else(|| OpError::invalid("nothing to join"))?;
     let shape = shape.to_vec();
-    Ok(match first.carrier() {
-        Slice::F32(_) => first.with_f32(shape, joined!(F32, run.filled(n))),
+    Ok(match first.storage() {
+        Slice::F32(_) => first.with_f32(shape, joined!(F32, run.uninit_buffer(n))),
         Slice::F16(_) => first.with_f16(shape, joined!(F16, vec![f16::ZERO; n])),
         Slice::I32(_) => first.with_i32(shape, joined!(I32, vec![0; n])),
         Slice::Bool(_) => first.with_bool(shape, joined!(Bool, vec![false; n])),

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use crate::interp::error::OpError;
+use crate::interp::exec::{ExecContext, Kernel, Operand};
 use crate::interp::kernel::broadcast;
 use crate::interp::kernel::gemm::{Matrix, multiply};
-use crate::interp::kernel::product::{self, Finish};
-use crate::interp::run::{In, Kernel, Run};
-use crate::interp::site::Site;
+use crate::interp::kernel::matmul::{self, Epilogue};
+use crate::interp::op_context::OpContext;
 use crate::interp::stored::{Shared, Stored, of_tensor};
 use crate::interp::tensor::{Tensor, elements};
 
@@ -19,17 +19,17 @@ type Built = Result<Kernel, OpError>;
 const BAND: usize = 64;
 
 /// x · weightᵀ + bias, with weight stored `[out, in]`.
-pub(super) fn linear(site: &Site<'_, '_>) -> Built {
+pub(super) fn linear(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     if site.out_dtype(0)?.is_int() {
         let (weight, bias) = (site.input("weight")?, site.optional("bias")?);
         return Ok(Kernel::one(move |run| {
             let product = batched(run, (&x, false), (&weight, true))?;
-            let mut out = whole(&product)?.into_owned();
+            let mut out = as_i32(&product)?.into_owned();
             if let Some(bias) = &bias {
-                let bias = whole(run.get(bias))?;
+                let bias = as_i32(run.get(bias))?;
                 if product.shape().last() != Some(&bias.len()) {
-                    return Err(unfit(product.shape(), run.get(&weight).shape()));
+                    return Err(shape_mismatch(product.shape(), run.get(&weight).shape()));
                 }
                 let bias = bias.iter().cycle();
                 out.iter_mut().zip(bias).for_each(|(o, &b)| *o = o.wrapping_add(b));
@@ -41,42 +41,42 @@ pub(super) fn linear(site: &Site<'_, '_>) -> Built {
     let dynamic = if weight.is_none() { Some(site.input("weight")?) } else { None };
     let bias = site.optional("bias")?;
     Ok(Kernel::one(move |run| {
-        let halves = run.halves();
+        let halves = run.rounds_to_f16();
         let weight = match (&weight, &dynamic) {
             (Some(weight), _) => Shared::clone(weight),
             (None, Some(weight)) => of_tensor(run.get(weight).clone()),
             (None, None) => return Err(OpError::Missing("weight".to_owned())),
         };
-        let bias = bias.as_ref().map(|b| numbers(run.get(b))).transpose()?;
-        times_rows(run, &x, &*weight, Finish { bias: bias.as_deref(), halves })
+        let bias = bias.as_ref().map(|b| as_f32(run.get(b))).transpose()?;
+        times_rows(run, &x, &*weight, Epilogue { bias: bias.as_deref(), halves })
     }))
 }
 
 /// `x` of `[.., k]` times the rows of a weight `[n, k]`.
 fn times_rows(
-    run: &Run<'_>,
-    x: &In,
+    run: &ExecContext<'_>,
+    x: &Operand,
     weight: &dyn Stored,
-    finish: Finish<'_>,
+    finish: Epilogue<'_>,
 ) -> Result<Tensor, OpError> {
     let x = run.get(x);
     let (&[n, k], Some((&last, outer))) = (weight.shape(), x.shape().split_last()) else {
-        return Err(unfit(x.shape(), weight.shape()));
+        return Err(shape_mismatch(x.shape(), weight.shape()));
     };
     if last != k || finish.bias.is_some_and(|b| b.len() != n) {
-        return Err(unfit(x.shape(), weight.shape()));
+        return Err(shape_mismatch(x.shape(), weight.shape()));
     }
     let values = x.f32s()?;
     let t = outer.iter().product::<usize>();
     let mut shape = outer.to_vec();
     shape.push(n);
-    let mut out = run.filled(n * t);
-    product::linear(weight, (n, k), &values, finish, &mut out);
+    let mut out = run.uninit_buffer(n * t);
+    matmul::linear(weight, (n, k), &values, finish, &mut out);
     Ok(run.result(&shape, out))
 }
 
 /// x · y over the last two dimensions, either side transposed, the others stretched.
-pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
+pub(super) fn matmul(site: &OpContext<'_, '_>) -> Built {
     let transpose_x = site.bool("transpose_x", false)?;
     let transpose_y = site.bool("transpose_y", false)?;
     let ints = site.out_dtype(0)?.is_int();
@@ -87,7 +87,7 @@ pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
     {
         let x = site.input("x")?;
         return Ok(Kernel::one(move |run| {
-            let finish = Finish { bias: None, halves: run.halves() };
+            let finish = Epilogue { bias: None, halves: run.rounds_to_f16() };
             if transpose_y {
                 times_rows(run, &x, &*weight, finish)
             } else {
@@ -98,12 +98,16 @@ pub(super) fn matmul(site: &Site<'_, '_>) -> Built {
     let (x, y) = (site.input("x")?, site.input("y")?);
     Ok(Kernel::one(move |run| {
         let product = batched(run, (&x, transpose_x), (&y, transpose_y))?;
-        Ok(if ints { Tensor::i32(product.shape(), whole(&product)?.into_owned()) } else { product })
+        Ok(if ints {
+            Tensor::i32(product.shape(), as_i32(&product)?.into_owned())
+        } else {
+            product
+        })
     }))
 }
 
 /// Floats, or whole numbers as floats: from iOS17 on a constant side may have another type than the other one.
-fn numbers(tensor: &Tensor) -> Result<Cow<'_, [f32]>, OpError> {
+fn as_f32(tensor: &Tensor) -> Result<Cow<'_, [f32]>, OpError> {
     match tensor.as_i32() {
         Some(ints) => Ok(ints.iter().map(|&i| i as f32).collect()),
         None => tensor.f32s(),
@@ -111,7 +115,7 @@ fn numbers(tensor: &Tensor) -> Result<Cow<'_, [f32]>, OpError> {
 }
 
 /// Whole numbers, or floats cut to them.
-fn whole(tensor: &Tensor) -> Result<Cow<'_, [i32]>, OpError> {
+fn as_i32(tensor: &Tensor) -> Result<Cow<'_, [i32]>, OpError> {
     match tensor.as_i32() {
         Some(ints) => Ok(Cow::Borrowed(ints)),
         None => Ok(tensor.f32s()?.iter().map(|&v| v as i32).collect()),
@@ -119,13 +123,17 @@ fn whole(tensor: &Tensor) -> Result<Cow<'_, [i32]>, OpError> {
 }
 
 /// `x` of `[.., k]` times a weight `[k, n]`.
-fn times_columns(run: &Run<'_>, x: &In, weight: &dyn Stored) -> Result<Tensor, OpError> {
+fn times_columns(
+    run: &ExecContext<'_>,
+    x: &Operand,
+    weight: &dyn Stored,
+) -> Result<Tensor, OpError> {
     let x = run.get(x);
     let (&[k, n], Some((&last, outer))) = (weight.shape(), x.shape().split_last()) else {
-        return Err(unfit(x.shape(), weight.shape()));
+        return Err(shape_mismatch(x.shape(), weight.shape()));
     };
     if last != k {
-        return Err(unfit(x.shape(), weight.shape()));
+        return Err(shape_mismatch(x.shape(), weight.shape()));
     }
     let values = x.f32s()?;
     let t = outer.iter().product();
@@ -133,7 +141,7 @@ fn times_columns(run: &Run<'_>, x: &In, weight: &dyn Stored) -> Result<Tensor, O
     shape.push(n);
     let mut out = run.buffer(n * t);
     out.resize(n * t, 0.0);
-    product::columns(weight, (k, n), &values, t, &mut out);
+    matmul::columns(weight, (k, n), &values, t, &mut out);
     Ok(Tensor::f32(&shape, out))
 }
 
@@ -164,15 +172,19 @@ impl Side {
     }
 }
 
-fn batched(run: &Run<'_>, x: (&In, bool), y: (&In, bool)) -> Result<Tensor, OpError> {
+fn batched(
+    run: &ExecContext<'_>,
+    x: (&Operand, bool),
+    y: (&Operand, bool),
+) -> Result<Tensor, OpError> {
     let (a, b) = (run.get(x.0), run.get(y.0));
-    let unfit = || unfit(a.shape(), b.shape());
-    let left = Side::of(a.shape(), x.1, true).ok_or_else(unfit)?;
-    let right = Side::of(b.shape(), y.1, false).ok_or_else(unfit)?;
+    let shape_mismatch = || shape_mismatch(a.shape(), b.shape());
+    let left = Side::of(a.shape(), x.1, true).ok_or_else(shape_mismatch)?;
+    let right = Side::of(b.shape(), y.1, false).ok_or_else(shape_mismatch)?;
     if left.columns != right.rows {
-        return Err(unfit());
+        return Err(shape_mismatch());
     }
-    let batch = broadcast::shape(&left.batch, &right.batch).map_err(|_| unfit())?;
+    let batch = broadcast::shape(&left.batch, &right.batch).map_err(|_| shape_mismatch())?;
     let (m, n, k) = (left.rows, right.columns, left.columns);
     let mut shape = batch.clone();
     shape.extend((a.rank() > 1).then_some(m));
@@ -200,7 +212,7 @@ fn batched(run: &Run<'_>, x: (&In, bool), y: (&In, bool)) -> Result<Tensor, OpEr
         }
         return Ok(Tensor::i32(&shape, out));
     }
-    let (p, q) = (numbers(a)?, numbers(b)?);
+    let (p, q) = (as_f32(a)?, as_f32(b)?);
     let mut out = run.buffer(shape.iter().product());
     out.resize(shape.iter().product(), 0.0);
     if !out.is_empty() {
@@ -220,7 +232,7 @@ fn batched(run: &Run<'_>, x: (&In, bool), y: (&In, bool)) -> Result<Tensor, OpEr
     Ok(Tensor::f32(&shape, out))
 }
 
-fn unfit(a: &[usize], b: &[usize]) -> OpError {
+fn shape_mismatch(a: &[usize], b: &[usize]) -> OpError {
     OpError::invalid(format!("shapes {a:?} and {b:?} do not multiply"))
 }
 

@@ -40,10 +40,10 @@ mod window;
 use rayon::prelude::*;
 
 use super::error::OpError;
+use super::exec::{ExecContext, Kernel};
 use super::kernel::{simd::map, strided};
-use super::run::{Kernel, Run};
-use super::site::Site;
-use super::tensor::{Slice, Tensor, map_carrier};
+use super::op_context::OpContext;
+use super::tensor::{Slice, Tensor, map_storage};
 
 /// The versions of the operation set, by the system that brought them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ impl Opset {
     }
 }
 
-type Build = fn(&Site<'_, '_>) -> Result<Kernel, OpError>;
+type Build = fn(&OpContext<'_, '_>) -> Result<Kernel, OpError>;
 
 /// Dependence of an operation's results on anything but its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -359,24 +359,24 @@ fn extents(from: &[i32]) -> Result<Vec<usize>, OpError> {
 
 /// The elements of `x` at `start + Σ place · step` for every place of some extents, as a tensor of `shape`.
 fn gathered(
-    run: &Run<'_>,
+    run: &ExecContext<'_>,
     x: &Tensor,
     start: isize,
     (extents, step): (&[usize], &[isize]),
     shape: &[usize],
 ) -> Tensor {
-    if let Slice::F32(from) = x.carrier() {
-        let mut out = run.filled(extents.iter().product());
+    if let Slice::F32(from) = x.storage() {
+        let mut out = run.uninit_buffer(extents.iter().product());
         strided::gather_to(from, start, extents, step, &mut out);
         return x.with_f32(shape.to_vec(), out);
     }
-    map_carrier!(x, shape.to_vec(), |src| strided::gather(src, start, extents, step))
+    map_storage!(x, shape.to_vec(), |src| strided::gather(src, start, extents, step))
 }
 
 /// Floats of one shape computed from another tensor's floats one by one, in place where possible.
 fn map_f32(
-    run: &mut Run<'_>,
-    x: &super::run::In,
+    run: &mut ExecContext<'_>,
+    x: &super::exec::Operand,
     f: impl Fn(f32) -> f32 + Sync,
 ) -> Result<Tensor, OpError> {
     /// Elements worth a task of their own.
@@ -389,7 +389,7 @@ fn map_f32(
         copy.extend_from_slice(&run.get(x).f32s()?);
         copy
     };
-    let halves = run.halves();
+    let halves = run.rounds_to_f16();
     let each = |piece: &mut [f32]| {
         map(piece, &f);
         if halves {

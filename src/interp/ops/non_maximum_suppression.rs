@@ -4,16 +4,16 @@
 //! highest score is chosen all the same, as coremltools' reference of the operation has it.
 
 use crate::interp::error::OpError;
-use crate::interp::run::{In, Kernel, Run};
-use crate::interp::site::Site;
+use crate::interp::exec::{ExecContext, Kernel, Operand};
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
 
 /// The parameters, and which way the boxes lie.
 struct Suppression {
-    boxes: In,
-    scores: In,
+    boxes: Operand,
+    scores: Operand,
     iou: f64,
     threshold: f32,
     most: usize,
@@ -23,14 +23,14 @@ struct Suppression {
 }
 
 /// Boxes `[n, B, 4]` and scores `[n, B, K]` above a threshold; the fourth result counts the boxes.
-pub(super) fn ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn ios15(site: &OpContext<'_, '_>) -> Built {
     let threshold = site.float("score_threshold", None)?;
     let suppression = Suppression::of(site, threshold, false)?;
     Ok(Kernel::many(move |run| suppression.run(run)))
 }
 
 /// Boxes `[n, 4, B]` and scores `[n, K, B]`; without a threshold and without the fourth result.
-pub(super) fn ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn ios17(site: &OpContext<'_, '_>) -> Built {
     let suppression = Suppression::of(site, f32::NEG_INFINITY, true)?;
     Ok(Kernel::many(move |run| {
         let mut results = suppression.run(run)?;
@@ -40,7 +40,7 @@ pub(super) fn ios17(site: &Site<'_, '_>) -> Built {
 }
 
 impl Suppression {
-    fn of(site: &Site<'_, '_>, threshold: f32, boxes_last: bool) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>, threshold: f32, boxes_last: bool) -> Result<Self, OpError> {
         let most = site.int("max_boxes", None)?;
         Ok(Self {
             boxes: site.input("boxes")?,
@@ -54,19 +54,19 @@ impl Suppression {
         })
     }
 
-    fn run(&self, run: &Run<'_>) -> Result<Vec<Tensor>, OpError> {
+    fn run(&self, run: &ExecContext<'_>) -> Result<Vec<Tensor>, OpError> {
         let (boxes, scores) = (run.get(&self.boxes), run.get(&self.scores));
-        let unfit = || {
+        let shape_mismatch = || {
             let (b, s) = (boxes.shape(), scores.shape());
             OpError::invalid(format!("boxes of shape {b:?} with scores of shape {s:?}"))
         };
         let (&[batch, b0, b1], &[scored, s0, s1]) = (boxes.shape(), scores.shape()) else {
-            return Err(unfit());
+            return Err(shape_mismatch());
         };
         let ((n, four), (n_scored, classes)) =
             if self.boxes_last { ((b1, b0), (s1, s0)) } else { ((b0, b1), (s0, s1)) };
         if four != 4 || (batch, n) != (scored, n_scored) {
-            return Err(unfit());
+            return Err(shape_mismatch());
         }
         let shape = |width: usize| {
             if self.boxes_last { [batch, width, self.most] } else { [batch, self.most, width] }

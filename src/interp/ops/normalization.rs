@@ -4,15 +4,15 @@ use rayon::prelude::*;
 
 use super::axes;
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, transpose};
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::exec::Kernel;
+use crate::interp::kernel::strided::{split_at_axis, transpose};
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::Tensor;
 
 type Built = Result<Kernel, OpError>;
 
 /// (x − mean) / √(variance + epsilon) · gamma + beta over some axes.
-pub(super) fn layer_norm(site: &Site<'_, '_>) -> Built {
+pub(super) fn layer_norm(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let over = site.ints("axes")?;
     let epsilon = f64::from(site.float("epsilon", Some(1e-5))?);
@@ -60,7 +60,7 @@ pub(super) fn layer_norm(site: &Site<'_, '_>) -> Built {
 }
 
 /// x / √(Σ x² + epsilon) over the last three dimensions.
-pub(super) fn l2_norm(site: &Site<'_, '_>) -> Built {
+pub(super) fn l2_norm(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let epsilon = f64::from(site.float("epsilon", Some(1e-6))?);
     Ok(Kernel::one(move |run| {
@@ -80,7 +80,7 @@ pub(super) fn l2_norm(site: &Site<'_, '_>) -> Built {
 }
 
 /// gamma · (x − mean) / √(variance + epsilon) + beta for each channel (axis 1), all of them constant.
-pub(super) fn batch_norm(site: &Site<'_, '_>) -> Built {
+pub(super) fn batch_norm(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let epsilon = f64::from(site.float("epsilon", Some(1e-5))?);
     let required = |parameter: &str| {
@@ -99,7 +99,7 @@ pub(super) fn batch_norm(site: &Site<'_, '_>) -> Built {
         if shape.get(1) != Some(&n) {
             return Err(OpError::invalid(format!("{n} channels for shape {shape:?}")));
         }
-        let (_, _, after) = around(&shape, 1);
+        let (_, _, after) = split_at_axis(&shape, 1);
         let mut values = t.into_f32s()?;
         for (i, run) in values.chunks_mut(after.max(1)).enumerate() {
             let c = i % n;
@@ -115,7 +115,7 @@ pub(super) fn batch_norm(site: &Site<'_, '_>) -> Built {
 }
 
 /// gamma · (x − mean) / √(variance + epsilon) + beta, with mean and variance of each channel of each example.
-pub(super) fn instance_norm(site: &Site<'_, '_>) -> Built {
+pub(super) fn instance_norm(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let epsilon = f64::from(site.float("epsilon", Some(1e-5))?);
     let (gamma, beta) = (site.floats("gamma")?, site.floats("beta")?);
@@ -150,7 +150,7 @@ pub(super) fn instance_norm(site: &Site<'_, '_>) -> Built {
 /// x / (k + alpha / size · Σ x²)^beta, summed over `size` channels around each; what is uneven comes before.
 ///
 /// Channels are axis 1, but axis 0 of rank 3: so coremltools' own test has it, against the documentation.
-pub(super) fn local_response_norm(site: &Site<'_, '_>) -> Built {
+pub(super) fn local_response_norm(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let size = site.int("size", None)?;
     let size = usize::try_from(size).ok().filter(|&s| s > 0);
@@ -163,7 +163,7 @@ pub(super) fn local_response_norm(site: &Site<'_, '_>) -> Built {
         if t.rank() < 3 {
             return Err(OpError::invalid(format!("shape {:?} has no channels", t.shape())));
         }
-        let (_, channels, area) = around(t.shape(), usize::from(t.rank() > 3));
+        let (_, channels, area) = split_at_axis(t.shape(), usize::from(t.rank() > 3));
         let values = t.f32s()?;
         let mut out = run.buffer(values.len());
         out.resize(values.len(), 0.0);

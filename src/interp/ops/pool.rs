@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use super::extents;
 use super::window::{Dim, Windows, three};
 use crate::interp::error::OpError;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::exec::Kernel;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
@@ -23,21 +23,21 @@ enum Kind {
 }
 
 /// Σ x / n; padding counts as zeros unless `exclude_padding_from_average`.
-pub(super) fn average(site: &Site<'_, '_>) -> Built {
+pub(super) fn average(site: &OpContext<'_, '_>) -> Built {
     pool(site, Kind::Average { only_inside: site.bool("exclude_padding_from_average", false)? })
 }
 
 /// √Σ x².
-pub(super) fn l2(site: &Site<'_, '_>) -> Built {
+pub(super) fn l2(site: &OpContext<'_, '_>) -> Built {
     pool(site, Kind::L2)
 }
 
 /// The largest, −∞ for a window on padding alone.
-pub(super) fn max(site: &Site<'_, '_>) -> Built {
+pub(super) fn max(site: &OpContext<'_, '_>) -> Built {
     pool(site, Kind::Max)
 }
 
-fn pool(site: &Site<'_, '_>, kind: Kind) -> Built {
+fn pool(site: &OpContext<'_, '_>, kind: Kind) -> Built {
     let x = site.input("x")?;
     let kernel = site.ints("kernel_sizes")?;
     let kernel = extents(&kernel.ok_or_else(|| OpError::Missing("kernel_sizes".to_owned()))?)?;

@@ -2,9 +2,9 @@
 
 use super::axis;
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::around;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::exec::Kernel;
+use crate::interp::kernel::strided::split_at_axis;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::Tensor;
 
 type Built = Result<Kernel, OpError>;
@@ -17,7 +17,7 @@ struct Grid {
 }
 
 impl Grid {
-    fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         let scale = site.constant("scale")?.ok_or_else(|| OpError::Missing("scale".to_owned()))?;
         let zero_point = match site.constant("zero_point")? {
             Some(given) if given.shape() == scale.shape() => given.i32s()?.to_vec(),
@@ -44,7 +44,7 @@ impl Grid {
         let (n, after) = match self.axis {
             None => (1, 1),
             Some(along) => {
-                let (_, n, after) = around(shape, axis(along, shape.len())?);
+                let (_, n, after) = split_at_axis(shape, axis(along, shape.len())?);
                 if n != self.scale.len() {
                     return Err(OpError::invalid(format!(
                         "{} scales for axis {along} of shape {shape:?}",
@@ -61,7 +61,7 @@ impl Grid {
 }
 
 /// round(x / scale) + zero point within what the type holds; halves go to the even neighbour.
-pub(super) fn quantize(site: &Site<'_, '_>) -> Built {
+pub(super) fn quantize(site: &OpContext<'_, '_>) -> Built {
     let (x, grid) = (site.input("input")?, Grid::of(site)?);
     let dtype = site.text("output_dtype")?;
     let (low, high) = match dtype.as_deref() {
@@ -82,7 +82,7 @@ pub(super) fn quantize(site: &Site<'_, '_>) -> Built {
 }
 
 /// scale · (x − zero point).
-pub(super) fn dequantize(site: &Site<'_, '_>) -> Built {
+pub(super) fn dequantize(site: &OpContext<'_, '_>) -> Built {
     let (x, grid) = (site.input("input")?, Grid::of(site)?);
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);

@@ -2,15 +2,15 @@
 //!
 //! An operation with a `seed` starts from it. One without draws anew at every call on a device; here it starts from
 //! its own name, so that two operations differ and two runs do not. In a loop it goes on where it stopped. The
-//! generator is that of [`Chance`]: what a seed gives is ours and not Core ML's.
+//! generator is that of [`SplitMix64`]: what a seed gives is ours and not Core ML's.
 
 use super::extents;
-use crate::base::chance::Chance;
+use crate::base::split_mix64::SplitMix64;
 use crate::interp::error::OpError;
+use crate::interp::exec::{ExecContext, Kernel};
 use crate::interp::kernel::round;
-use crate::interp::model::Precision;
-use crate::interp::run::{Kernel, Run};
-use crate::interp::site::{Ints, Site};
+use crate::interp::op_context::{Ints, OpContext};
+use crate::interp::options::Precision;
 use crate::interp::tensor::{Tensor, elements};
 use crate::mil::DType;
 
@@ -25,7 +25,7 @@ struct Start {
 }
 
 impl Start {
-    fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         // FNV-1a of the name.
         let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3);
         let mark = site.op.name().as_bytes().iter().fold(0xCBF2_9CE4_8422_2325, mix);
@@ -34,15 +34,18 @@ impl Start {
     }
 
     /// The chance of this turn: of a loop, each has its own.
-    fn chance(self, run: &Run<'_>) -> Chance {
-        let turn = run.draw(self.mark);
+    fn chance(self, run: &ExecContext<'_>) -> SplitMix64 {
+        let turn = run.next_rng_counter(self.mark);
         // The turns start far apart on the way that the generator goes through all 2⁶⁴ states.
-        Chance::new(self.seed.wrapping_add(turn.wrapping_mul(0xD134_2543_DE82_EF95)))
+        SplitMix64::new(self.seed.wrapping_add(turn.wrapping_mul(0xD134_2543_DE82_EF95)))
     }
 }
 
 /// A tensor of the shape that the operation names, each element drawn by itself.
-fn drawn(site: &Site<'_, '_>, draw: impl Fn(&mut Chance) -> f32 + Send + Sync + 'static) -> Built {
+fn drawn(
+    site: &OpContext<'_, '_>,
+    draw: impl Fn(&mut SplitMix64) -> f32 + Send + Sync + 'static,
+) -> Built {
     let (shape, start) = (Ints::of(site, "shape")?, Start::of(site)?);
     Ok(Kernel::one(move |run| {
         let shape = extents(shape.get(run)?)?;
@@ -55,20 +58,20 @@ fn drawn(site: &Site<'_, '_>, draw: impl Fn(&mut Chance) -> f32 + Send + Sync + 
 }
 
 /// 1 with a probability, else 0.
-pub(super) fn bernoulli(site: &Site<'_, '_>) -> Built {
+pub(super) fn bernoulli(site: &OpContext<'_, '_>) -> Built {
     let p = f64::from(site.float("prob", Some(0.5))?);
     drawn(site, move |chance| f32::from(u8::from(chance.unit() < p)))
 }
 
 /// mean + stddev · a number of the standard normal distribution.
-pub(super) fn normal(site: &Site<'_, '_>) -> Built {
+pub(super) fn normal(site: &OpContext<'_, '_>) -> Built {
     let mean = f64::from(site.float("mean", Some(0.0))?);
     let deviation = f64::from(site.float("stddev", Some(1.0))?);
     drawn(site, move |chance| (mean + deviation * chance.normal()) as f32)
 }
 
 /// Any number of [low, high) as likely as any other.
-pub(super) fn uniform(site: &Site<'_, '_>) -> Built {
+pub(super) fn uniform(site: &OpContext<'_, '_>) -> Built {
     let (low, high) = (site.float("low", Some(0.0))?, site.float("high", Some(1.0))?);
     let dtype = match site.precision {
         Precision::Declared => site.out_dtype(0)?,
@@ -89,7 +92,7 @@ pub(super) fn uniform(site: &Site<'_, '_>) -> Built {
 }
 
 /// Places along the last dimension, as often as their probabilities say; NaN where a row says none.
-pub(super) fn categorical(site: &Site<'_, '_>) -> Built {
+pub(super) fn categorical(site: &OpContext<'_, '_>) -> Built {
     let (x, start) = (site.input("x")?, Start::of(site)?);
     let mode = site.text("mode")?.unwrap_or_else(|| "logits".to_owned());
     let logits = match mode.as_str() {

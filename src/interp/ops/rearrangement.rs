@@ -3,10 +3,10 @@
 
 use super::{axis, extents};
 use crate::interp::error::OpError;
+use crate::interp::exec::Kernel;
 use crate::interp::kernel::strided::{gather, scatter, steps, transpose};
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
-use crate::interp::tensor::{Tensor, elements, map_carrier};
+use crate::interp::op_context::OpContext;
+use crate::interp::tensor::{Tensor, elements, map_storage};
 
 type Built = Result<Kernel, OpError>;
 
@@ -18,11 +18,11 @@ fn moved(
     shape: Vec<usize>,
 ) -> Result<Tensor, OpError> {
     elements(&shape)?;
-    Ok(map_carrier!(x, shape, |src| transpose(src, split, order)))
+    Ok(map_storage!(x, shape, |src| transpose(src, split, order)))
 }
 
 /// A constant above 0.
-fn factor(site: &Site<'_, '_>, parameter: &str) -> Result<usize, OpError> {
+fn factor(site: &OpContext<'_, '_>, parameter: &str) -> Result<usize, OpError> {
     let n = site.int(parameter, None)?;
     usize::try_from(n)
         .ok()
@@ -48,16 +48,16 @@ fn times(a: usize, b: usize) -> Result<usize, OpError> {
 }
 
 /// `[n, b·b·c, h, w]` to `[n, c, h·b, w·b]`: the place in the block before the channel.
-pub(super) fn depth_to_space(site: &Site<'_, '_>) -> Built {
+pub(super) fn depth_to_space(site: &OpContext<'_, '_>) -> Built {
     from_depth(site, "block_size", true)
 }
 
 /// `[n, c·b·b, h, w]` to `[n, c, h·b, w·b]`: the channel before the place in the block.
-pub(super) fn pixel_shuffle(site: &Site<'_, '_>) -> Built {
+pub(super) fn pixel_shuffle(site: &OpContext<'_, '_>) -> Built {
     from_depth(site, "upscale_factor", false)
 }
 
-fn from_depth(site: &Site<'_, '_>, parameter: &str, block_first: bool) -> Built {
+fn from_depth(site: &OpContext<'_, '_>, parameter: &str, block_first: bool) -> Built {
     let (x, b) = (site.input("x")?, factor(site, parameter)?);
     Ok(Kernel::one(move |run| {
         let x = run.get(&x);
@@ -73,16 +73,16 @@ fn from_depth(site: &Site<'_, '_>, parameter: &str, block_first: bool) -> Built 
 }
 
 /// `[n, c, h·b, w·b]` to `[n, b·b·c, h, w]`: the place in the block before the channel.
-pub(super) fn space_to_depth(site: &Site<'_, '_>) -> Built {
+pub(super) fn space_to_depth(site: &OpContext<'_, '_>) -> Built {
     to_depth(site, "block_size", true)
 }
 
 /// `[n, c, h·b, w·b]` to `[n, c·b·b, h, w]`: the channel before the place in the block.
-pub(super) fn pixel_unshuffle(site: &Site<'_, '_>) -> Built {
+pub(super) fn pixel_unshuffle(site: &OpContext<'_, '_>) -> Built {
     to_depth(site, "downscale_factor", false)
 }
 
-fn to_depth(site: &Site<'_, '_>, parameter: &str, block_first: bool) -> Built {
+fn to_depth(site: &OpContext<'_, '_>, parameter: &str, block_first: bool) -> Built {
     let (x, b) = (site.input("x")?, factor(site, parameter)?);
     Ok(Kernel::one(move |run| {
         let x = run.get(&x);
@@ -95,16 +95,16 @@ fn to_depth(site: &Site<'_, '_>, parameter: &str, block_first: bool) -> Built {
 }
 
 /// `block_shape`, and what is added to or cut off either end of height and width.
-fn blocks(site: &Site<'_, '_>, ends: &str) -> Result<([usize; 2], [usize; 4]), OpError> {
+fn blocks(site: &OpContext<'_, '_>, ends: &str) -> Result<([usize; 2], [usize; 4]), OpError> {
     let given = |parameter: &str| -> Result<Vec<usize>, OpError> {
         let given = site.ints(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))?;
         extents(&given)
     };
     let (block, ends) = (given("block_shape")?, given(ends)?);
-    let unfit = |_| OpError::invalid(format!("blocks of shape {block:?} with {ends:?}"));
+    let shape_mismatch = |_| OpError::invalid(format!("blocks of shape {block:?} with {ends:?}"));
     let found = (
-        <[usize; 2]>::try_from(&*block).map_err(unfit)?,
-        <[usize; 4]>::try_from(&*ends).map_err(unfit)?,
+        <[usize; 2]>::try_from(&*block).map_err(shape_mismatch)?,
+        <[usize; 4]>::try_from(&*ends).map_err(shape_mismatch)?,
     );
     if found.0.contains(&0) {
         return Err(OpError::invalid(format!("blocks of shape {block:?}")));
@@ -113,7 +113,7 @@ fn blocks(site: &Site<'_, '_>, ends: &str) -> Result<([usize; 2], [usize; 4]), O
 }
 
 /// `[n, c, h·a, w·b]`, padded, to `[a·b·n, c, h, w]`.
-pub(super) fn space_to_batch(site: &Site<'_, '_>) -> Built {
+pub(super) fn space_to_batch(site: &OpContext<'_, '_>) -> Built {
     let (x, ([a, b], [top, bottom, left, right])) = (site.input("x")?, blocks(site, "paddings")?);
     Ok(Kernel::one(move |run| {
         let x = run.get(&x);
@@ -139,11 +139,11 @@ fn framed(x: &Tensor, shape: &[usize; 4], start: usize) -> Tensor {
         scatter(&mut out, start.cast_signed(), from, &step, src);
         out
     }
-    map_carrier!(x, shape.to_vec(), |src| inside(src, x.shape(), shape, start))
+    map_storage!(x, shape.to_vec(), |src| inside(src, x.shape(), shape, start))
 }
 
 /// `[a·b·n, c, h, w]` to `[n, c, h·a, w·b]`, cropped.
-pub(super) fn batch_to_space(site: &Site<'_, '_>) -> Built {
+pub(super) fn batch_to_space(site: &OpContext<'_, '_>) -> Built {
     let (x, ([a, b], [top, bottom, left, right])) = (site.input("x")?, blocks(site, "crops")?);
     Ok(Kernel::one(move |run| {
         let x = run.get(&x);
@@ -161,12 +161,12 @@ pub(super) fn batch_to_space(site: &Site<'_, '_>) -> Built {
         }
         let start = (top * whole[3] + left).cast_signed();
         let step: Vec<isize> = steps(&whole).iter().map(|s| s.cast_signed()).collect();
-        Ok(map_carrier!(&all, shape.clone(), |src| gather(src, start, &shape, &step)))
+        Ok(map_storage!(&all, shape.clone(), |src| gather(src, start, &shape, &step)))
     }))
 }
 
 /// All runs of `size` elements along an axis, `stride` apart, as the places of a new axis after it.
-pub(super) fn sliding_windows(site: &Site<'_, '_>) -> Built {
+pub(super) fn sliding_windows(site: &OpContext<'_, '_>) -> Built {
     let (x, along) = (site.input("x")?, site.int("axis", None)?);
     let size = factor(site, "size")?;
     let stride = if site.optional("stride")?.is_some() { factor(site, "stride")? } else { 1 };
@@ -187,7 +187,7 @@ pub(super) fn sliding_windows(site: &Site<'_, '_>) -> Built {
         step.insert(along, step[along].saturating_mul(stride));
         elements(&shape)?;
         let step: Vec<isize> = step.iter().map(|s| s.cast_signed()).collect();
-        Ok(map_carrier!(x, shape.clone(), |src| gather(src, 0, &shape, &step)))
+        Ok(map_storage!(x, shape.clone(), |src| gather(src, 0, &shape, &step)))
     }))
 }
 

@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::{axes, axis};
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, transpose};
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::exec::Kernel;
+use crate::interp::kernel::strided::{split_at_axis, transpose};
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Slice, Tensor};
 
 type Built = Result<Kernel, OpError>;
@@ -15,7 +15,7 @@ type Built = Result<Kernel, OpError>;
 const ALONE: usize = 1 << 15;
 
 fn reduce(
-    site: &Site<'_, '_>,
+    site: &OpContext<'_, '_>,
     f: impl Fn(&[f32]) -> f32 + Send + Sync + 'static,
     i: impl Fn(&[i32]) -> i32 + Send + Sync + 'static,
 ) -> Built {
@@ -39,7 +39,7 @@ fn reduce(
         };
         let perm: Vec<usize> = kept.iter().chain(&over).copied().collect();
         let sorted = perm.is_sorted();
-        if let Slice::I32(v) = t.carrier() {
+        if let Slice::I32(v) = t.storage() {
             let v = if sorted { v.to_vec() } else { transpose(v, t.shape(), &perm) };
             let out = if n == 0 { vec![i(&[]); count] } else { v.chunks(n).map(&i).collect() };
             return Ok(t.with_i32(shape, out));
@@ -104,12 +104,12 @@ fn smaller(a: f32, b: f32) -> f32 {
 }
 
 /// Σ |x|.
-pub(super) fn l1_norm(site: &Site<'_, '_>) -> Built {
+pub(super) fn l1_norm(site: &OpContext<'_, '_>) -> Built {
     reduce(site, |v| total(v, f64::abs) as f32, |v| total_i(v, i64::abs) as i32)
 }
 
 /// √Σ x².
-pub(super) fn l2_norm(site: &Site<'_, '_>) -> Built {
+pub(super) fn l2_norm(site: &OpContext<'_, '_>) -> Built {
     reduce(
         site,
         |v| total(v, |x| x * x).sqrt() as f32,
@@ -118,12 +118,12 @@ pub(super) fn l2_norm(site: &Site<'_, '_>) -> Built {
 }
 
 /// ln Σ x.
-pub(super) fn log_sum(site: &Site<'_, '_>) -> Built {
+pub(super) fn log_sum(site: &OpContext<'_, '_>) -> Built {
     reduce(site, |v| total(v, |x| x).ln() as f32, |v| (total_i(v, |x| x) as f64).ln() as i32)
 }
 
 /// ln Σ eˣ, without overflow on the way.
-pub(super) fn log_sum_exp(site: &Site<'_, '_>) -> Built {
+pub(super) fn log_sum_exp(site: &OpContext<'_, '_>) -> Built {
     let f = |v: &[f32]| {
         let max = choose(v, f32::NEG_INFINITY, larger);
         let from = if max.is_finite() { f64::from(max) } else { 0.0 };
@@ -133,7 +133,7 @@ pub(super) fn log_sum_exp(site: &Site<'_, '_>) -> Built {
 }
 
 /// The largest.
-pub(super) fn max(site: &Site<'_, '_>) -> Built {
+pub(super) fn max(site: &OpContext<'_, '_>) -> Built {
     reduce(
         site,
         |v| choose(v, f32::NEG_INFINITY, larger),
@@ -142,7 +142,7 @@ pub(super) fn max(site: &Site<'_, '_>) -> Built {
 }
 
 /// Σ x / n.
-pub(super) fn mean(site: &Site<'_, '_>) -> Built {
+pub(super) fn mean(site: &OpContext<'_, '_>) -> Built {
     reduce(
         site,
         |v| (total(v, |x| x) / v.len() as f64) as f32,
@@ -151,7 +151,7 @@ pub(super) fn mean(site: &Site<'_, '_>) -> Built {
 }
 
 /// The smallest.
-pub(super) fn min(site: &Site<'_, '_>) -> Built {
+pub(super) fn min(site: &OpContext<'_, '_>) -> Built {
     reduce(
         site,
         |v| choose(v, f32::INFINITY, smaller),
@@ -160,7 +160,7 @@ pub(super) fn min(site: &Site<'_, '_>) -> Built {
 }
 
 /// Π x.
-pub(super) fn prod(site: &Site<'_, '_>) -> Built {
+pub(super) fn prod(site: &OpContext<'_, '_>) -> Built {
     reduce(
         site,
         |v| v.iter().map(|&x| f64::from(x)).product::<f64>() as f32,
@@ -169,34 +169,37 @@ pub(super) fn prod(site: &Site<'_, '_>) -> Built {
 }
 
 /// Σ x.
-pub(super) fn sum(site: &Site<'_, '_>) -> Built {
+pub(super) fn sum(site: &OpContext<'_, '_>) -> Built {
     reduce(site, |v| total(v, |x| x) as f32, |v| total_i(v, |x| x) as i32)
 }
 
 /// Σ x².
-pub(super) fn sum_square(site: &Site<'_, '_>) -> Built {
+pub(super) fn sum_square(site: &OpContext<'_, '_>) -> Built {
     reduce(site, |v| total(v, |x| x * x) as f32, |v| total_i(v, |x| x * x) as i32)
 }
 
 /// The place of the largest along one axis, the first of equals.
-pub(super) fn argmax(site: &Site<'_, '_>) -> Built {
+pub(super) fn argmax(site: &OpContext<'_, '_>) -> Built {
     arg(site, |a, b| a > b)
 }
 
 /// The place of the smallest along one axis, the first of equals.
-pub(super) fn argmin(site: &Site<'_, '_>) -> Built {
+pub(super) fn argmin(site: &OpContext<'_, '_>) -> Built {
     arg(site, |a, b| a < b)
 }
 
-fn arg(site: &Site<'_, '_>, beats: impl Fn(f64, f64) -> bool + Send + Sync + 'static) -> Built {
+fn arg(
+    site: &OpContext<'_, '_>,
+    beats: impl Fn(f64, f64) -> bool + Send + Sync + 'static,
+) -> Built {
     let x = site.input("x")?;
     let along = site.int("axis", Some(-1))?;
     let keep = site.bool("keep_dims", false)?;
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);
         let along = axis(along, t.rank())?;
-        let (before, n, after) = around(t.shape(), along);
-        let values: Vec<f64> = match t.carrier() {
+        let (before, n, after) = split_at_axis(t.shape(), along);
+        let values: Vec<f64> = match t.storage() {
             Slice::I32(v) => v.iter().map(|&i| f64::from(i)).collect(),
             _ => t.f32s()?.iter().map(|&v| f64::from(v)).collect(),
         };

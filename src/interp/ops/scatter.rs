@@ -6,9 +6,9 @@
 
 use super::axis;
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::around;
-use crate::interp::run::{In, Kernel, Run};
-use crate::interp::site::Site;
+use crate::interp::exec::{ExecContext, Kernel, Operand};
+use crate::interp::kernel::strided::split_at_axis;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Tensor, elements};
 
 type Built = Result<Kernel, OpError>;
@@ -26,7 +26,7 @@ enum Mode {
 }
 
 impl Mode {
-    fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         Ok(match site.text("mode")?.as_deref().unwrap_or("add") {
             "update" => Self::Update,
             "add" => Self::Add,
@@ -66,22 +66,22 @@ impl Mode {
 
 /// The arguments that the three operations share.
 struct Scatter {
-    data: In,
-    indices: In,
-    updates: In,
+    data: Operand,
+    indices: Operand,
+    updates: Operand,
     mode: Mode,
     bounds: Bounds,
 }
 
 impl Scatter {
-    fn of(site: &Site<'_, '_>, bounds: Bounds) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>, bounds: Bounds) -> Result<Self, OpError> {
         let (data, indices, updates) =
             (site.input("data")?, site.input("indices")?, site.input("updates")?);
         Ok(Self { data, indices, updates, mode: Mode::of(site)?, bounds })
     }
 
     /// The number of places, which has to be that of the updates.
-    fn fits(&self, run: &Run<'_>, places: &[usize]) -> Result<usize, OpError> {
+    fn fits(&self, run: &ExecContext<'_>, places: &[usize]) -> Result<usize, OpError> {
         let (n, updates) = (elements(places)?, run.get(&self.updates));
         if n != updates.len() {
             return Err(OpError::invalid(format!("{n} places for updates {}", updates.describe())));
@@ -90,7 +90,11 @@ impl Scatter {
     }
 
     /// Joins each update with the element at its place; one without a place is dropped.
-    fn apply(&self, run: &mut Run<'_>, places: &[Option<usize>]) -> Result<Tensor, OpError> {
+    fn apply(
+        &self,
+        run: &mut ExecContext<'_>,
+        places: &[Option<usize>],
+    ) -> Result<Tensor, OpError> {
         let data = run.take(&self.data);
         let updates = run.get(&self.updates);
         if places.len() != updates.len() {
@@ -126,7 +130,7 @@ enum Bounds {
 }
 
 impl Bounds {
-    fn ios17(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    fn ios17(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         Ok(if site.bool("validate_indices", false)? { Self::Checked } else { Self::Open })
     }
 
@@ -141,20 +145,20 @@ impl Bounds {
 }
 
 /// Whole slices at the indices along an axis, negative ones from the end.
-pub(super) fn scatter_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn scatter_ios15(site: &OpContext<'_, '_>) -> Built {
     scatter(site, Bounds::Counted)
 }
 
 /// Whole slices at the indices along an axis, with `validate_indices`.
-pub(super) fn scatter_ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn scatter_ios17(site: &OpContext<'_, '_>) -> Built {
     scatter(site, Bounds::ios17(site)?)
 }
 
-fn scatter(site: &Site<'_, '_>, bounds: Bounds) -> Built {
+fn scatter(site: &OpContext<'_, '_>, bounds: Bounds) -> Built {
     let (s, along) = (Scatter::of(site, bounds)?, site.int("axis", Some(0))?);
     Ok(Kernel::one(move |run| {
         let (data, indices) = (run.get(&s.data), run.get(&s.indices));
-        let (before, n, after) = around(data.shape(), axis(along, data.rank())?);
+        let (before, n, after) = split_at_axis(data.shape(), axis(along, data.rank())?);
         let rows = indices.i32s()?.iter().map(|&i| s.bounds.place(i, n));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let mut places = Vec::with_capacity(s.fits(run, &[before, rows.len(), after])?);
@@ -169,16 +173,16 @@ fn scatter(site: &Site<'_, '_>, bounds: Bounds) -> Built {
 }
 
 /// One element per index along an axis, negative ones from the end.
-pub(super) fn along_axis_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn along_axis_ios15(site: &OpContext<'_, '_>) -> Built {
     along_axis(site, Bounds::Counted)
 }
 
 /// One element per index along an axis, with `validate_indices`.
-pub(super) fn along_axis_ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn along_axis_ios17(site: &OpContext<'_, '_>) -> Built {
     along_axis(site, Bounds::ios17(site)?)
 }
 
-fn along_axis(site: &Site<'_, '_>, bounds: Bounds) -> Built {
+fn along_axis(site: &OpContext<'_, '_>, bounds: Bounds) -> Built {
     let (s, along) = (Scatter::of(site, bounds)?, site.int("axis", Some(0))?);
     Ok(Kernel::one(move |run| {
         let (data, indices) = (run.get(&s.data), run.get(&s.indices));
@@ -192,7 +196,7 @@ fn along_axis(site: &Site<'_, '_>, bounds: Bounds) -> Built {
                 "shapes {d:?} and {i:?} differ off axis {along}"
             )));
         }
-        let (_, n, after) = around(data.shape(), along);
+        let (_, n, after) = split_at_axis(data.shape(), along);
         let m = indices.shape()[along];
         let places = indices.i32s()?.iter().enumerate().map(|(i, &index)| {
             let place = s.bounds.place(index, n)?;
@@ -204,29 +208,29 @@ fn along_axis(site: &Site<'_, '_>, bounds: Bounds) -> Built {
 }
 
 /// Slices at coordinates, negative ones from the end.
-pub(super) fn nd_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn nd_ios15(site: &OpContext<'_, '_>) -> Built {
     nd(site, Bounds::Counted)
 }
 
 /// Slices at coordinates, with `validate_indices`.
-pub(super) fn nd_ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn nd_ios17(site: &OpContext<'_, '_>) -> Built {
     nd(site, Bounds::ios17(site)?)
 }
 
-fn nd(site: &Site<'_, '_>, bounds: Bounds) -> Built {
+fn nd(site: &OpContext<'_, '_>, bounds: Bounds) -> Built {
     let s = Scatter::of(site, bounds)?;
     Ok(Kernel::one(move |run| {
         let (data, indices) = (run.get(&s.data), run.get(&s.indices));
-        let unfit = || {
+        let shape_mismatch = || {
             OpError::invalid(format!(
                 "shapes {:?} and {:?} do not scatter",
                 data.shape(),
                 indices.shape()
             ))
         };
-        let (&depth, outer) = indices.shape().split_last().ok_or_else(unfit)?;
+        let (&depth, outer) = indices.shape().split_last().ok_or_else(shape_mismatch)?;
         if depth == 0 || depth > data.rank() {
-            return Err(unfit());
+            return Err(shape_mismatch());
         }
         let (picked, tail) = data.shape().split_at(depth);
         let length: usize = tail.iter().product();

@@ -1,10 +1,10 @@
 //! `slice_by_index`, `slice_by_size` and `slice_update`: parts of a tensor, shared where they lie together.
 
 use crate::interp::error::OpError;
+use crate::interp::exec::{ExecContext, Kernel};
 use crate::interp::kernel::fp16;
 use crate::interp::kernel::strided::{scatter, scatter_as, steps};
-use crate::interp::run::{Kernel, Run};
-use crate::interp::site::{Ints, Site};
+use crate::interp::op_context::{Ints, OpContext};
 use crate::interp::tensor::{Data, Slice, Tensor};
 
 type Built = Result<Kernel, OpError>;
@@ -31,7 +31,7 @@ struct Part {
 }
 
 impl Bounds {
-    fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         Ok(Self {
             begin: Ints::of(site, "begin")?,
             end: Ints::of(site, "end")?,
@@ -42,15 +42,15 @@ impl Bounds {
         })
     }
 
-    fn part(&self, run: &Run<'_>, shape: &[usize]) -> Result<Part, OpError> {
+    fn part(&self, run: &ExecContext<'_>, shape: &[usize]) -> Result<Part, OpError> {
         let (begin, end) = (self.begin.get(run)?, self.end.get(run)?);
         let rank = shape.len();
         let masks = [&self.begin_mask, &self.end_mask, &self.squeeze_mask];
-        let unfit = begin.len() != rank
+        let shape_mismatch = begin.len() != rank
             || end.len() != rank
             || self.stride.as_ref().is_some_and(|s| s.len() != rank)
             || masks.iter().any(|m| m.as_ref().is_some_and(|m| m.len() != rank));
-        if unfit {
+        if shape_mismatch {
             return Err(OpError::invalid(format!(
                 "begin {begin:?} and end {end:?} for rank {rank}"
             )));
@@ -126,7 +126,7 @@ impl Part {
         self.extents.contains(&0) || dims.all(|((&n, &s), &p)| n == 1 || s == p.cast_signed())
     }
 
-    fn of(&self, run: &Run<'_>, x: &Tensor) -> Tensor {
+    fn of(&self, run: &ExecContext<'_>, x: &Tensor) -> Tensor {
         if self.is_run() {
             let start = if self.extents.contains(&0) { 0 } else { self.start.cast_unsigned() };
             return x.view(start, self.shape.clone());
@@ -136,7 +136,7 @@ impl Part {
 }
 
 /// x[begin:end:stride].
-pub(super) fn slice_by_index(site: &Site<'_, '_>) -> Built {
+pub(super) fn slice_by_index(site: &OpContext<'_, '_>) -> Built {
     let (x, bounds) = (site.input("x")?, Bounds::of(site)?);
     Ok(Kernel::one(move |run| {
         let x = run.get(&x);
@@ -145,30 +145,34 @@ pub(super) fn slice_by_index(site: &Site<'_, '_>) -> Built {
 }
 
 /// `size` elements from `begin` on; −1 stands for all that follow.
-pub(super) fn slice_by_size(site: &Site<'_, '_>) -> Built {
+pub(super) fn slice_by_size(site: &OpContext<'_, '_>) -> Built {
     let (x, begin, size) = (site.input("x")?, Ints::of(site, "begin")?, Ints::of(site, "size")?);
     Ok(Kernel::one(move |run| {
         let x = run.get(&x);
         let (begin, size) = (begin.get(run)?, size.get(run)?);
-        let unfit = || {
+        let shape_mismatch = || {
             OpError::invalid(format!("begin {begin:?} and size {size:?} for shape {:?}", x.shape()))
         };
         if begin.len() != x.rank() || size.len() != x.rank() {
-            return Err(unfit());
+            return Err(shape_mismatch());
         }
         let dims = x.shape().iter().zip(begin.iter().zip(size)).map(|(&n, (&begin, &size))| {
             let first = if begin < 0 { i64::from(begin) + n as i64 } else { i64::from(begin) };
-            let first = usize::try_from(first).ok().filter(|&f| f <= n).ok_or_else(unfit)?;
-            let size =
-                if size == -1 { n - first } else { usize::try_from(size).map_err(|_| unfit())? };
-            if first + size > n { Err(unfit()) } else { Ok((first, size, 1, false)) }
+            let first =
+                usize::try_from(first).ok().filter(|&f| f <= n).ok_or_else(shape_mismatch)?;
+            let size = if size == -1 {
+                n - first
+            } else {
+                usize::try_from(size).map_err(|_| shape_mismatch())?
+            };
+            if first + size > n { Err(shape_mismatch()) } else { Ok((first, size, 1, false)) }
         });
         Ok(part(x.shape(), &dims.collect::<Result<Vec<_>, OpError>>()?).of(run, x))
     }))
 }
 
 /// x with x[begin:end:stride] replaced by `update`, in place when nobody else needs x.
-pub(super) fn slice_update(site: &Site<'_, '_>) -> Built {
+pub(super) fn slice_update(site: &OpContext<'_, '_>) -> Built {
     let (x, update, bounds) = (site.input("x")?, site.input("update")?, Bounds::of(site)?);
     Ok(Kernel::one(move |run| {
         let part = bounds.part(run, run.get(&x).shape())?;
@@ -181,7 +185,7 @@ pub(super) fn slice_update(site: &Site<'_, '_>) -> Built {
         let mut whole = run.take(&x).make_whole();
         let update = run.get(&update);
         let (start, extents, step) = (part.start, &part.extents, &part.step);
-        match (&mut whole.data, update.carrier()) {
+        match (&mut whole.data, update.storage()) {
             (Data::F32(data), _) => scatter(data.make_mut(), start, extents, step, &update.f32s()?),
             (Data::F16(data), Slice::F16(v)) => scatter(data.make_mut(), start, extents, step, v),
             (Data::F16(data), Slice::F32(v)) => {

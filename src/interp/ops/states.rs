@@ -1,12 +1,12 @@
 //! `read_state` and `write_state` (`coreml_update_state` before it is stored): tensors kept between calls.
 
 use crate::interp::error::OpError;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::exec::Kernel;
+use crate::interp::op_context::OpContext;
 use crate::mil::Op;
 
 /// The state as it is now; handed over without a copy when the function writes it again next.
-pub(super) fn read(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
+pub(super) fn read(site: &OpContext<'_, '_>) -> Result<Kernel, OpError> {
     let name = site.state("input")?;
     let hand_over =
         site.later.iter().take(FAR).find_map(|op| next_use(op, &name)) == Some(Use::Write);
@@ -41,7 +41,7 @@ fn next_use(op: &Op, state: &str) -> Option<Use> {
 }
 
 /// Stores a tensor.
-pub(super) fn write(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
+pub(super) fn write(site: &OpContext<'_, '_>) -> Result<Kernel, OpError> {
     let name = site.state("input")?;
     let data = site.input("data")?;
     Ok(Kernel::many(move |run| {
@@ -52,7 +52,7 @@ pub(super) fn write(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
 }
 
 /// Stores a tensor and gives it back.
-pub(super) fn update(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
+pub(super) fn update(site: &OpContext<'_, '_>) -> Result<Kernel, OpError> {
     let name = site.state("state")?;
     let value = site.input("value")?;
     Ok(Kernel::one(move |run| {

@@ -2,21 +2,21 @@
 
 use super::{axis, extents};
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, gather, mask, repeat, steps};
-use crate::interp::run::{In, Kernel};
-use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::{Slice, Tensor, elements, map_carrier};
+use crate::interp::exec::{Kernel, Operand};
+use crate::interp::kernel::strided::{gather, mask, repeat, split_at_axis, steps};
+use crate::interp::op_context::{Ints, OpContext};
+use crate::interp::tensor::{Slice, Tensor, elements, map_storage};
 
 type Built = Result<Kernel, OpError>;
 
 /// x.
-pub(super) fn identity(site: &Site<'_, '_>) -> Built {
+pub(super) fn identity(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     Ok(Kernel::one(move |run| Ok(run.take(&x))))
 }
 
 /// The extents of x.
-pub(super) fn shape(site: &Site<'_, '_>) -> Built {
+pub(super) fn shape(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     Ok(Kernel::one(move |run| {
         let shape: Vec<i32> = run.get(&x).shape().iter().map(|&n| n as i32).collect();
@@ -25,7 +25,7 @@ pub(super) fn shape(site: &Site<'_, '_>) -> Built {
 }
 
 /// Parts along an axis, of equal or given sizes.
-pub(super) fn split(site: &Site<'_, '_>) -> Built {
+pub(super) fn split(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let along = site.int("axis", None)?;
     let sizes = site.ints("split_sizes")?.map(|s| extents(&s)).transpose()?;
@@ -49,14 +49,14 @@ pub(super) fn split(site: &Site<'_, '_>) -> Built {
             if t.shape()[..along].iter().all(|&n| n == 1) {
                 return t.view(start, shape);
             }
-            map_carrier!(t, shape.clone(), |src| gather(src, start.cast_signed(), &shape, &step))
+            map_storage!(t, shape.clone(), |src| gather(src, start.cast_signed(), &shape, &step))
         });
         Ok(parts.collect())
     }))
 }
 
 /// x repeated along each axis.
-pub(super) fn tile(site: &Site<'_, '_>) -> Built {
+pub(super) fn tile(site: &OpContext<'_, '_>) -> Built {
     let (x, reps) = (site.input("x")?, Ints::of(site, "reps")?);
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);
@@ -74,12 +74,12 @@ pub(super) fn tile(site: &Site<'_, '_>) -> Built {
             step.extend([0, s.cast_signed()]);
             shape.push(n * r);
         }
-        Ok(map_carrier!(t, shape, |src| gather(src, 0, &read, &step)))
+        Ok(map_storage!(t, shape, |src| gather(src, 0, &read, &step)))
     }))
 }
 
 /// A border around the last dimensions.
-pub(super) fn pad(site: &Site<'_, '_>) -> Built {
+pub(super) fn pad(site: &OpContext<'_, '_>) -> Built {
     let (x, pad) = (site.input("x")?, Ints::of(site, "pad")?);
     let mode = site.text("mode")?.unwrap_or_else(|| "constant".to_owned());
     if !matches!(mode.as_str(), "constant" | "reflect" | "replicate") {
@@ -90,9 +90,12 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
         let t = run.get(&x);
         let pad = extents(pad.get(run)?)?;
         let (pairs, rest) = pad.as_chunks::<2>();
-        let unfit = || OpError::invalid(format!("pad {pad:?} for shape {:?}", t.shape()));
-        let free =
-            t.rank().checked_sub(pairs.len()).filter(|_| rest.is_empty()).ok_or_else(unfit)?;
+        let shape_mismatch = || OpError::invalid(format!("pad {pad:?} for shape {:?}", t.shape()));
+        let free = t
+            .rank()
+            .checked_sub(pairs.len())
+            .filter(|_| rest.is_empty())
+            .ok_or_else(shape_mismatch)?;
         let mut shape = t.shape().to_vec();
         let padded = shape.iter().enumerate().map(|(i, n)| {
             let [before, after] = i.checked_sub(free).map_or([0, 0], |i| pairs[i]);
@@ -120,7 +123,7 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
             *n = len + before + after;
             let places: Vec<_> = (0..*n).map(place).collect();
             if mode != "constant" && places.contains(&None) {
-                return Err(unfit());
+                return Err(shape_mismatch());
             }
             from.push(places);
         }
@@ -145,14 +148,14 @@ pub(super) fn pad(site: &Site<'_, '_>) -> Built {
 }
 
 /// One value everywhere.
-pub(super) fn fill(site: &Site<'_, '_>) -> Built {
+pub(super) fn fill(site: &OpContext<'_, '_>) -> Built {
     let shape = Ints::of(site, "shape")?;
     let value = site.constant("value")?.unwrap_or_else(|| Tensor::f32(&[], vec![0.0]));
     Ok(Kernel::one(move |run| filled(&value, extents(shape.get(run)?)?)))
 }
 
 /// One value in the shape of another tensor.
-pub(super) fn fill_like(site: &Site<'_, '_>) -> Built {
+pub(super) fn fill_like(site: &OpContext<'_, '_>) -> Built {
     let like = site.input("ref_tensor")?;
     let value = site.constant("value")?.unwrap_or_else(|| Tensor::f32(&[], vec![0.0]));
     Ok(Kernel::one(move |run| filled(&value, run.get(&like).shape().to_vec())))
@@ -163,14 +166,14 @@ fn filled(value: &Tensor, shape: Vec<usize>) -> Result<Tensor, OpError> {
         return Err(OpError::invalid(format!("a value of {} elements", value.len())));
     }
     let n = elements(&shape)?;
-    Ok(map_carrier!(value, shape, |src| repeat(src, n)))
+    Ok(map_storage!(value, shape, |src| repeat(src, n)))
 }
 
 /// start, start + step, … before end.
-pub(super) fn range_1d(site: &Site<'_, '_>) -> Built {
+pub(super) fn range_1d(site: &OpContext<'_, '_>) -> Built {
     let (start, end, step) = (site.input("start")?, site.input("end")?, site.input("step")?);
     Ok(Kernel::one(move |run| {
-        let one = |from: &In| -> Result<f64, OpError> {
+        let one = |from: &Operand| -> Result<f64, OpError> {
             let t = run.get(from);
             match (t.as_i32(), t.to_f32().as_deref()) {
                 (Some(&[i]), _) => Ok(f64::from(i)),
@@ -196,7 +199,7 @@ pub(super) fn range_1d(site: &Site<'_, '_>) -> Built {
 }
 
 /// Zeros outside a band around the diagonal; a negative width keeps that side whole.
-pub(super) fn band_part(site: &Site<'_, '_>) -> Built {
+pub(super) fn band_part(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let (lower, upper) = (site.int("lower", Some(-1))?, site.int("upper", Some(-1))?);
     Ok(Kernel::one(move |run| {
@@ -208,18 +211,18 @@ pub(super) fn band_part(site: &Site<'_, '_>) -> Built {
             let (m, n) = ((i / columns % rows) as i64, (i % columns) as i64);
             (lower < 0 || m - n <= i64::from(lower)) && (upper < 0 || n - m <= i64::from(upper))
         };
-        Ok(map_carrier!(t, t.shape().to_vec(), |src| mask(src, keep)))
+        Ok(map_storage!(t, t.shape().to_vec(), |src| mask(src, keep)))
     }))
 }
 
 /// Sums of all elements so far along an axis.
-pub(super) fn cumsum(site: &Site<'_, '_>) -> Built {
+pub(super) fn cumsum(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let along = site.int("axis", Some(0))?;
     let (exclusive, reverse) = (site.bool("exclusive", false)?, site.bool("reverse", false)?);
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);
-        let (before, n, after) = around(t.shape(), axis(along, t.rank())?);
+        let (before, n, after) = split_at_axis(t.shape(), axis(along, t.rank())?);
         let walk = |mut visit: Box<dyn FnMut(usize, bool) + '_>| {
             for outer in 0..before {
                 for inner in 0..after {
@@ -255,7 +258,7 @@ pub(super) fn cumsum(site: &Site<'_, '_>) -> Built {
 }
 
 /// All dimensions before an axis as one, all from it on as another.
-pub(super) fn flatten2d(site: &Site<'_, '_>) -> Built {
+pub(super) fn flatten2d(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let along = site.int("axis", Some(1))?;
     Ok(Kernel::one(move |run| {
@@ -272,7 +275,7 @@ pub(super) fn flatten2d(site: &Site<'_, '_>) -> Built {
 }
 
 /// The places of the elements that are not zero, one row each.
-pub(super) fn non_zero(site: &Site<'_, '_>) -> Built {
+pub(super) fn non_zero(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     Ok(Kernel::one(move |run| {
         let t = run.get(&x);
@@ -291,7 +294,7 @@ pub(super) fn non_zero(site: &Site<'_, '_>) -> Built {
 }
 
 /// `on_value` at the place each index names along a new axis, `off_value` elsewhere.
-pub(super) fn one_hot(site: &Site<'_, '_>) -> Built {
+pub(super) fn one_hot(site: &OpContext<'_, '_>) -> Built {
     let (indices, size) = (site.input("indices")?, Ints::of(site, "one_hot_vector_size")?);
     let along = site.int("axis", Some(-1))?;
     let value = |parameter: &str, default: i32| -> Result<Tensor, OpError> {
@@ -308,7 +311,7 @@ pub(super) fn one_hot(site: &Site<'_, '_>) -> Built {
         let along = axis(along, shape.len() + 1)?;
         shape.insert(along, n);
         elements(&shape)?;
-        let (_, _, after) = around(&shape, along);
+        let (_, _, after) = split_at_axis(&shape, along);
         let given = indices.i32s()?;
         let hot: Vec<bool> = (0..shape.iter().product())
             .map(|i: usize| {
@@ -318,7 +321,7 @@ pub(super) fn one_hot(site: &Site<'_, '_>) -> Built {
             })
             .collect();
         let pick = |on: f32, off: f32| hot.iter().map(|&h| if h { on } else { off }).collect();
-        Ok(match (on.carrier(), off.carrier()) {
+        Ok(match (on.storage(), off.storage()) {
             (Slice::I32(&[on]), Slice::I32(&[off])) => {
                 Tensor::i32(&shape, hot.iter().map(|&h| if h { on } else { off }).collect())
             }

@@ -2,17 +2,17 @@
 
 use super::axis;
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{around, pick};
-use crate::interp::run::Kernel;
-use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::{Slice, Tensor, map_carrier};
+use crate::interp::exec::Kernel;
+use crate::interp::kernel::strided::{pick, split_at_axis};
+use crate::interp::op_context::{Ints, OpContext};
+use crate::interp::tensor::{Slice, Tensor, map_storage};
 
 type Built = Result<Kernel, OpError>;
 
 /// For each line along the axis, the places of its first `k` elements in order: `[before, k, after]`.
 fn order(t: &Tensor, along: usize, k: usize, ascending: bool) -> Result<Vec<usize>, OpError> {
-    let (before, n, after) = around(t.shape(), along);
-    let keys: Vec<f64> = match t.carrier() {
+    let (before, n, after) = split_at_axis(t.shape(), along);
+    let keys: Vec<f64> = match t.storage() {
         Slice::I32(v) => v.iter().map(|&i| f64::from(i)).collect(),
         _ => t.f32s()?.iter().map(|&v| f64::from(v)).collect(),
     };
@@ -37,24 +37,24 @@ fn order(t: &Tensor, along: usize, k: usize, ascending: bool) -> Result<Vec<usiz
 }
 
 /// The `k` largest (or smallest) elements along an axis and their places.
-pub(super) fn topk_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn topk_ios15(site: &OpContext<'_, '_>) -> Built {
     topk(site, true)
 }
 
 /// The same, with the places on request.
-pub(super) fn topk_ios16(site: &Site<'_, '_>) -> Built {
+pub(super) fn topk_ios16(site: &OpContext<'_, '_>) -> Built {
     let places = site.bool("return_indices", true)?;
     topk(site, places)
 }
 
-fn topk(site: &Site<'_, '_>, places: bool) -> Built {
+fn topk(site: &OpContext<'_, '_>, places: bool) -> Built {
     let (x, k) = (site.input("x")?, Ints::of(site, "k")?);
     let along = site.int("axis", Some(-1))?;
     let ascending = site.bool("ascending", false)?;
     Ok(Kernel::many(move |run| {
         let t = run.get(&x);
         let along = axis(along, t.rank())?;
-        let (_, n, after) = around(t.shape(), along);
+        let (_, n, after) = split_at_axis(t.shape(), along);
         let k = match *k.get(run)? {
             [-1] => n,
             [k] => usize::try_from(k).map_err(|_| OpError::invalid(format!("k of {k}")))?,
@@ -66,7 +66,7 @@ fn topk(site: &Site<'_, '_>, places: bool) -> Built {
         let at =
             |(i, &p): (usize, &usize)| (i / (k * after).max(1) * n + p) * after + i % after.max(1);
         let values =
-            map_carrier!(t, shape.clone(), |src| pick(src, order.iter().enumerate().map(at)));
+            map_storage!(t, shape.clone(), |src| pick(src, order.iter().enumerate().map(at)));
         let mut out = vec![values];
         if places {
             out.push(Tensor::i32(&shape, order.iter().map(|&p| p as i32).collect()));
@@ -76,7 +76,7 @@ fn topk(site: &Site<'_, '_>, places: bool) -> Built {
 }
 
 /// The places of all elements along an axis in order.
-pub(super) fn argsort(site: &Site<'_, '_>) -> Built {
+pub(super) fn argsort(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let along = site.int("axis", Some(-1))?;
     let ascending = site.bool("ascending", false)?;

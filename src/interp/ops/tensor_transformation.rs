@@ -2,24 +2,24 @@
 
 use super::{axes, axis};
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::{self, around, pick, steps};
-use crate::interp::run::Kernel;
-use crate::interp::site::{Ints, Site};
-use crate::interp::tensor::{elements, map_carrier};
+use crate::interp::exec::Kernel;
+use crate::interp::kernel::strided::{self, pick, split_at_axis, steps};
+use crate::interp::op_context::{Ints, OpContext};
+use crate::interp::tensor::{elements, map_storage};
 
 type Built = Result<Kernel, OpError>;
 
 /// A new shape; −1 stands for what is left over, 0 for the extent at its place.
-pub(super) fn reshape_ios15(site: &Site<'_, '_>) -> Built {
+pub(super) fn reshape_ios15(site: &OpContext<'_, '_>) -> Built {
     reshape(site, false)
 }
 
 /// A shape in which 0 keeps a dimension counted from the end, 1 where there is none, and −1 takes what is left.
-pub(super) fn reshape_ios17(site: &Site<'_, '_>) -> Built {
+pub(super) fn reshape_ios17(site: &OpContext<'_, '_>) -> Built {
     reshape(site, true)
 }
 
-fn reshape(site: &Site<'_, '_>, from_end: bool) -> Built {
+fn reshape(site: &OpContext<'_, '_>, from_end: bool) -> Built {
     let (x, shape) = (site.input("x")?, Ints::of(site, "shape")?);
     Ok(Kernel::one(move |run| {
         let to = resolve(run.get(&x).shape(), shape.get(run)?, from_end)?;
@@ -28,7 +28,7 @@ fn reshape(site: &Site<'_, '_>, from_end: bool) -> Built {
 }
 
 fn resolve(from: &[usize], to: &[i32], from_end: bool) -> Result<Vec<usize>, OpError> {
-    let unfit = || OpError::invalid(format!("shape {from:?} does not become {to:?}"));
+    let shape_mismatch = || OpError::invalid(format!("shape {from:?} does not become {to:?}"));
     let total: usize = from.iter().product();
     let keeps = to.len() == from.len();
     let mut out = Vec::with_capacity(to.len());
@@ -41,35 +41,37 @@ fn resolve(from: &[usize], to: &[i32], from_end: bool) -> Result<Vec<usize>, OpE
             }
             0 if from_end => (i + from.len()).checked_sub(to.len()).map_or(1, |j| from[j]),
             0 if keeps => from[i],
-            n => usize::try_from(n).map_err(|_| unfit())?,
+            n => usize::try_from(n).map_err(|_| shape_mismatch())?,
         });
     }
     let known = elements(&out)?;
     if let Some(i) = open {
         if known == 0 || !total.is_multiple_of(known) {
-            return Err(unfit());
+            return Err(shape_mismatch());
         }
         out[i] = total / known;
     } else if known != total {
-        return Err(unfit());
+        return Err(shape_mismatch());
     }
     Ok(out)
 }
 
 /// A shape put together from dimensions of other tensors.
-pub(super) fn reshape_like(site: &Site<'_, '_>) -> Built {
+pub(super) fn reshape_like(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let refs = site.inputs("ref_tensors")?;
     let numbers = |parameter: &str| -> Result<Vec<i32>, OpError> {
         let constant = |from| match from {
-            crate::interp::run::In::Const(t) => match (t.as_i32(), t.as_bool()) {
+            crate::interp::exec::Operand::Const(t) => match (t.as_i32(), t.as_bool()) {
                 (Some(&[n]), _) => Ok(n),
                 (_, Some(&[b])) => Ok(i32::from(b)),
                 _ => {
                     Err(OpError::invalid(format!("parameter `{parameter}` holds {}", t.describe())))
                 }
             },
-            crate::interp::run::In::Slot(_) => Err(OpError::NotConstant(parameter.to_owned())),
+            crate::interp::exec::Operand::Slot(_) => {
+                Err(OpError::NotConstant(parameter.to_owned()))
+            }
         };
         site.inputs(parameter)?.into_iter().map(constant).collect()
     };
@@ -97,7 +99,7 @@ pub(super) fn reshape_like(site: &Site<'_, '_>) -> Built {
 }
 
 /// Dimensions in the order of `perm`.
-pub(super) fn transpose(site: &Site<'_, '_>) -> Built {
+pub(super) fn transpose(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let perm = site.ints("perm")?.ok_or_else(|| OpError::Missing("perm".to_owned()))?;
     let rank = perm.len();
@@ -122,7 +124,7 @@ pub(super) fn transpose(site: &Site<'_, '_>) -> Built {
 }
 
 /// Dimensions of one place put in.
-pub(super) fn expand_dims(site: &Site<'_, '_>) -> Built {
+pub(super) fn expand_dims(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let added = site.ints("axes")?.ok_or_else(|| OpError::Missing("axes".to_owned()))?;
     Ok(Kernel::one(move |run| {
@@ -136,7 +138,7 @@ pub(super) fn expand_dims(site: &Site<'_, '_>) -> Built {
 }
 
 /// Dimensions of one place taken out; others stay.
-pub(super) fn squeeze(site: &Site<'_, '_>) -> Built {
+pub(super) fn squeeze(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let removed = site.ints("axes")?;
     Ok(Kernel::one(move |run| {
@@ -150,7 +152,7 @@ pub(super) fn squeeze(site: &Site<'_, '_>) -> Built {
 }
 
 /// The order of the elements turned round along some axes.
-pub(super) fn reverse(site: &Site<'_, '_>) -> Built {
+pub(super) fn reverse(site: &OpContext<'_, '_>) -> Built {
     let x = site.input("x")?;
     let along = site.ints("axes")?;
     Ok(Kernel::one(move |run| {
@@ -165,12 +167,12 @@ pub(super) fn reverse(site: &Site<'_, '_>) -> Built {
             start += (t.shape()[a].cast_signed() - 1) * step[a];
             step[a] = -step[a];
         }
-        Ok(map_carrier!(t, t.shape().to_vec(), |src| strided::gather(src, start, t.shape(), &step)))
+        Ok(map_storage!(t, t.shape().to_vec(), |src| strided::gather(src, start, t.shape(), &step)))
     }))
 }
 
 /// The order of the first `lengths[i]` elements along one axis turned round, at place `i` of another.
-pub(super) fn reverse_sequence(site: &Site<'_, '_>) -> Built {
+pub(super) fn reverse_sequence(site: &OpContext<'_, '_>) -> Built {
     let (x, lengths) = (site.input("x")?, Ints::of(site, "lengths")?);
     let (along, by) = (site.int("seq_axis", Some(0))?, site.int("batch_axis", Some(0))?);
     Ok(Kernel::one(move |run| {
@@ -181,22 +183,23 @@ pub(super) fn reverse_sequence(site: &Site<'_, '_>) -> Built {
         }
         let (n, batch) = (t.shape()[along], t.shape()[by]);
         let given = lengths.get(run)?;
-        let unfit = || {
+        let shape_mismatch = || {
             OpError::invalid(format!("lengths {given:?} for a batch of {batch} sequences of {n}"))
         };
-        let length = |&l: &i32| usize::try_from(l).ok().filter(|&l| l <= n).ok_or_else(unfit);
+        let length =
+            |&l: &i32| usize::try_from(l).ok().filter(|&l| l <= n).ok_or_else(shape_mismatch);
         let lengths = given.iter().map(length).collect::<Result<Vec<_>, _>>()?;
         if lengths.len() != batch {
-            return Err(unfit());
+            return Err(shape_mismatch());
         }
-        let (_, _, after) = around(t.shape(), along);
-        let (_, _, after_by) = around(t.shape(), by);
+        let (_, _, after) = split_at_axis(t.shape(), along);
+        let (_, _, after_by) = split_at_axis(t.shape(), by);
         let from = |at: usize| {
             let (place, length) = (at / after % n, lengths[at / after_by % batch]);
             if place < length { at - place * after + (length - 1 - place) * after } else { at }
         };
         let places = (0..t.len()).map(from);
-        Ok(map_carrier!(t, t.shape().to_vec(), |src| pick(src, places)))
+        Ok(map_storage!(t, t.shape().to_vec(), |src| pick(src, places)))
     }))
 }
 

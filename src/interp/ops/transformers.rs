@@ -6,10 +6,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::interp::error::OpError;
+use crate::interp::exec::Kernel;
 use crate::interp::kernel::attention::{Head, Mask, Rows, Values, head, seen};
 use crate::interp::kernel::broadcast;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
 use crate::interp::tensor::{Slice, Tensor};
 
 /// Fewer products than this are done before another thread has woken up.
@@ -17,13 +17,13 @@ const ALONE: usize = 1 << 20;
 
 /// Attention over `query` `[.., L, E]`, `key` `[.., S, E]` and `value` `[.., S, V]`; a boolean mask says which keys
 /// are seen, a float mask is added to the scores.
-pub(super) fn scaled_dot_product_attention(site: &Site<'_, '_>) -> Result<Kernel, OpError> {
+pub(super) fn scaled_dot_product_attention(site: &OpContext<'_, '_>) -> Result<Kernel, OpError> {
     let (q, k, v) = (site.input("query")?, site.input("key")?, site.input("value")?);
     let mask = site.optional("attn_mask")?;
     Ok(Kernel::one(move |run| {
         let (q, k, v) = (run.get(&q), run.get(&k), run.get(&v));
         let mask = mask.as_ref().map(|m| run.get(m));
-        let unfit = || {
+        let shape_mismatch = || {
             let mask = mask.map_or_else(String::new, |m| format!(", mask {:?}", m.shape()));
             let (q, k, v) = (q.shape(), k.shape(), v.shape());
             OpError::invalid(format!("query {q:?}, key {k:?}, value {v:?}{mask} do not attend"))
@@ -34,15 +34,15 @@ pub(super) fn scaled_dot_product_attention(site: &Site<'_, '_>) -> Result<Kernel
             [v_batch @ .., v_keys, value_depth],
         ) = (q.shape(), k.shape(), v.shape())
         else {
-            return Err(unfit());
+            return Err(shape_mismatch());
         };
         let (queries, keys, depth, value_depth) = (*queries, *keys, *depth, *value_depth);
         if *k_depth != depth || *v_keys != keys {
-            return Err(unfit());
+            return Err(shape_mismatch());
         }
         let batch = broadcast::shape(q_batch, k_batch)
             .and_then(|b| broadcast::shape(&b, v_batch))
-            .map_err(|_| unfit())?;
+            .map_err(|_| shape_mismatch())?;
         let shape: Vec<usize> = batch.iter().copied().chain([queries, value_depth]).collect();
         let places = |own: &[usize], size: usize| -> Vec<usize> {
             let each: Vec<usize> = (0..own.iter().product()).map(|i| i * size).collect();
@@ -51,12 +51,13 @@ pub(super) fn scaled_dot_product_attention(site: &Site<'_, '_>) -> Result<Kernel
         let at_q = places(q_batch, queries * depth);
         let at_k = places(k_batch, keys * depth);
         let at_v = places(v_batch, keys * value_depth);
-        let mask =
-            mask.map(|m| Whole::of(m, &batch, queries, keys).ok_or_else(unfit)).transpose()?;
+        let mask = mask
+            .map(|m| Whole::of(m, &batch, queries, keys).ok_or_else(shape_mismatch))
+            .transpose()?;
         let q = q.f32s()?;
         let scale = (1.0 / (depth as f64).sqrt()) as f32;
         let extents = Head { queries, keys, depth, value_depth, scale };
-        let mut out = run.filled(shape.iter().product());
+        let mut out = run.uninit_buffer(shape.iter().product());
         let size = queries * value_depth;
         if size > 0 {
             let task = |(i, out): (usize, &mut [f32])| {
@@ -78,7 +79,7 @@ pub(super) fn scaled_dot_product_attention(site: &Site<'_, '_>) -> Result<Kernel
 }
 
 fn rows(of: &Tensor, at: usize, n: usize) -> Result<Rows<'_>, OpError> {
-    match of.carrier() {
+    match of.storage() {
         Slice::F32(v) => Ok(Rows::F32(&v[at..at + n])),
         Slice::F16(v) => Ok(Rows::F16(&v[at..at + n])),
         _ => Err(OpError::invalid(format!("{} does not attend", of.describe()))),
@@ -126,7 +127,7 @@ impl<'a> Whole<'a> {
         }
         let count: usize = own.iter().product();
         let (from, to) = ([count, rows, columns], [count, rows, keys]);
-        let elements = match mask.carrier() {
+        let elements = match mask.storage() {
             Slice::Bool(v) => Elements::Bool(stretch(v.into(), &from, &to)),
             _ => Elements::Float(stretch(mask.f32s().ok()?, &from, &to)),
         };

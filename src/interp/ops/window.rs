@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::extents;
 use crate::interp::error::OpError;
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
 
 /// The parameters as a program gives them; nothing means 1 (steps) or 0 (padding) along every dimension.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub(super) struct Dim {
 
 impl Windows {
     /// `strides`, `dilations`, `pad_type`, `pad` and `ceil_mode`, as far as the operation has them.
-    pub(super) fn of(site: &Site<'_, '_>) -> Result<Self, OpError> {
+    pub(super) fn of(site: &OpContext<'_, '_>) -> Result<Self, OpError> {
         let padding = match site.text("pad_type")?.unwrap_or_default().to_lowercase().as_str() {
             "valid" | "" => Padding::None,
             "custom" => {
@@ -123,12 +123,12 @@ impl Windows {
         let (stride, dilation, span) = self.steps(i, kernel);
         let last = size.checked_sub(1).and_then(|n| n.checked_mul(stride));
         let full = last.zip(span).and_then(|(last, span)| last.checked_add(span));
-        let unfit = || {
+        let shape_mismatch = || {
             OpError::invalid(format!(
                 "{size} elements {stride} apart, each spread over {kernel} elements {dilation} apart, leave no result"
             ))
         };
-        let full = full.ok_or_else(unfit)?;
+        let full = full.ok_or_else(shape_mismatch)?;
         let (before, left) = match &self.padding {
             Padding::None => (0, Some(full)),
             Padding::Custom(pad) => {
@@ -136,23 +136,23 @@ impl Windows {
                 (before, full.checked_sub(before).and_then(|n| n.checked_sub(after)))
             }
             Padding::Same { more_before } => {
-                let left = size.checked_mul(stride).ok_or_else(unfit)?;
+                let left = size.checked_mul(stride).ok_or_else(shape_mismatch)?;
                 let total = full.saturating_sub(out.unwrap_or(left));
                 (if *more_before { total - total / 2 } else { total / 2 }, Some(left))
             }
         };
-        let n = out.or(left).filter(|&n| n > 0).ok_or_else(unfit)?;
+        let n = out.or(left).filter(|&n| n > 0).ok_or_else(shape_mismatch)?;
         Ok(Dim { size: n, kernel, stride, dilation, before, after: 0, places: size })
     }
 
     fn dim(&self, i: usize, size: usize, kernel: usize) -> Result<Dim, OpError> {
         let (stride, dilation, span) = self.steps(i, kernel);
-        let unfit = |before: usize, after: usize| {
+        let shape_mismatch = |before: usize, after: usize| {
             OpError::invalid(format!(
                 "a window of {kernel} elements {dilation} apart does not fit {size} elements padded by {before} and {after}"
             ))
         };
-        let span = span.filter(|_| size > 0).ok_or_else(|| unfit(0, 0))?;
+        let span = span.filter(|_| size > 0).ok_or_else(|| shape_mismatch(0, 0))?;
         let (before, after) = match &self.padding {
             Padding::None => (0, 0),
             Padding::Custom(pad) => (pad[2 * i], pad[2 * i + 1]),
@@ -164,7 +164,9 @@ impl Windows {
             }
         };
         let padded = size.checked_add(before).and_then(|n| n.checked_add(after));
-        let room = padded.and_then(|n| n.checked_sub(span)).ok_or_else(|| unfit(before, after))?;
+        let room = padded
+            .and_then(|n| n.checked_sub(span))
+            .ok_or_else(|| shape_mismatch(before, after))?;
         let mut places = room / stride + 1;
         if self.ceil {
             if before != after {
@@ -181,7 +183,7 @@ impl Windows {
     }
 }
 
-fn steps(site: &Site<'_, '_>, parameter: &str) -> Result<Option<Vec<usize>>, OpError> {
+fn steps(site: &OpContext<'_, '_>, parameter: &str) -> Result<Option<Vec<usize>>, OpError> {
     let Some(given) = site.ints(parameter)? else { return Ok(None) };
     let sizes = extents(&given)?;
     if sizes.contains(&0) {

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 
 use super::Planner;
 use crate::interp::error::{LoadError, OpError};
+use crate::interp::exec::{
+    ExecContext, Kernel, Operand, OutputSpec, OutputType, Step, Subgraph, SubgraphOutput,
+};
+use crate::interp::op_context::{Binding, OpContext, Scope};
 use crate::interp::ops::{self, Cost, Opset, Purity};
 use crate::interp::pool::Pool;
-use crate::interp::run::{Body, BodyOut, In, Kernel, Out, OutType, Run, Step};
-use crate::interp::site::{Binding, Scope, Site};
 use crate::interp::state::State;
 use crate::interp::tensor::{self, Tensor};
 use crate::interp::value::Value;
@@ -44,8 +46,8 @@ impl<'a> Names<'a> {
 /// What an operation becomes, and the slots that it reads.
 struct Built {
     kernel: Kernel,
-    reads: Vec<usize>,
-    bodies: Vec<Body>,
+    uses: Vec<usize>,
+    bodies: Vec<Subgraph>,
     properties: (Purity, Cost),
 }
 
@@ -106,9 +108,9 @@ impl<'a> Planner<'a> {
                 kind: op.kind.clone(),
                 kernel: built.kernel,
                 outs: self.outs(op)?,
-                reads: built.reads,
-                frees: vec![],
-                takes: vec![],
+                uses: built.uses,
+                released: vec![],
+                donated: vec![],
                 bodies: built.bodies,
             };
             if let Some(constants) = self.fold(op, &step, built.properties)? {
@@ -118,7 +120,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             for (out, named) in step.outs.iter_mut().zip(&op.outputs) {
-                out.slot = self.define_slot(named, matches!(out.ty, OutType::Label(_)))?;
+                out.slot = self.define_slot(named, matches!(out.ty, OutputType::Label(_)))?;
             }
             steps.push(step);
         }
@@ -132,7 +134,7 @@ impl<'a> Planner<'a> {
         let first_inner = self.n_slots;
         let bodies = op.blocks.iter().map(|b| self.nested(b)).collect::<Result<Vec<_>, _>>()?;
         let Some(entry) = entry else { return Ok(None) };
-        let site = Site {
+        let site = OpContext {
             op,
             scope: &self.names.scope,
             blobs: self.blobs,
@@ -140,14 +142,14 @@ impl<'a> Planner<'a> {
             precision: self.options.precision,
             later,
             bodies: &bodies,
-            reads: RefCell::default(),
+            uses: RefCell::default(),
         };
         match (entry.build)(&site) {
             Ok(kernel) => {
-                let mut reads = site.reads.into_inner();
-                outer_reads(&bodies, first_inner, &mut reads);
+                let mut uses = site.uses.into_inner();
+                outer_reads(&bodies, first_inner, &mut uses);
                 let properties = (entry.purity, entry.cost);
-                Ok(Some(Built { kernel, reads, bodies, properties }))
+                Ok(Some(Built { kernel, uses, bodies, properties }))
             }
             Err(OpError::Unsupported(form)) => {
                 self.missing.add(self.name, op, &self.function.opset, Some(form));
@@ -158,22 +160,22 @@ impl<'a> Planner<'a> {
     }
 
     /// A nested block: it sees the names around it and keeps its own.
-    fn nested(&mut self, block: &'a mil::Block) -> Result<Body, LoadError> {
+    fn nested(&mut self, block: &'a mil::Block) -> Result<Subgraph, LoadError> {
         let outside = self.names.defined.len();
         let mut inputs = Vec::new();
         for input in &block.inputs {
             let ty = self.out_type(input, false)?;
             let slot = self.define_slot(input, false)?;
-            inputs.push(Out { name: input.name.clone(), slot, ty });
+            inputs.push(OutputSpec { name: input.name.clone(), slot, ty });
         }
         let depth = self.depth;
         self.depth += 1;
         let steps = self.block(block)?;
         self.depth = depth;
-        let out = |name: &String| Ok(BodyOut { from: self.output(name)?, take: false });
+        let out = |name: &String| Ok(SubgraphOutput { from: self.output(name)?, take: false });
         let outputs = block.outputs.iter().map(out).collect::<Result<_, LoadError>>()?;
         self.names.leave(outside);
-        Ok(Body { inputs, steps, outputs })
+        Ok(Subgraph { inputs, steps, outputs })
     }
 
     /// Computes an operation over constants, where the results are not too large to keep.
@@ -183,12 +185,12 @@ impl<'a> Planner<'a> {
         step: &Step,
         (purity, cost): (Purity, Cost),
     ) -> Result<Option<Vec<Tensor>>, LoadError> {
-        if !step.reads.is_empty() || !step.bodies.is_empty() || purity == Purity::Impure {
+        if !step.uses.is_empty() || !step.bodies.is_empty() || purity == Purity::Impure {
             return Ok(None);
         }
         let mut elements = 0_usize;
         for out in &step.outs {
-            let OutType::Tensor { shape: Some(shape), .. } = &out.ty else { return Ok(None) };
+            let OutputType::Tensor { shape: Some(shape), .. } = &out.ty else { return Ok(None) };
             let shape: Option<Vec<usize>> = shape.iter().copied().collect();
             let Some(n) = shape.and_then(|s| tensor::elements(&s).ok()) else { return Ok(None) };
             elements = elements.saturating_add(n);
@@ -200,9 +202,9 @@ impl<'a> Planner<'a> {
             return Ok(None);
         }
         let mut slots = vec![None; step.outs.len()];
-        let mut run = Run {
+        let mut run = ExecContext {
             slots: &mut slots,
-            takes: &[],
+            donated: &[],
             bodies: &[],
             outs: &step.outs,
             precision: self.options.precision,
@@ -241,42 +243,42 @@ impl<'a> Planner<'a> {
     }
 
     /// The declared results, numbered from 0: their slots are given when it is known that they need some.
-    fn outs(&self, op: &mil::Op) -> Result<Vec<Out>, LoadError> {
+    fn outs(&self, op: &mil::Op) -> Result<Vec<OutputSpec>, LoadError> {
         let label = op.kind == "classify";
         let out = |(slot, named): (usize, &NamedType)| {
-            Ok(Out { name: named.name.clone(), slot, ty: self.out_type(named, label)? })
+            Ok(OutputSpec { name: named.name.clone(), slot, ty: self.out_type(named, label)? })
         };
         op.outputs.iter().enumerate().map(out).collect()
     }
 
-    fn out_type(&self, named: &NamedType, label: bool) -> Result<OutType, LoadError> {
+    fn out_type(&self, named: &NamedType, label: bool) -> Result<OutputType, LoadError> {
         Ok(match &named.ty {
-            Type::Tensor(tensor) if label => OutType::Label(tensor.dtype),
+            Type::Tensor(tensor) if label => OutputType::Label(tensor.dtype),
             Type::Tensor(tensor) => {
                 let variadic = tensor.shape.contains(&Dim::Unknown { variadic: true });
                 let shape = self.extents(named, tensor)?;
-                OutType::Tensor { dtype: tensor.dtype, shape: (!variadic).then_some(shape) }
+                OutputType::Tensor { dtype: tensor.dtype, shape: (!variadic).then_some(shape) }
             }
             Type::List(element, _) => {
                 let element = element.as_tensor().ok_or_else(|| self.unfit_type(named))?;
-                OutType::List(element.dtype)
+                OutputType::List(element.dtype)
             }
-            Type::Dictionary(..) => OutType::Dictionary,
+            Type::Dictionary(..) => OutputType::Dictionary,
             Type::Tuple(_) | Type::State(_) => return Err(self.unfit_type(named)),
         })
     }
 }
 
 /// Adds the slots outside of nested blocks that these read or give, each once.
-fn outer_reads(bodies: &[Body], first_inner: usize, reads: &mut Vec<usize>) {
+fn outer_reads(bodies: &[Subgraph], first_inner: usize, uses: &mut Vec<usize>) {
     let mut outer = BTreeSet::new();
     for body in bodies {
         let given = body.outputs.iter().filter_map(|out| match &out.from {
-            In::Slot(slot) => Some(slot),
-            In::Const(_) => None,
+            Operand::Slot(slot) => Some(slot),
+            Operand::Const(_) => None,
         });
-        let read = body.steps.iter().flat_map(|step| &step.reads);
+        let read = body.steps.iter().flat_map(|step| &step.uses);
         outer.extend(read.chain(given).copied().filter(|&slot| slot < first_inner));
     }
-    reads.extend(outer);
+    uses.extend(outer);
 }

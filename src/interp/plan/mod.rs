@@ -10,10 +10,12 @@ use std::sync::Mutex;
 
 use super::constant::{self, Budget};
 use super::error::{LoadError, OpError, Unsupported};
-use super::model::{Function, Options, Port, Room};
+use super::exec::Operand;
+use super::function::{Function, Workspace};
+use super::op_context::Binding;
 use super::ops::{self, Opset};
-use super::run::In;
-use super::site::Binding;
+use super::options::Options;
+use super::port::Port;
 use super::stored;
 use super::tensor;
 use crate::mil::{self, Blobs, Dim, NamedType, Program, Rule, TensorType, edit};
@@ -143,7 +145,7 @@ impl Planner<'_> {
             steps,
             n_slots: self.n_slots,
             precision: self.options.precision,
-            room: Mutex::new(Room::default()),
+            room: Mutex::new(Workspace::default()),
         })
     }
 
@@ -156,7 +158,7 @@ impl Planner<'_> {
         }
     }
 
-    fn outputs(&self) -> Result<(Vec<NamedType>, Vec<In>), LoadError> {
+    fn outputs(&self) -> Result<(Vec<NamedType>, Vec<Operand>), LoadError> {
         let block = &self.function.block;
         let defined = block.ops.iter().flat_map(|op| &op.outputs).chain(&self.function.inputs);
         let types: BTreeMap<&str, &NamedType> = defined.map(|n| (n.name.as_str(), n)).collect();
@@ -175,7 +177,7 @@ impl Planner<'_> {
     }
 
     /// Where a result of a block is found.
-    fn output(&self, name: &str) -> Result<In, LoadError> {
+    fn output(&self, name: &str) -> Result<Operand, LoadError> {
         let failed = |source| LoadError::Op {
             function: self.name.to_owned(),
             op: name.to_owned(),
@@ -183,14 +185,14 @@ impl Planner<'_> {
             source,
         };
         Ok(match self.names.get(name).ok_or_else(|| self.undefined(name))? {
-            Binding::Slot(slot) | Binding::Other(slot, _) => In::Slot(*slot),
-            Binding::Tensor(tensor) => In::Const(tensor.clone()),
+            Binding::Slot(slot) | Binding::Other(slot, _) => Operand::Slot(*slot),
+            Binding::Tensor(tensor) => Operand::Const(tensor.clone()),
             Binding::Stored(stored) => {
                 self.budget.take(stored.len()).map_err(failed)?;
-                In::Const(stored::expand(&**stored))
+                Operand::Const(stored::expand(&**stored))
             }
             Binding::Const(value) => {
-                In::Const(constant::tensor(value, self.blobs, self.budget).map_err(failed)?)
+                Operand::Const(constant::tensor(value, self.blobs, self.budget).map_err(failed)?)
             }
             Binding::State(_) => {
                 return Err(failed(OpError::invalid("a state cannot be an output")));

@@ -4,10 +4,10 @@
 
 use super::{Packed, Shared, Stored, by_row};
 use crate::interp::error::OpError;
-use crate::interp::kernel::nibbles::{Nibbles, Values};
+use crate::interp::kernel::packed4::{Nibbles, Values};
 use crate::interp::kernel::round;
 use crate::interp::kernel::row::Row;
-use crate::interp::kernel::simd::quick;
+use crate::interp::kernel::simd::multiversion;
 use crate::mil::DType;
 
 /// A linearly quantized constant.
@@ -133,7 +133,7 @@ impl Stored for Blockwise {
     }
 }
 
-quick! {
+multiversion! {
     /// Subtracts one offset per block from elements that start `first` elements into a block.
     fn shift(out: &mut [f32], offsets: &[f32], block: usize, first: usize) {
         let (head, rest) = out.split_at_mut((block - first).min(out.len()));
@@ -146,7 +146,7 @@ quick! {
     }
 }
 
-quick! {
+multiversion! {
     /// Multiplies elements that start `first` elements into a block by one scale per block.
     fn scale_blocks(out: &mut [f32], scales: &[f32], block: usize, first: usize) {
         let (head, rest) = out.split_at_mut((block - first).min(out.len()));

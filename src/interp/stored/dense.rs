@@ -19,7 +19,7 @@ impl Stored for Dense {
 
     fn fill(&self, at: usize, out: &mut [f32]) {
         let range = at..at + out.len();
-        match self.0.carrier() {
+        match self.0.storage() {
             Slice::F32(v) => out.copy_from_slice(&v[range]),
             Slice::F16(v) => fp16::to_f32(&v[range], out),
             Slice::I32(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &i)| *o = i as f32),
@@ -31,7 +31,7 @@ impl Stored for Dense {
     }
 
     fn run(&self, at: usize, n: usize) -> Option<Row<'_>> {
-        match self.0.carrier() {
+        match self.0.storage() {
             Slice::F32(v) => Some(Row::F32(&v[at..at + n])),
             Slice::F16(v) => Some(Row::F16(&v[at..at + n])),
             _ => None,

@@ -4,8 +4,8 @@
 
 use super::{Packed, Stored, by_row};
 use crate::interp::error::OpError;
-use crate::interp::kernel::lookup::by_16;
-use crate::interp::kernel::nibbles::{Nibbles, Table, Values};
+use crate::interp::kernel::lut::lut16;
+use crate::interp::kernel::packed4::{Nibbles, Table, Values};
 use crate::interp::kernel::row::Row;
 use crate::mil::DType;
 
@@ -185,7 +185,7 @@ fn look_up(table: &[f32], codes: &[u8], vector: usize, lane: usize, out: &mut [f
     } else if table.len() <= 16 {
         let mut padded = [0.0; 16];
         padded[..table.len()].copy_from_slice(table);
-        by_16(&padded, codes, out);
+        lut16(&padded, codes, out);
     } else {
         out.iter_mut().zip(codes).for_each(|(o, &c)| *o = table[usize::from(c)]);
     }

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use crate::blob::Blob;
-use crate::interp::kernel::simd::quick;
+use crate::interp::kernel::simd::multiversion;
 use crate::mil::DType;
 
 #[derive(Debug, Clone)]
@@ -146,7 +146,7 @@ fn fill_small(bytes: &[u8], bits: u32, sign: u8, at: usize, out: &mut [f32]) {
     }
 }
 
-quick! {
+multiversion! {
     fn widen(codes: &[u8], sign: u8, out: &mut [f32]) {
         for (o, &c) in out.iter_mut().zip(codes) {
             *o = (i32::from(c ^ sign) - i32::from(sign)) as f32;
@@ -158,7 +158,7 @@ quick! {
 pub(crate) fn unpack(bytes: &[u8], bits: u32, at: usize, out: &mut [u8]) {
     match bits {
         8 => out.copy_from_slice(&bytes[at..at + out.len()]),
-        4 if at.is_multiple_of(2) => nibbles(&bytes[at / 2..], out),
+        4 if at.is_multiple_of(2) => packed4(&bytes[at / 2..], out),
         _ => {
             let mask = (1_u16 << bits) - 1;
             let mut bit = at * bits as usize;
@@ -172,8 +172,8 @@ pub(crate) fn unpack(bytes: &[u8], bits: u32, at: usize, out: &mut [u8]) {
     }
 }
 
-quick! {
-    fn nibbles(bytes: &[u8], out: &mut [u8]) {
+multiversion! {
+    fn packed4(bytes: &[u8], out: &mut [u8]) {
         let (pairs, last) = out.as_chunks_mut::<2>();
         for (pair, &b) in pairs.iter_mut().zip(bytes) {
             *pair = [b & 15, b >> 4];

@@ -2,7 +2,7 @@
 
 use super::{Packed, Shared, Stored};
 use crate::interp::error::OpError;
-use crate::interp::kernel::strided::around;
+use crate::interp::kernel::strided::split_at_axis;
 use crate::mil::DType;
 
 /// Elements counted per entry of the table of counts.
@@ -68,7 +68,7 @@ impl Mask {
 
     /// Each bit `times` times along `axis`.
     pub(crate) fn repeated(&self, axis: usize, times: usize) -> Self {
-        let (before, n, after) = around(self.shape(), axis);
+        let (before, n, after) = split_at_axis(self.shape(), axis);
         let mut shape = self.shape().to_vec();
         shape[axis] *= times;
         let flag = |i: usize| {

@@ -5,8 +5,8 @@ mod filter;
 
 use thiserror::Error;
 
-use crate::base::chance::Chance;
 use crate::base::error::Hint;
+use crate::base::split_mix64::SplitMix64;
 pub use filter::Filter;
 
 /// Sampling method.
@@ -15,7 +15,7 @@ pub enum Sampling {
     /// The token with the largest logit, the lowest of equals.
     Greedy,
     /// Random sampling.
-    Chance(Draw),
+    SplitMix64(Draw),
 }
 
 /// A draw whose numbers have been checked.
@@ -81,13 +81,13 @@ impl Sampling {
             return Err(SamplingError::MinP(min_p));
         }
         let draw = Draw { temperature, filter, seed };
-        Ok(if temperature > 0.0 { Self::Chance(draw) } else { Self::Greedy })
+        Ok(if temperature > 0.0 { Self::SplitMix64(draw) } else { Self::Greedy })
     }
 
     /// A sampler at its beginning.
     pub fn start(self) -> Sampler {
-        let seed = if let Self::Chance(draw) = self { draw.seed } else { 0 };
-        Sampler { sampling: self, chance: Chance::new(seed), kept: Vec::new() }
+        let seed = if let Self::SplitMix64(draw) = self { draw.seed } else { 0 };
+        Sampler { sampling: self, chance: SplitMix64::new(seed), kept: Vec::new() }
     }
 }
 
@@ -95,7 +95,7 @@ impl Sampling {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
-    chance: Chance,
+    chance: SplitMix64,
     /// What the filter left last, kept for its room.
     kept: Vec<(u32, f64)>,
 }
@@ -103,7 +103,7 @@ pub struct Sampler {
 impl Sampler {
     /// The next token; `logits` are finite, or -inf where a token is ruled out.
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
-        let Sampling::Chance(draw) = self.sampling else { return top(logits) as u32 };
+        let Sampling::SplitMix64(draw) = self.sampling else { return top(logits) as u32 };
         draw.filter.keep(logits, draw.temperature, &mut self.kept);
         by_chance(&self.kept, self.chance.unit()).unwrap_or_else(|| top(logits) as u32)
     }

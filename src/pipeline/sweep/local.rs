@@ -7,7 +7,7 @@ use super::ray::Ray;
 use super::source::{Source, copy_package};
 use crate::base::cancel::Cancelled;
 use crate::base::digest;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::progress::Progress;
 use crate::compress::{self, Options, Recipe};
 use crate::convert;
@@ -21,7 +21,7 @@ use crate::pipeline::Failure;
 use crate::pipeline::Session;
 use crate::pipeline::job::{self, About};
 use crate::pipeline::reference::{self, INTERP};
-use crate::sweep::{self, Engine, StageError, Stages, Variant};
+use crate::sweep::{self, Engine, Pipeline, StageError, Variant};
 
 pub(crate) struct LocalPipeline<'a> {
     source: &'a Source,
@@ -50,7 +50,7 @@ impl<'a> LocalPipeline<'a> {
     }
 }
 
-impl Stages for LocalPipeline<'_> {
+impl Pipeline for LocalPipeline<'_> {
     fn identity(&self) -> Result<sweep::Identity, StageError> {
         let sources = self.source.digests().map_err(as_input)?;
         let tool = self.source.tool(self.session).map_err(failed)?;
@@ -188,7 +188,7 @@ fn tensor_error(audit: &compress::TensorAudit) -> TensorError {
 }
 
 fn failed(failure: Failure) -> StageError {
-    if failure.kind == Blame::Interrupt {
+    if failure.kind == ErrorKind::Interrupt {
         return StageError::Cancelled(Cancelled);
     }
     StageError::Failed { message: failure.message, hint: failure.hint }
@@ -203,10 +203,10 @@ fn as_input(failure: Failure) -> StageError {
 }
 
 fn stage_error<E: std::fmt::Display + Hint>(error: &E) -> StageError {
-    match error.blame() {
-        Blame::Interrupt => StageError::Cancelled(Cancelled),
-        Blame::Input => StageError::input(error),
-        Blame::Evaluation | Blame::Environment => StageError::failed(error),
+    match error.error_kind() {
+        ErrorKind::Interrupt => StageError::Cancelled(Cancelled),
+        ErrorKind::Input => StageError::input(error),
+        ErrorKind::Evaluation | ErrorKind::Environment => StageError::failed(error),
     }
 }
 

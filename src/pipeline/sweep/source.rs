@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::base::fs::{Staging, files_below, sweep_stale, write_atomic};
+use crate::base::fs::{Staging, files_below, remove_stale_temp, write_atomic};
 use crate::base::links::link_tree;
 use crate::convert;
 use crate::lm;
@@ -109,7 +109,7 @@ impl Source {
     /// Copies the tokenizer's files beside what the sweep makes, so that it can be used with text.
     pub(crate) fn write_tokenizer(&self, folder: &Path, session: &Session) -> Result<(), Failure> {
         let to = folder.join("tokenizer");
-        sweep_stale(&to)?;
+        remove_stale_temp(&to)?;
         match self {
             Self::Job(job) => job.write_tokenizer(&to, session),
             Self::Package { path, .. } => {

@@ -31,7 +31,7 @@ pub(super) fn partition(moments: &Moments<'_>, penalty: f64) -> Vec<usize> {
     boundaries
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// Fills in `best` and where the last cluster before each end begins; `best[0]` must be 0.
     fn fill_dp_block(moments: &Moments<'_>, penalty: f64, best: &mut [f64], from: &mut [u32]) {
         let Moments { weight, sum, rounded } = *moments;

@@ -68,7 +68,7 @@ impl Nearest {
     }
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// Counts the limits that each value is beyond.
     fn by_comparing(values: &[f16], limits: &[i16], indices: &mut [u8]) {
         /// Values at a time: as many as fill a few registers.

@@ -47,7 +47,7 @@ impl Steps {
     }
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     fn assign(values: &[f16], low: f32, span: f32, last: f32, indices: &mut [u8]) {
         for (index, &value) in indices.iter_mut().zip(values) {
             let part = round_to_fp16(round_to_fp16(widen(value) - low) / span);

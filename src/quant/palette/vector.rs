@@ -12,7 +12,7 @@ use super::super::histogram::widen;
 use super::super::search::Search;
 use super::super::source::Source;
 use crate::base::cancel;
-use crate::base::chance::Chance;
+use crate::base::split_mix64::SplitMix64;
 
 /// Vectors from which the clusters of a group are found, at most; then they are improved on all of them.
 const SAMPLE: usize = 1 << 17;
@@ -163,7 +163,7 @@ fn sample(source: &Source<'_>, vectors: &Vectors, block: usize) -> Vec<f32> {
 fn beginning(sample: &[f32], dim: usize, k: usize, seed: u64) -> Vec<f32> {
     let n = sample.len() / dim;
     let vector = |i: usize| &sample[i * dim..][..dim];
-    let mut chance = Chance::new(seed);
+    let mut chance = SplitMix64::new(seed);
     let mut centres = vector((chance.unit() * n as f64) as usize).to_vec();
     let distance =
         |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
@@ -312,7 +312,7 @@ pub(super) fn assign(values: &[f16], table: &[f16], dim: usize, indices: &mut [u
     }
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// For each vector of `dim` values the nearest entry and the squared distance to it.
     fn nearest_of(vectors: &[f32], table: &[f32], dim: usize, nearest: &mut [i32], distances: &mut [f32]) {
         /// Vectors at a time.

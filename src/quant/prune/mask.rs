@@ -92,7 +92,7 @@ impl Mask {
     }
 }
 
-crate::base::simd::quick! {
+crate::base::simd::multiversion! {
     /// Zeros where the bits are not set, eight values for each byte.
     fn zero_unset(values: &mut [f16], bits: &[u8]) {
         for (eight, &byte) in values.chunks_mut(8).zip(bits) {

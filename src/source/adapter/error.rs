@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::source::{json, safetensors};
 
 /// What is wrong with an adapter, and where.
@@ -213,11 +213,11 @@ impl Hint for Error {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            Self::Tensors(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            Self::Tensors(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

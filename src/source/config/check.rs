@@ -10,8 +10,8 @@ use super::keys::{
     is_inert_form,
 };
 use super::rope;
+use crate::base::did_you_mean::did_you_mean;
 use crate::base::error::Hint;
-use crate::base::nearest::nearest;
 
 /// What the user lets pass, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Hint for Refusal {
             Self::UnknownKeys { model_type, keys, .. } => {
                 let known = family(model_type).into_iter().flat_map(Family::rows);
                 let near = match keys.as_slice() {
-                    [(key, _)] => nearest(key, known.map(|row| row.name)),
+                    [(key, _)] => did_you_mean(key, known.map(|row| row.name)),
                     _ => None,
                 };
                 let meant =

@@ -18,7 +18,7 @@ pub use check::{Allow, Refusal, Review};
 pub use rope::Rope;
 
 use super::json;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 /// The facts of a model that are needed before anything is loaded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,10 +116,10 @@ impl Hint for Error {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Json(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Json(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 /// Why a repository cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -82,18 +82,18 @@ impl Hint for Error {
         Some(text.to_owned())
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            Self::Cancelled(e) => e.blame(),
+            Self::Io(e) => e.error_kind(),
+            Self::Cancelled(e) => e.error_kind(),
             Self::Network { .. }
             | Self::Status { .. }
             | Self::BadAnswer { .. }
             | Self::WrongSize { .. }
             | Self::WrongDigest { .. }
             | Self::Locked { .. }
-            | Self::Client { .. } => Blame::Environment,
-            _ => Blame::Input,
+            | Self::Client { .. } => ErrorKind::Environment,
+            _ => ErrorKind::Input,
         }
     }
 }

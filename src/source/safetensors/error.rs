@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::source::dtype::Dtype;
 use crate::source::{json, lfs, torch};
 
@@ -119,12 +119,12 @@ impl Hint for Error {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            Self::Json(e) => e.blame(),
-            Self::Torch(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            Self::Json(e) => e.error_kind(),
+            Self::Torch(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::dtype::Dtype;
 use super::lfs;
 use super::positional::File;
 use super::safetensors::Entry;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 
 /// A pickle longer than this is none of a model's weights.
 const MAX_PICKLE: u64 = 256 << 20;
@@ -64,10 +64,10 @@ impl Hint for Error {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Io(e) => e.blame(),
-            _ => Blame::Input,
+            Self::Io(e) => e.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

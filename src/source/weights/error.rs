@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::source::{adapter, safetensors};
 
 /// Why a weight cannot be poured.
@@ -65,13 +65,13 @@ impl Hint for Error {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Tensors(e) => e.blame(),
-            Self::Adapter(e) => e.blame(),
-            Self::Cancelled(e) => e.blame(),
-            Self::Sink { error, .. } => error.blame(),
-            _ => Blame::Input,
+            Self::Tensors(e) => e.error_kind(),
+            Self::Adapter(e) => e.error_kind(),
+            Self::Cancelled(e) => e.error_kind(),
+            Self::Sink { error, .. } => error.error_kind(),
+            _ => ErrorKind::Input,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::pace::Step;
+use super::eta::Step;
 use super::steps::Runner;
 use super::{Entry, Failure, RunError, fatal};
 use crate::sweep::engine::Engine;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::pace::Step;
+use super::eta::Step;
 use super::steps::Runner;
 use super::{Entry, RunError};
 use crate::base::cancel;

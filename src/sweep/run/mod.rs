@@ -5,10 +5,10 @@
 //! kept, so that other gates need no new measurement.
 
 mod dispatch;
+mod eta;
 mod keep;
 mod keys;
 mod measure;
-mod pace;
 mod search;
 mod shared;
 mod steps;
@@ -22,13 +22,13 @@ pub use self::measure::{memory_of, workers};
 use self::steps::Runner;
 use super::Variant;
 use super::budget::{Predicted, Search};
+use super::pipeline::{Built, Identity, Measured, Pipeline, StageError};
 use super::spec::Spec;
-use super::stages::{Built, Identity, Measured, StageError, Stages};
 use super::store::StoreError;
 use super::texts::TextError;
 use crate::base::cancel::Cancelled;
 use crate::base::clock::Clock;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::progress::Progress;
 use crate::eval::results::Paired;
 use crate::gate::{Outcome, Verdict};
@@ -130,12 +130,12 @@ impl Hint for RunError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Cancelled(e) => e.blame(),
-            Self::Stage { error, .. } => error.blame(),
-            Self::Store(StoreError::Io(e)) | Self::Io(e) => e.blame(),
-            Self::Text(_) => Blame::Input,
+            Self::Cancelled(e) => e.error_kind(),
+            Self::Stage { error, .. } => error.error_kind(),
+            Self::Store(StoreError::Io(e)) | Self::Io(e) => e.error_kind(),
+            Self::Text(_) => ErrorKind::Input,
         }
     }
 }
@@ -168,7 +168,7 @@ impl Entry {
 /// Takes every variant of `spec` through `stages`; what earlier runs finished is not done again.
 pub fn run(
     spec: &Spec,
-    stages: &dyn Stages,
+    stages: &dyn Pipeline,
     clock: &dyn Clock,
     progress: &dyn Progress,
 ) -> Result<Run, RunError> {

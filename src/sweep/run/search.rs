@@ -9,7 +9,7 @@ use super::{Entry, RunError};
 use crate::eval::results::Paired;
 use crate::manifest::Artifact;
 use crate::sweep::budget::{ALIGNMENT, Model, Predicted, Search, Table, relative_error, squares};
-use crate::sweep::spec::{BudgetSpec, LADDER, RUNGS};
+use crate::sweep::spec::{BudgetSpec, FALLBACK_RECIPES, N_PLANNED_FALLBACKS};
 use crate::sweep::{Variant, names};
 
 /// The name of the variant that the search works out.
@@ -28,7 +28,7 @@ pub(super) fn search(
     let fitting = |entries: &[Entry], search: &Search| {
         uniform(entries).iter().any(|&i| artifact(&entries[i]).is_some_and(|a| search.fits(a)))
     };
-    for (recipe, bits) in &LADDER[RUNGS..] {
+    for (recipe, bits) in &FALLBACK_RECIPES[N_PLANNED_FALLBACKS..] {
         if !fitting(entries, &search) && !entries.iter().any(|e| e.variant.recipe == *recipe) {
             add(runner, entries, names::of_recipe(recipe), recipe, *bits)?;
         }

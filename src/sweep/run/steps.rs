@@ -4,21 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::eta::{EtaEstimator, Step};
 use super::keys::{self, Evaluation};
-use super::pace::{Pace, Step};
 use super::{Entry, Failure, RunError, Status, fatal};
 use crate::base::cancel;
 use crate::base::clock::Clock;
 use crate::base::error::Hint as _;
 use crate::base::fmt;
-use crate::base::fs::{sweep_stale, write_atomic};
+use crate::base::fs::{remove_stale_temp, write_atomic};
 use crate::base::progress::Progress;
 use crate::gate::{Outcome, Subject};
 use crate::manifest::Artifact;
 use crate::sweep::cache::Cache;
 use crate::sweep::spec::{Keep, Spec};
 use crate::sweep::store::{Key, Kind, Store, StoreError};
-use crate::sweep::{Built, Identity, StageError, Stages, Variant};
+use crate::sweep::{Built, Identity, Pipeline, StageError, Variant};
 
 /// The folder of records inside the output folder.
 const RESULTS: &str = "results";
@@ -26,7 +26,7 @@ const RESULTS: &str = "results";
 /// What all steps need.
 pub(super) struct Runner<'a> {
     pub(super) spec: &'a Spec,
-    pub(super) stages: &'a dyn Stages,
+    pub(super) stages: &'a dyn Pipeline,
     pub(super) clock: &'a dyn Clock,
     pub(super) progress: &'a dyn Progress,
     pub(super) identity: &'a Identity,
@@ -37,20 +37,20 @@ pub(super) struct Runner<'a> {
     /// The fp16 package that all others are compressed from.
     baseline: Variant,
     /// Steps done and to be done: two for each variant.
-    pace: Mutex<Pace>,
+    pace: Mutex<EtaEstimator>,
 }
 
 impl<'a> Runner<'a> {
     /// Nothing done yet; what killed runs left half-written goes.
     pub(super) fn new(
         spec: &'a Spec,
-        stages: &'a dyn Stages,
+        stages: &'a dyn Pipeline,
         clock: &'a dyn Clock,
         progress: &'a dyn Progress,
         identity: &'a Identity,
     ) -> Result<Self, RunError> {
         let folder = &spec.output.dir;
-        sweep_stale(folder)?;
+        remove_stale_temp(folder)?;
         let cache = spec.output.cache.as_deref();
         Ok(Self {
             spec,
@@ -82,7 +82,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Counts steps and tells how far all of them have come.
-    pub(super) fn pace(&self, count: impl FnOnce(&mut Pace)) {
+    pub(super) fn pace(&self, count: impl FnOnce(&mut EtaEstimator)) {
         let mut pace = self.pace.lock().expect("counting does not panic");
         count(&mut pace);
         self.progress.whole(pace.whole());

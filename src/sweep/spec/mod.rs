@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use self::either::TextOrNumber;
-pub(super) use self::variants::{LADDER, RUNGS};
+pub(super) use self::variants::{FALLBACK_RECIPES, N_PLANNED_FALLBACKS};
 use super::plan::{Plan, Shard, Variant};
 use super::texts::Lines;
-use crate::base::mistake::Mistake as SpecError;
 use crate::base::package_options::{EncodeAdapters, KvCacheForm, Target};
+use crate::base::toml_error::TomlError as SpecError;
 use crate::gate::{Gates, Unit};
 
 /// A sweep as its file describes it, checked.
@@ -241,7 +241,7 @@ impl Spec {
 
     /// Leaves the part of the variants that is `shard`'s.
     pub fn keep_shard(&mut self, shard: Shard) {
-        shard.deal(&mut self.variants);
+        shard.assign_shard(&mut self.variants);
     }
 
     /// Leaves the baseline and the variants with these names; one that no variant has is given back as the error, with the
@@ -250,7 +250,7 @@ impl Spec {
         let known = |name: &&String| !self.variants.iter().any(|v| v.name == **name);
         if let Some(unknown) = names.iter().find(known) {
             let all = self.variants.iter().map(|v| v.name.as_str());
-            let meant = crate::base::nearest::nearest(unknown, all).map(str::to_owned);
+            let meant = crate::base::did_you_mean::did_you_mean(unknown, all).map(str::to_owned);
             return Err((unknown.clone(), meant));
         }
         self.variants.retain(|v| v.is_baseline() || names.contains(&v.name));

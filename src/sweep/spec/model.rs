@@ -7,9 +7,9 @@ use toml::Spanned;
 use super::either::TextOrTable;
 use super::raw::{Model, Repository};
 use super::{ModelSpec, Place, Wrong, resolve};
-use crate::base::mistake::Mistake as SpecError;
-use crate::base::nearest::nearest;
+use crate::base::did_you_mean::did_you_mean;
 use crate::base::package_options::Target;
+use crate::base::toml_error::TomlError as SpecError;
 
 /// Where a model of this form is to be found, if that is said once and rightly.
 fn place(raw: &Model, folder: &Path) -> Result<Place, String> {
@@ -87,7 +87,7 @@ pub(super) fn model(
         None => Target::default(),
         Some(target) => target.get_ref().parse().map_err(|error| {
             wrong(target.span(), error).with_hint(
-                nearest(target.get_ref(), Target::NAMES.iter().copied())
+                did_you_mean(target.get_ref(), Target::NAMES.iter().copied())
                     .map(|name| format!("did you mean `{name}`")),
             )
         })?,

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::Wrong;
 use super::either::{TextOrList, TextOrNumber, TextOrTable};
 use super::raw::{Grid, Method, Mix, Variants};
-use crate::base::mistake::Mistake as SpecError;
+use crate::base::toml_error::TomlError as SpecError;
 use crate::sweep::names;
 use crate::sweep::plan::{BASELINE, Variant};
 
@@ -17,10 +17,10 @@ const LINEAR_BITS: [u32; 2] = [8, 4];
 const PALETTE_SIZES: [&str; 4] = ["g8", "g16", "g32", "t"];
 
 /// What a budget begins with where no variants are asked for: bits go down until something fits.
-pub(in crate::sweep) const LADDER: [(&str, u32); 5] =
+pub(in crate::sweep) const FALLBACK_RECIPES: [(&str, u32); 5] =
     [("pal8-g16", 8), ("pal6-g16", 6), ("pal4-g16", 4), ("pal3-g16", 3), ("pal2-g16", 2)];
 /// How many of them are always made.
-pub(in crate::sweep) const RUNGS: usize = 3;
+pub(in crate::sweep) const N_PLANNED_FALLBACKS: usize = 3;
 
 /// The most variants of a sweep: lists in a mix multiply, and one list more is a mistake sooner than a wish.
 const MOST: usize = 4096;
@@ -57,7 +57,7 @@ pub(super) fn variants(
     }
     if asked.is_empty() && has_budget {
         let rung = |(recipe, _): &(&str, u32)| (span.clone(), None, (*recipe).to_owned());
-        asked.extend(LADDER[..RUNGS].iter().map(rung));
+        asked.extend(FALLBACK_RECIPES[..N_PLANNED_FALLBACKS].iter().map(rung));
     }
     if asked.is_empty() {
         let what = "there are no variants: neither `recipes` nor `grid` nor `mixes`".to_owned();
@@ -104,7 +104,7 @@ fn grids(
             vec![(span.clone(), all(Method::Palettize)), (span, all(Method::Linear))]
         }
         TextOrList::Text(word) => {
-            let hint = crate::base::nearest::nearest(&word, ["default"]);
+            let hint = crate::base::did_you_mean::did_you_mean(&word, ["default"]);
             let hint = hint.map(|name| format!("did you mean `{name}`"));
             let what = format!("grid `{word}` is not `default`");
             return Err(wrong(span, what).with_hint(hint));

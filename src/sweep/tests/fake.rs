@@ -1,4 +1,4 @@
-//! Stages that copy a fixture instead of converting, count their work, and stop where they are told to.
+//! Pipeline that copy a fixture instead of converting, count their work, and stop where they are told to.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::eval::{Evaluated, Token, Tokens};
 use crate::eval::{results::Figure, results::Measurements, results::Perplexity};
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Facts, Manifest, Source, Tool};
-use crate::sweep::{Engine, Identity, StageError, Stages, Variant};
+use crate::sweep::{Engine, Identity, Pipeline, StageError, Variant};
 
 /// What the stages did, and what they are told to do.
 #[derive(Default)]
@@ -89,7 +89,7 @@ impl Fake {
     }
 }
 
-impl Stages for Fake {
+impl Pipeline for Fake {
     fn identity(&self) -> Result<Identity, StageError> {
         self.event()?;
         let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);

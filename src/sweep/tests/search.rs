@@ -9,7 +9,7 @@ use crate::eval::{Evaluated, Token, Tokens};
 use crate::eval::{results::Figure, results::Measurements, results::Perplexity};
 use crate::gate::Verdict;
 use crate::manifest::{Artifact, Manifest, TensorError};
-use crate::sweep::{Identity, Run, Spec, StageError, Stages, Variant, run};
+use crate::sweep::{Identity, Pipeline, Run, Spec, StageError, Variant, run};
 
 /// The weights: name, part of the model, how much an error costs.
 const WEIGHTS: [(&str, &str, f64); 3] =
@@ -76,7 +76,7 @@ impl Linear {
     }
 }
 
-impl Stages for Linear {
+impl Pipeline for Linear {
     fn identity(&self) -> Result<Identity, StageError> {
         self.fake.identity()
     }

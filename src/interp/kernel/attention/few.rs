@@ -2,8 +2,8 @@
 
 use super::{Head, Rows, View};
 use crate::interp::kernel::dot::{dot, dot_f16};
-use crate::interp::kernel::simd::quick;
-use crate::interp::kernel::softmax::{scale_by, weigh};
+use crate::interp::kernel::simd::multiversion;
+use crate::interp::kernel::softmax::{exp_and_sum, scale_by};
 
 /// Keys handled together, so that their f32 form stays in the cache.
 const KEYS: usize = 128;
@@ -38,7 +38,7 @@ pub(super) fn head(
     for (i, (row, factor)) in scores.chunks_mut(n).zip(&mut factors).enumerate() {
         scale_by(row, scale);
         view.apply(i, seen.clone(), row);
-        weigh(row, factor);
+        exp_and_sum(row, factor);
     }
     out.fill(0.0);
     let mut tile = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn head(
     }
 }
 
-quick! {
+multiversion! {
     /// Adds Σ weight · row to `out`, for rows as long as `out`.
     fn blend(weights: &[f32], rows: &[f32], out: &mut [f32]) {
         /// Sums that stay in registers.

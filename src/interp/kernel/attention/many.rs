@@ -7,8 +7,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Head, Rows, View};
-use crate::interp::kernel::softmax::{scale_by, weigh};
-use crate::interp::kernel::tile::{self, LANES, Lanes, ROWS, Sums};
+use crate::interp::kernel::softmax::{exp_and_sum, scale_by};
+use crate::interp::kernel::tile::{self, LANES, Panel, ROWS, Sums};
 
 /// Queries worked on together.
 const QUERIES: usize = 8 * ROWS;
@@ -19,9 +19,9 @@ const KEPT: usize = 1 << 22;
 #[derive(Default)]
 struct Packed {
     /// Keys in panels of [`LANES`] keys: `[panel][depth][LANES]`.
-    keys: Vec<Lanes>,
+    keys: Vec<Panel>,
     /// Values in panels of [`LANES`] columns: `[panel][key][LANES]`.
-    values: Vec<Lanes>,
+    values: Vec<Panel>,
     /// The first key in there.
     first: usize,
     /// The number of keys.
@@ -66,8 +66,8 @@ impl Packed {
         (self.first, self.n) = (seen.start, n);
         let mut row = Vec::new();
         // What stood here before remains beyond the last key and the last column, where sums are never read.
-        self.keys.resize(n.div_ceil(LANES) * depth, Lanes::default());
-        self.values.resize(value_depth.div_ceil(LANES) * n, Lanes::default());
+        self.keys.resize(n.div_ceil(LANES) * depth, Panel::default());
+        self.values.resize(value_depth.div_ceil(LANES) * n, Panel::default());
         for (place, key) in seen.enumerate() {
             k.tile(key * depth, (key + 1) * depth, &mut row);
             let panel = &mut self.keys[place / LANES * depth..][..depth];
@@ -145,7 +145,7 @@ impl Scratch {
             let row = &mut row[own.start - start..own.end - start];
             scale_by(row, scale);
             view.apply(first + i, packed.first + own.start..packed.first + own.end, row);
-            weigh(row, &mut factors[i]);
+            exp_and_sum(row, &mut factors[i]);
         }
         if packed.n == 0 {
             out.fill(f32::NAN);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::interp::kernel::simd::quick;
+use crate::interp::kernel::simd::multiversion;
 
 /// Fewer elements than this are looked through before another thread has woken up.
 const ALONE: usize = 1 << 16;
@@ -60,7 +60,7 @@ impl Mask<'_> {
     }
 }
 
-quick! {
+multiversion! {
     fn add_to(scores: &mut [f32], add: &[f32]) {
         scores.iter_mut().zip(add).for_each(|(s, &a)| *s += a);
     }
@@ -102,7 +102,7 @@ pub(crate) fn seen(values: Values<'_>, rows: usize, n: usize) -> Vec<Range<usize
     }
 }
 
-quick! {
+multiversion! {
     fn largest(row: &[f32], most: &mut f32) {
         const LANES: usize = 16;
         let (runs, rest) = row.as_chunks::<LANES>();

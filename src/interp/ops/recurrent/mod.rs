@@ -12,14 +12,14 @@ mod tests;
 use sequence::{Activation, Rows, Sequence, times, vector};
 
 use crate::interp::error::OpError;
-use crate::interp::run::Kernel;
-use crate::interp::site::Site;
+use crate::interp::exec::Kernel;
+use crate::interp::op_context::OpContext;
 use crate::interp::stored::Shared;
 
 type Built = Result<Kernel, OpError>;
 
 /// hₜ = activation(W x + b + R hₜ₋₁).
-pub(super) fn rnn(site: &Site<'_, '_>) -> Built {
+pub(super) fn rnn(site: &OpContext<'_, '_>) -> Built {
     let sequence = Sequence::of(site, 1, false)?;
     let initial = site.input("initial_h")?;
     let activation = Activation::of(site, "activation", Activation::Tanh)?;
@@ -40,17 +40,17 @@ pub(super) fn rnn(site: &Site<'_, '_>) -> Built {
 }
 
 /// r, z = sigmoid(W x + b + R h); o = tanh(Wₒ x + Rₒ (r·h) + bₒ); h′ = (1 − z)·o + z·h. Rows are r, o, z.
-pub(super) fn gru(site: &Site<'_, '_>) -> Built {
+pub(super) fn gru(site: &OpContext<'_, '_>) -> Built {
     gru_of(site, false, None)
 }
 
 /// From iOS18: a bias of the inputs' own, and `reset_after`: o = tanh(Wₒ x + bᵢₒ + r·(Rₒ h + bₒ)).
-pub(super) fn gru_ios18(site: &Site<'_, '_>) -> Built {
+pub(super) fn gru_ios18(site: &OpContext<'_, '_>) -> Built {
     let n = site.stored("weight_ih")?.and_then(|w| w.shape().first().copied()).unwrap_or(0);
     gru_of(site, site.bool("reset_after", false)?, vector(site, "input_bias", n)?)
 }
 
-fn gru_of(site: &Site<'_, '_>, reset_after: bool, input_bias: Option<Vec<f32>>) -> Built {
+fn gru_of(site: &OpContext<'_, '_>, reset_after: bool, input_bias: Option<Vec<f32>>) -> Built {
     let mut sequence = Sequence::of(site, 3, false)?;
     let initial = site.input("initial_h")?;
     let gate = Activation::of(site, "recurrent_activation", Activation::Sigmoid)?;
@@ -110,7 +110,7 @@ type Peephole = Option<Vec<f32>>;
 ///
 /// Rows are i, f, o, g. The input and forget gates see the old cell through their peephole, the output gate the new
 /// one; `clip` bounds the new cell.
-pub(super) fn lstm(site: &Site<'_, '_>) -> Built {
+pub(super) fn lstm(site: &OpContext<'_, '_>) -> Built {
     let sequence = Sequence::of(site, 4, true)?;
     let (initial_h, initial_c) = (site.input("initial_h")?, site.input("initial_c")?);
     let gate = Activation::of(site, "recurrent_activation", Activation::Sigmoid)?;

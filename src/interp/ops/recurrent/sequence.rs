@@ -2,11 +2,11 @@
 
 use super::super::activation::logistic;
 use crate::interp::error::OpError;
+use crate::interp::exec::{ExecContext, Operand};
 use crate::interp::kernel::columns::Columns;
-use crate::interp::kernel::product;
+use crate::interp::kernel::matmul;
 use crate::interp::kernel::row::Row;
-use crate::interp::run::{In, Run};
-use crate::interp::site::Site;
+use crate::interp::op_context::OpContext;
 use crate::interp::stored::{Shared, Stored};
 use crate::interp::tensor::{Tensor, elements};
 use crate::mil::DType;
@@ -22,7 +22,11 @@ pub(super) enum Activation {
 }
 
 impl Activation {
-    pub(super) fn of(site: &Site<'_, '_>, parameter: &str, default: Self) -> Result<Self, OpError> {
+    pub(super) fn of(
+        site: &OpContext<'_, '_>,
+        parameter: &str,
+        default: Self,
+    ) -> Result<Self, OpError> {
         let Some(name) = site.text(parameter)? else { return Ok(default) };
         Ok(match name.to_ascii_lowercase().as_str() {
             // `scaled_tanh` has no parameters here and its defaults scale by 1.
@@ -62,7 +66,7 @@ enum Direction {
 }
 
 impl Direction {
-    fn of(site: &Site<'_, '_>, both: bool) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>, both: bool) -> Result<Self, OpError> {
         let name = site.text("direction")?.unwrap_or_else(|| "forward".to_owned());
         Ok(match name.as_str() {
             "forward" => Self::Forward,
@@ -113,7 +117,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    fn of(site: &Site<'_, '_>, suffix: &str, gates: usize) -> Result<Self, OpError> {
+    fn of(site: &OpContext<'_, '_>, suffix: &str, gates: usize) -> Result<Self, OpError> {
         let weight = |name: &str| -> Result<Shared, OpError> {
             let name = format!("{name}{suffix}");
             match site.stored(&name)? {
@@ -123,13 +127,15 @@ impl Cell {
             }
         };
         let (input, state) = (weight("weight_ih")?, weight("weight_hh")?);
-        let unfit = || {
+        let shape_mismatch = || {
             let (i, h) = (input.shape(), state.shape());
             OpError::invalid(format!("weights {i:?} and {h:?} for {gates} gates"))
         };
-        let (&[n, _], &[m, hidden]) = (input.shape(), state.shape()) else { return Err(unfit()) };
+        let (&[n, _], &[m, hidden]) = (input.shape(), state.shape()) else {
+            return Err(shape_mismatch());
+        };
         if n != m || hidden.checked_mul(gates) != Some(m) {
-            return Err(unfit());
+            return Err(shape_mismatch());
         }
         let bias = vector(site, &format!("bias{suffix}"), n)?.unwrap_or_else(|| vec![0.0; n]);
         Ok(Self { input, state, bias, hidden })
@@ -142,7 +148,7 @@ impl Cell {
 
 /// A constant vector of `n` floats, where it is given.
 pub(super) fn vector(
-    site: &Site<'_, '_>,
+    site: &OpContext<'_, '_>,
     parameter: &str,
     n: usize,
 ) -> Result<Option<Vec<f32>>, OpError> {
@@ -156,7 +162,7 @@ pub(super) fn vector(
 
 /// The sequence that an operation goes through.
 pub(super) struct Sequence {
-    x: In,
+    x: Operand,
     output_all: bool,
     direction: Direction,
     pub(super) cells: Vec<Cell>,
@@ -178,7 +184,7 @@ impl Given<'_> {
 }
 
 impl Sequence {
-    pub(super) fn of(site: &Site<'_, '_>, gates: usize, both: bool) -> Result<Self, OpError> {
+    pub(super) fn of(site: &OpContext<'_, '_>, gates: usize, both: bool) -> Result<Self, OpError> {
         let direction = Direction::of(site, both)?;
         let mut cells = vec![Cell::of(site, "", gates)?];
         if direction == Direction::Bidirectional {
@@ -195,7 +201,7 @@ impl Sequence {
     }
 
     /// Extents of the run: steps and batch.
-    pub(super) fn extents(&self, run: &Run<'_>) -> Result<(usize, usize), OpError> {
+    pub(super) fn extents(&self, run: &ExecContext<'_>) -> Result<(usize, usize), OpError> {
         let (x, weight) = (run.get(&self.x).shape(), self.cells[0].input.shape());
         match (x, weight) {
             (&[steps, batch, features], &[_, k]) if features == k => Ok((steps, batch)),
@@ -206,8 +212,8 @@ impl Sequence {
     /// The first state of each direction, `[batch, hidden]` each.
     pub(super) fn initial(
         &self,
-        run: &Run<'_>,
-        from: &In,
+        run: &ExecContext<'_>,
+        from: &Operand,
         batch: usize,
     ) -> Result<Vec<Vec<f32>>, OpError> {
         let (state, hidden) = (run.get(from), self.cells[0].hidden);
@@ -231,7 +237,7 @@ impl Sequence {
     /// Returns the states handed out, `[steps or 1, batch, directions · hidden]`, and leaves the last in `states`.
     pub(super) fn walk(
         &self,
-        run: &Run<'_>,
+        run: &ExecContext<'_>,
         states: &mut [Vec<f32>],
         mut step: impl FnMut(usize, &Given<'_>, &mut [f32]),
     ) -> Result<Tensor, OpError> {
@@ -247,7 +253,7 @@ impl Sequence {
             products.resize(cell.gates() * columns, 0.0);
             let k = cell.input.shape()[1];
             let each = Columns { data: &x, t: columns, k_stride: 1, t_stride: k };
-            product::rows(&*cell.input, (cell.gates(), k), &each, &mut products);
+            matmul::rows(&*cell.input, (cell.gates(), k), &each, &mut products);
             let backward = d == 1 || self.direction == Direction::Reverse;
             for i in 0..steps {
                 let at = if backward { steps - 1 - i } else { i };
@@ -293,5 +299,5 @@ fn put(out: &mut [f32], state: &[f32], hidden: usize, width: usize, d: usize) {
 pub(super) fn times(weight: &dyn Stored, state: &[f32], batch: usize, out: &mut [f32]) {
     let (n, k) = (weight.shape()[0], weight.shape()[1]);
     let columns = Columns { data: state, t: batch, k_stride: 1, t_stride: k };
-    product::rows(weight, (n, k), &columns, out);
+    matmul::rows(weight, (n, k), &columns, out);
 }

@@ -87,7 +87,7 @@ fn states_change_in_place_and_stay() {
     let function = model.function("main").unwrap();
     let mut state = model.state();
     assert_eq!((state.names().collect::<Vec<_>>(), state.bytes()), (vec!["cache"], 12));
-    let address = |state: &State| match state.get("cache").unwrap().carrier() {
+    let address = |state: &State| match state.get("cache").unwrap().storage() {
         tensor::Slice::F16(v) => v.as_ptr().addr(),
         _ => panic!("an fp16 state takes two bytes an element"),
     };

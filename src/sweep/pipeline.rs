@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{Engine, Variant};
 use crate::base::cancel::Cancelled;
-use crate::base::error::{Blame, Hint};
+use crate::base::error::{ErrorKind, Hint};
 use crate::base::progress::Progress;
 use crate::eval::Evaluated;
 use crate::eval::results::Measurements;
@@ -19,7 +19,7 @@ use crate::manifest::{Artifact, Manifest};
 /// The work behind a sweep. All methods may be called from any thread.
 ///
 /// A package is written whole or not at all, in place of what stands at its path.
-pub trait Stages: Sync {
+pub trait Pipeline: Sync {
     /// What the sources and the tools are, digests and versions; it is asked once, before any work.
     fn identity(&self) -> Result<Identity, StageError>;
 
@@ -140,11 +140,11 @@ impl Hint for StageError {
         }
     }
 
-    fn blame(&self) -> Blame {
+    fn error_kind(&self) -> ErrorKind {
         match self {
-            Self::Cancelled(e) => e.blame(),
-            Self::Input { .. } => Blame::Input,
-            Self::Failed { .. } => Blame::Environment,
+            Self::Cancelled(e) => e.error_kind(),
+            Self::Input { .. } => ErrorKind::Input,
+            Self::Failed { .. } => ErrorKind::Environment,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::panels::{self, Block};
 use crate::interp::stored::Stored;
 
 /// Up to this many vectors, each row of the weight is used as soon as it is read.
-const FEW: usize = 4;
+const MAX_GEMV_VECTORS: usize = 4;
 /// Rows of the weight in a tile when the weight stands as `[k, n]`.
 const ROWS: usize = 64;
 /// Elements of the weight in a task when there are few vectors.
@@ -29,14 +29,14 @@ thread_local! {
 
 /// What happens to sums before they are written.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Finish<'a> {
+pub(crate) struct Epilogue<'a> {
     /// Added, one for each row of the weight.
     pub(crate) bias: Option<&'a [f32]>,
     /// Whether to round to fp16.
     pub(crate) halves: bool,
 }
 
-impl Finish<'_> {
+impl Epilogue<'_> {
     /// Finishes the sums of the rows from `first` on with one vector.
     fn apply(&self, first: usize, sums: &mut [f32]) {
         if let Some(bias) = self.bias {
@@ -55,11 +55,11 @@ pub(crate) fn rows(w: &dyn Stored, (n, k): (usize, usize), x: &Columns<'_>, out:
         out.fill(0.0);
         return;
     }
-    if t <= FEW {
-        few(w, (n, k), &x.vectors(k), out);
+    if t <= MAX_GEMV_VECTORS {
+        gemv(w, (n, k), &x.vectors(k), out);
     } else {
         let strips = Strips::new(out, t);
-        panels::products(w, (n, k), x, &|block| {
+        panels::gemm(w, (n, k), x, &|block| {
             for i in 0..block.rows {
                 strips.write(block.row + i, block.vector, block.row(i));
             }
@@ -72,7 +72,7 @@ pub(crate) fn linear(
     w: &dyn Stored,
     (n, k): (usize, usize),
     x: &[f32],
-    finish: Finish<'_>,
+    finish: Epilogue<'_>,
     out: &mut [f32],
 ) {
     if n == 0 {
@@ -83,11 +83,11 @@ pub(crate) fn linear(
         out.fill(0.0);
         out.chunks_mut(n).for_each(|sums| finish.apply(0, sums));
     } else if t == 1 {
-        few(w, (n, k), x, out);
+        gemv(w, (n, k), x, out);
         finish.apply(0, out);
-    } else if t <= FEW {
+    } else if t <= MAX_GEMV_VECTORS {
         let mut sums = vec![0.0; n * t];
-        few(w, (n, k), x, &mut sums);
+        gemv(w, (n, k), x, &mut sums);
         for (i, out) in out.chunks_mut(n).enumerate() {
             out.iter_mut().zip(sums[i..].iter().step_by(t)).for_each(|(o, &s)| *o = s);
             finish.apply(0, out);
@@ -95,8 +95,8 @@ pub(crate) fn linear(
     } else {
         let strips = Strips::new(out, n);
         let columns = Columns { data: x, t, k_stride: 1, t_stride: k };
-        panels::products(w, (n, k), &columns, &|block: &Block<'_>| {
-            for (lane, sums) in block.turned()[..block.vectors].iter_mut().enumerate() {
+        panels::gemm(w, (n, k), &columns, &|block: &Block<'_>| {
+            for (lane, sums) in block.transposed()[..block.vectors].iter_mut().enumerate() {
                 let sums = &mut sums[..block.rows];
                 finish.apply(block.row, sums);
                 strips.write(block.vector + lane, block.row, sums);
@@ -126,7 +126,7 @@ impl<'a> Strips<'a> {
         Self { to: matrix.as_mut_ptr(), rows, width, matrix: PhantomData }
     }
 
-    /// Writes a part of a row. Blocks of [`panels::products`] do not overlap, so no two calls write the same place.
+    /// Writes a part of a row. Blocks of [`panels::gemm`] do not overlap, so no two calls write the same place.
     fn write(&self, row: usize, column: usize, values: &[f32]) {
         assert!(row < self.rows && column + values.len() <= self.width, "inside the matrix");
         #[expect(unsafe_code, reason = "see the type")]
@@ -140,7 +140,7 @@ impl<'a> Strips<'a> {
 }
 
 /// `w · x` for few vectors that stand one after another: `[n, t]`.
-fn few(w: &dyn Stored, (n, k): (usize, usize), vectors: &[f32], out: &mut [f32]) {
+fn gemv(w: &dyn Stored, (n, k): (usize, usize), vectors: &[f32], out: &mut [f32]) {
     let t = vectors.len() / k;
     let per_task = (TASK / k).clamp(1, n.max(1));
     let task = |(i, out): (usize, &mut [f32])| few_rows(w, i * per_task, k, vectors, out);
@@ -268,12 +268,12 @@ mod tests {
                 }
                 let bias: Vec<f32> = (0..n).map(|i| i as f32 / 8.0).collect();
                 let mut turned = vec![0.0; n * t];
-                linear(&*w, (n, k), &x, Finish { bias: Some(&bias), halves: false }, &mut turned);
+                linear(&*w, (n, k), &x, Epilogue { bias: Some(&bias), halves: false }, &mut turned);
                 for (i, &v) in turned.iter().enumerate() {
                     prop_assert!((f64::from(v) - dense(i / n, i % n) - f64::from(bias[i % n])).abs() <= bound + 1e-5);
                 }
                 let mut halves = vec![0.0; n * t];
-                linear(&*w, (n, k), &x, Finish { bias: Some(&bias), halves: true }, &mut halves);
+                linear(&*w, (n, k), &x, Epilogue { bias: Some(&bias), halves: true }, &mut halves);
                 prop_assert!(halves.iter().zip(&turned).all(|(&h, &v)| h == f16::from_f32(v).to_f32()));
                 // The same elements read as `[k', n']` with the sides swapped.
                 let x: Vec<f32> = x.iter().cycle().take(t * n).copied().collect();

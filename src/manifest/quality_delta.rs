@@ -11,14 +11,14 @@ const COSINE: f64 = 0.001;
 
 /// What is known of the way from `old` to `new`.
 #[derive(Debug, Default)]
-pub(super) struct Moved {
+pub(super) struct QualityDelta {
     /// What moved, one line each.
     pub(super) lines: Vec<String>,
     /// Whether any figure of quality stands in both.
     pub(super) compared: bool,
 }
 
-impl Moved {
+impl QualityDelta {
     /// Compares what both manifests say.
     pub(super) fn between(old: &Manifest, new: &Manifest) -> Self {
         let mut found = Self::default();

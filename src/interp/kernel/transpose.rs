@@ -2,7 +2,7 @@
 
 /// Writes element `(r, c)` of `from`, whose rows are `from_step` apart, to `(c, r)` of `to`, whose rows are `to_step`
 /// apart.
-pub(crate) fn turn(
+pub(crate) fn transpose(
     from: &[f32],
     from_step: usize,
     to: &mut [f32],
@@ -23,7 +23,7 @@ pub(crate) fn turn(
         #[expect(unsafe_code, reason = "a function that needs processor features")]
         // SAFETY: the feature was found on this processor; the extents were checked just above.
         unsafe {
-            x86::turn(from, from_step, to, to_step, (whole_rows, whole_columns));
+            x86::transpose(from, from_step, to, to_step, (whole_rows, whole_columns));
         }
         plain(from, from_step, to, to_step, (0..whole_rows, whole_columns..columns));
         plain(from, from_step, to, to_step, (whole_rows..rows, 0..columns));
@@ -58,7 +58,7 @@ mod x86 {
     /// `from` has the rows and columns, and `to` has them turned; both numbers are multiples of 8.
     #[expect(unsafe_code, reason = "loads and stores of a part of a row take pointers")]
     #[target_feature(enable = "avx")]
-    pub(super) unsafe fn turn(
+    pub(super) unsafe fn transpose(
         from: &[f32],
         from_step: usize,
         to: &mut [f32],
@@ -112,7 +112,7 @@ mod tests {
             let from: Vec<f32> = (0..rows * from_step).map(|i| i as f32).collect();
             let mut got = vec![-1.0; columns * to_step];
             let mut want = got.clone();
-            turn(&from, from_step, &mut got, to_step, (rows, columns));
+            transpose(&from, from_step, &mut got, to_step, (rows, columns));
             plain(&from, from_step, &mut want, to_step, (0..rows, 0..columns));
             prop_assert_eq!(got, want);
         }

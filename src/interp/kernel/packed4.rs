@@ -163,14 +163,14 @@ mod x86 {
 
     /// Low and high bytes of the values: those of the first 32 codes in the lower lane, of the others in the upper.
     #[derive(Clone, Copy)]
-    struct Lanes {
+    struct Panel {
         low: __m256i,
         high: __m256i,
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn one_table(table: &Table) -> Lanes {
+    fn one_table(table: &Table) -> Panel {
         #[expect(unsafe_code, clippy::cast_ptr_alignment, reason = "unaligned loads take pointers")]
         // SAFETY: both arrays hold the 16 bytes that are read.
         let (low, high) = unsafe {
@@ -179,13 +179,13 @@ mod x86 {
                 _mm_loadu_si128(table.high.as_ptr().cast::<__m128i>()),
             )
         };
-        Lanes { low: _mm256_broadcastsi128_si256(low), high: _mm256_broadcastsi128_si256(high) }
+        Panel { low: _mm256_broadcastsi128_si256(low), high: _mm256_broadcastsi128_si256(high) }
     }
 
     /// The numbers of all codes times one scale for each lane, rounded to fp16.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    fn scaled(numbers: (__m256, __m256), scales: [f32; 2]) -> Lanes {
+    fn scaled(numbers: (__m256, __m256), scales: [f32; 2]) -> Panel {
         let halves = |numbers: __m256, scale: f32| {
             let product = _mm256_mul_ps(numbers, _mm256_set1_ps(scale));
             _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(product)
@@ -194,7 +194,7 @@ mod x86 {
         let first = _mm256_set_m128i(halves(numbers.0, b), halves(numbers.0, a));
         let second = _mm256_set_m128i(halves(numbers.1, b), halves(numbers.1, a));
         let bytes = _mm256_set1_epi16(0xFF);
-        Lanes {
+        Panel {
             low: _mm256_packus_epi16(
                 _mm256_and_si256(first, bytes),
                 _mm256_and_si256(second, bytes),
@@ -229,14 +229,14 @@ mod x86 {
     /// The values of 64 codes in their order, eight in a register.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    fn look_up(codes: &[u8; 32], lanes: Lanes) -> [__m256; 8] {
+    fn look_up(codes: &[u8; 32], lanes: Panel) -> [__m256; 8] {
         #[expect(unsafe_code, clippy::cast_ptr_alignment, reason = "unaligned loads take pointers")]
         // SAFETY: the array holds the 32 bytes that are read.
         let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast::<__m256i>()) };
         let mask = _mm256_set1_epi8(15);
         let even = _mm256_and_si256(codes, mask);
         let odd = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), mask);
-        // Lanes are worked on apart: the lower holds codes 0 to 31, the upper 32 to 63.
+        // Panel are worked on apart: the lower holds codes 0 to 31, the upper 32 to 63.
         let halves = |codes: __m256i| {
             let low = _mm256_shuffle_epi8(lanes.low, codes);
             let high = _mm256_shuffle_epi8(lanes.high, codes);

@@ -1,17 +1,17 @@
-//! `Mistake`: what is wrong in a TOML file that somebody wrote, where, and what was meant.
+//! `TomlError`: what is wrong in a TOML file that somebody wrote, where, and what was meant.
 
 use std::ops::Range;
 
 use thiserror::Error;
 
+use super::did_you_mean::did_you_mean;
 use super::error::Hint;
-use super::nearest::nearest;
 
 /// A file that cannot be used. The message is the fact with its place; below it stand the line and a caret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{file}`{}: {what}{}", place.as_ref().map(Place::head).unwrap_or_default(),
     place.as_ref().map(Place::excerpt).unwrap_or_default())]
-pub struct Mistake {
+pub struct TomlError {
     file: String,
     what: String,
     place: Option<Place>,
@@ -27,7 +27,7 @@ struct Place {
     text: String,
 }
 
-impl Mistake {
+impl TomlError {
     /// `what` is wrong in `file`, whose content is `text`, at `span`.
     pub fn at(file: &str, text: &str, span: Option<Range<usize>>, what: String) -> Self {
         let place = span.map(|span| Place::find(text, span));
@@ -48,7 +48,7 @@ impl Mistake {
     }
 }
 
-impl Hint for Mistake {
+impl Hint for TomlError {
     fn hint(&self) -> Option<String> {
         self.hint.clone()
     }
@@ -86,5 +86,5 @@ fn meant(what: &str) -> Option<String> {
     let rest = what.strip_prefix("unknown field ").or(what.strip_prefix("unknown variant "))?;
     let mut names = rest.split('`').skip(1).step_by(2);
     let typed = names.next()?;
-    nearest(typed, names).map(|name| format!("did you mean `{name}`"))
+    did_you_mean(typed, names).map(|name| format!("did you mean `{name}`"))
 }

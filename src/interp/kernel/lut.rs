@@ -1,13 +1,13 @@
 //! Reading a table of 16 values by index, the kernel of palettized weights.
 
 /// Writes `table[code]` for each code below 16.
-pub(crate) fn by_16(table: &[f32; 16], codes: &[u8], out: &mut [f32]) {
+pub(crate) fn lut16(table: &[f32; 16], codes: &[u8], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         #[expect(unsafe_code, reason = "a function that needs processor features")]
         // SAFETY: the feature was found on this processor.
         unsafe {
-            x86::by_16(table, codes, out);
+            x86::lut16(table, codes, out);
         }
         return;
     }
@@ -27,7 +27,7 @@ mod x86 {
     };
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn by_16(table: &[f32; 16], codes: &[u8], out: &mut [f32]) {
+    pub(super) fn lut16(table: &[f32; 16], codes: &[u8], out: &mut [f32]) {
         #[expect(unsafe_code, reason = "unaligned loads take pointers")]
         // SAFETY: the table holds 16 elements, eight from either place.
         let (low, high) =
@@ -61,7 +61,7 @@ mod tests {
         #[test]
         fn quick_is_plain(table in prop::array::uniform16(-9.0_f32..9.0), codes in prop::collection::vec(0_u8..16, 0..70)) {
             let (mut got, mut want) = (vec![0.0; codes.len()], vec![0.0; codes.len()]);
-            by_16(&table, &codes, &mut got);
+            lut16(&table, &codes, &mut got);
             plain(&table, &codes, &mut want);
             prop_assert_eq!(got, want);
         }

@@ -6,23 +6,23 @@ use std::collections::BTreeMap;
 use super::error::OpError;
 use super::kernel::round;
 use super::list::List;
-use super::model::Precision;
+use super::options::Precision;
 use super::pool::Pool;
 use super::state::State;
-use super::tensor::{MAX_RANK, Tensor, wrap};
+use super::tensor::{MAX_RANK, Tensor, show, wrap};
 use super::value::{Label, Value};
 use crate::mil::DType;
 
 /// Where an operation finds one of its arguments.
 #[derive(Debug, Clone)]
-pub(crate) enum In {
+pub(crate) enum Operand {
     /// A constant, known when the program was planned.
     Const(Tensor),
     /// The value in a slot.
     Slot(usize),
 }
 
-type Call<T> = dyn Fn(&mut Run<'_>) -> Result<T, OpError> + Send + Sync;
+type Call<T> = dyn Fn(&mut ExecContext<'_>) -> Result<T, OpError> + Send + Sync;
 
 /// What an operation does when it runs.
 pub(crate) enum Kernel {
@@ -39,21 +39,21 @@ pub(crate) enum Kernel {
 impl Kernel {
     /// A kernel with one result.
     pub(crate) fn one(
-        f: impl Fn(&mut Run<'_>) -> Result<Tensor, OpError> + Send + Sync + 'static,
+        f: impl Fn(&mut ExecContext<'_>) -> Result<Tensor, OpError> + Send + Sync + 'static,
     ) -> Self {
         Self::One(Box::new(f))
     }
 
     /// A kernel with any number of results.
     pub(crate) fn many(
-        f: impl Fn(&mut Run<'_>) -> Result<Vec<Tensor>, OpError> + Send + Sync + 'static,
+        f: impl Fn(&mut ExecContext<'_>) -> Result<Vec<Tensor>, OpError> + Send + Sync + 'static,
     ) -> Self {
         Self::Many(Box::new(f))
     }
 
     /// A kernel with results that are not all tensors.
     pub(crate) fn values(
-        f: impl Fn(&mut Run<'_>) -> Result<Vec<Value>, OpError> + Send + Sync + 'static,
+        f: impl Fn(&mut ExecContext<'_>) -> Result<Vec<Value>, OpError> + Send + Sync + 'static,
     ) -> Self {
         Self::Values(Box::new(f))
     }
@@ -61,15 +61,15 @@ impl Kernel {
 
 /// A result of a step: its slot and declared type.
 #[derive(Debug, Clone)]
-pub(crate) struct Out {
+pub(crate) struct OutputSpec {
     pub(crate) name: String,
     pub(crate) slot: usize,
-    pub(crate) ty: OutType,
+    pub(crate) ty: OutputType,
 }
 
 /// What a result is declared to be.
 #[derive(Debug, Clone)]
-pub(crate) enum OutType {
+pub(crate) enum OutputType {
     Tensor {
         dtype: DType,
         /// Declared extents; nothing where the number of dimensions is known only when run.
@@ -86,27 +86,27 @@ pub(crate) enum OutType {
 pub(crate) struct Step {
     pub(crate) kind: String,
     pub(crate) kernel: Kernel,
-    pub(crate) outs: Vec<Out>,
+    pub(crate) outs: Vec<OutputSpec>,
     /// Slots that it reads, once per reading; emptied when last uses have been found.
-    pub(crate) reads: Vec<usize>,
+    pub(crate) uses: Vec<usize>,
     /// Slots that nobody reads after this step.
-    pub(crate) frees: Vec<usize>,
+    pub(crate) released: Vec<usize>,
     /// Those of `frees` that this step reads once, so that it may change them in place; in rising order.
-    pub(crate) takes: Vec<usize>,
+    pub(crate) donated: Vec<usize>,
     /// The nested blocks of `cond` and `while_loop`.
-    pub(crate) bodies: Vec<Body>,
+    pub(crate) bodies: Vec<Subgraph>,
 }
 
 /// A planned nested block: its values have slots of their own beside those of the function.
-pub(crate) struct Body {
-    pub(crate) inputs: Vec<Out>,
+pub(crate) struct Subgraph {
+    pub(crate) inputs: Vec<OutputSpec>,
     pub(crate) steps: Vec<Step>,
-    pub(crate) outputs: Vec<BodyOut>,
+    pub(crate) outputs: Vec<SubgraphOutput>,
 }
 
 /// A result of a nested block.
-pub(crate) struct BodyOut {
-    pub(crate) from: In,
+pub(crate) struct SubgraphOutput {
+    pub(crate) from: Operand,
     /// Whether the value may leave its slot: the block owns it and gives it once.
     pub(crate) take: bool,
 }
@@ -121,12 +121,12 @@ const MAX_TURNS: u64 = if cfg!(fuzzing) {
 };
 
 /// What a kernel sees while it runs.
-pub(crate) struct Run<'a> {
+pub(crate) struct ExecContext<'a> {
     pub(crate) slots: &'a mut [Option<Value>],
-    pub(crate) takes: &'a [usize],
-    pub(crate) bodies: &'a [Body],
+    pub(crate) donated: &'a [usize],
+    pub(crate) bodies: &'a [Subgraph],
     /// The results of the step that runs.
-    pub(crate) outs: &'a [Out],
+    pub(crate) outs: &'a [OutputSpec],
     pub(crate) precision: Precision,
     pub(crate) state: &'a mut State,
     pub(crate) pool: &'a RefCell<Pool>,
@@ -136,9 +136,9 @@ pub(crate) struct Run<'a> {
     pub(crate) turns: &'a Cell<u64>,
 }
 
-impl Run<'_> {
+impl ExecContext<'_> {
     /// How often the operation with this mark asked before in this call.
-    pub(crate) fn draw(&self, mark: u64) -> u64 {
+    pub(crate) fn next_rng_counter(&self, mark: u64) -> u64 {
         let mut draws = self.draws.borrow_mut();
         let count = draws.entry(mark).or_default();
         *count += 1;
@@ -158,21 +158,21 @@ impl Run<'_> {
     }
 
     /// An argument.
-    pub(crate) fn get<'s>(&'s self, from: &'s In) -> &'s Tensor {
+    pub(crate) fn get<'s>(&'s self, from: &'s Operand) -> &'s Tensor {
         match from {
-            In::Const(tensor) => tensor,
-            In::Slot(slot) => match &self.slots[*slot] {
+            Operand::Const(tensor) => tensor,
+            Operand::Slot(slot) => match &self.slots[*slot] {
                 Some(Value::Tensor(tensor)) => tensor,
-                other => unfit(other.as_ref()),
+                other => shape_mismatch(other.as_ref()),
             },
         }
     }
 
     /// An argument to change: its elements are not shared when this is their last use.
-    pub(crate) fn take(&mut self, from: &In) -> Tensor {
+    pub(crate) fn take(&mut self, from: &Operand) -> Tensor {
         match self.take_value(from) {
             Value::Tensor(tensor) => tensor,
-            other => unfit(Some(&other)),
+            other => shape_mismatch(Some(&other)),
         }
     }
 
@@ -180,25 +180,25 @@ impl Run<'_> {
     pub(crate) fn list(&self, slot: usize) -> &List {
         match &self.slots[slot] {
             Some(Value::List(list)) => list,
-            other => unfit(other.as_ref()),
+            other => shape_mismatch(other.as_ref()),
         }
     }
 
     /// A list to change.
     pub(crate) fn take_list(&mut self, slot: usize) -> List {
-        match self.take_value(&In::Slot(slot)) {
+        match self.take_value(&Operand::Slot(slot)) {
             Value::List(list) => list,
-            other => unfit(Some(&other)),
+            other => shape_mismatch(Some(&other)),
         }
     }
 
     /// An argument of any kind.
-    pub(crate) fn take_value(&mut self, from: &In) -> Value {
+    pub(crate) fn take_value(&mut self, from: &Operand) -> Value {
         match from {
-            In::Const(tensor) => Value::Tensor(tensor.clone()),
-            In::Slot(slot) => {
+            Operand::Const(tensor) => Value::Tensor(tensor.clone()),
+            Operand::Slot(slot) => {
                 let value = &mut self.slots[*slot];
-                let last = self.takes.binary_search(slot).is_ok();
+                let last = self.donated.binary_search(slot).is_ok();
                 let value = if last { value.take() } else { value.clone() };
                 value.expect("values live until their last use")
             }
@@ -206,20 +206,23 @@ impl Run<'_> {
     }
 
     /// Whether [`Self::take`] would hand the argument over.
-    pub(crate) fn owns(&self, from: &In) -> bool {
-        matches!(from, In::Slot(slot) if self.takes.binary_search(slot).is_ok())
+    pub(crate) fn owns(&self, from: &Operand) -> bool {
+        matches!(from, Operand::Slot(slot) if self.donated.binary_search(slot).is_ok())
     }
 
     /// Whether the step's one result is rounded to fp16: a kernel that does so itself saves a pass over it, and hands
     /// it over through [`Self::result`].
-    pub(crate) fn halves(&self) -> bool {
+    pub(crate) fn rounds_to_f16(&self) -> bool {
         self.precision == Precision::Declared
-            && matches!(self.outs, [Out { ty: OutType::Tensor { dtype: DType::F16, .. }, .. }])
+            && matches!(
+                self.outs,
+                [OutputSpec { ty: OutputType::Tensor { dtype: DType::F16, .. }, .. }]
+            )
     }
 
     /// The step's one result, rounded to fp16 already where [`Self::halves`] says so.
     pub(crate) fn result(&self, shape: &[usize], values: Vec<f32>) -> Tensor {
-        let dtype = if self.halves() { DType::F16 } else { DType::F32 };
+        let dtype = if self.rounds_to_f16() { DType::F16 } else { DType::F32 };
         Tensor::f32(shape, values).tagged(dtype)
     }
 
@@ -229,7 +232,7 @@ impl Run<'_> {
     }
 
     /// A vector of `n` elements, all of which are then written: until then they are anything.
-    pub(crate) fn filled(&self, n: usize) -> Vec<f32> {
+    pub(crate) fn uninit_buffer(&self, n: usize) -> Vec<f32> {
         self.pool.borrow_mut().take_filled(n)
     }
 
@@ -237,13 +240,15 @@ impl Run<'_> {
     pub(crate) fn body(&mut self, i: usize, inputs: Vec<Value>) -> Result<Vec<Value>, OpError> {
         let body = &self.bodies[i];
         for (input, value) in body.inputs.iter().zip(inputs) {
-            let value = input.declare(value, self.precision).map_err(|e| e.within(&input.name))?;
+            let value = input
+                .round_to_declared(value, self.precision)
+                .map_err(|e| e.within(&input.name))?;
             self.slots[input.slot] = Some(value);
         }
         for step in &body.steps {
-            let mut inner = Run {
+            let mut inner = ExecContext {
                 slots: &mut *self.slots,
-                takes: &step.takes,
+                donated: &step.donated,
                 bodies: &step.bodies,
                 outs: &step.outs,
                 precision: self.precision,
@@ -258,8 +263,8 @@ impl Run<'_> {
             })?;
         }
         let results = body.outputs.iter().map(|out| match &out.from {
-            In::Const(tensor) => Value::Tensor(tensor.clone()),
-            In::Slot(slot) => {
+            Operand::Const(tensor) => Value::Tensor(tensor.clone()),
+            Operand::Slot(slot) => {
                 let value = &mut self.slots[*slot];
                 let value = if out.take { value.take() } else { value.clone() };
                 value.expect("results live to the end of their block")
@@ -274,7 +279,7 @@ impl Run<'_> {
 }
 
 /// The types of arguments are checked when a program is planned.
-fn unfit(value: Option<&Value>) -> ! {
+fn shape_mismatch(value: Option<&Value>) -> ! {
     match value {
         Some(value) => {
             unreachable!("an argument of another kind was planned: {}", value.describe())
@@ -290,7 +295,7 @@ impl Step {
     }
 
     /// Runs the step and leaves its results in their slots.
-    pub(crate) fn run(&self, run: &mut Run<'_>) -> Result<(), OpError> {
+    pub(crate) fn run(&self, run: &mut ExecContext<'_>) -> Result<(), OpError> {
         match &self.kernel {
             Kernel::One(kernel) => {
                 let result = kernel(run)?;
@@ -312,9 +317,9 @@ impl Step {
             }
             Kernel::Stored(_) => {}
         }
-        for &slot in &self.frees {
+        for &slot in &self.released {
             if let Some(value) = run.slots[slot].take() {
-                run.pool.borrow_mut().give_back(value);
+                run.pool.borrow_mut().release(value);
             }
         }
         Ok(())
@@ -322,7 +327,7 @@ impl Step {
 
     fn keep(
         &self,
-        run: &mut Run<'_>,
+        run: &mut ExecContext<'_>,
         results: impl ExactSizeIterator<Item = Value>,
     ) -> Result<(), OpError> {
         if results.len() != self.outs.len() {
@@ -330,33 +335,33 @@ impl Step {
             return Err(OpError::invalid(format!("{declared} results are declared for {n}")));
         }
         for (out, result) in self.outs.iter().zip(results) {
-            run.slots[out.slot] = Some(out.declare(result, run.precision)?);
+            run.slots[out.slot] = Some(out.round_to_declared(result, run.precision)?);
         }
         Ok(())
     }
 }
 
-impl Out {
+impl OutputSpec {
     /// The result as the program declares it: of its type and shape, rounded to what the type has.
-    fn declare(&self, result: Value, precision: Precision) -> Result<Value, OpError> {
+    fn round_to_declared(&self, result: Value, precision: Precision) -> Result<Value, OpError> {
         let fits = match (&result, &self.ty) {
-            (Value::List(list), OutType::List(dtype)) => list.dtype() == *dtype,
-            (Value::Label(label), OutType::Label(dtype)) => {
+            (Value::List(list), OutputType::List(dtype)) => list.dtype() == *dtype,
+            (Value::Label(label), OutputType::Label(dtype)) => {
                 *dtype == if matches!(label, Label::Text(_)) { DType::Str } else { DType::I64 }
             }
-            (Value::Tensor(_), _) | (Value::Dictionary(_), OutType::Dictionary) => true,
+            (Value::Tensor(_), _) | (Value::Dictionary(_), OutputType::Dictionary) => true,
             _ => false,
         };
         match result {
             Value::Tensor(tensor) => self.declare_tensor(tensor, precision).map(Value::Tensor),
             other if fits => Ok(other),
-            other => Err(self.unfit(&other.describe())),
+            other => Err(self.shape_mismatch(&other.describe())),
         }
     }
 
     fn declare_tensor(&self, result: Tensor, precision: Precision) -> Result<Tensor, OpError> {
-        let OutType::Tensor { dtype, shape } = &self.ty else {
-            return Err(self.unfit(&result.describe()));
+        let OutputType::Tensor { dtype, shape } = &self.ty else {
+            return Err(self.shape_mismatch(&result.describe()));
         };
         if result.rank() > MAX_RANK {
             let rank = result.rank();
@@ -374,30 +379,24 @@ impl Out {
                 "the result has shape {got:?}, declared is {declared}"
             )));
         }
-        declare(result, *dtype, precision)
+        round_to_declared(result, *dtype, precision)
     }
 
-    fn unfit(&self, result: &str) -> OpError {
+    fn shape_mismatch(&self, result: &str) -> OpError {
         let declared = match &self.ty {
-            OutType::Tensor { dtype, shape } => {
+            OutputType::Tensor { dtype, shape } => {
                 format!("{dtype}{}", show(shape.as_deref().unwrap_or(&[])))
             }
-            OutType::List(dtype) => format!("a list of {dtype}"),
-            OutType::Dictionary => "a dictionary".to_owned(),
-            OutType::Label(dtype) => format!("{dtype}[]"),
+            OutputType::List(dtype) => format!("a list of {dtype}"),
+            OutputType::Dictionary => "a dictionary".to_owned(),
+            OutputType::Label(dtype) => format!("{dtype}[]"),
         };
         OpError::invalid(format!("the result is {result}, declared is {declared}"))
     }
 }
 
-/// Extents in the program's words: `[1, ?, 64]`.
-pub(crate) fn show(shape: &[Option<usize>]) -> String {
-    let dims: Vec<_> = shape.iter().map(|d| d.map_or("?".to_owned(), |n| n.to_string())).collect();
-    format!("[{}]", dims.join(", "))
-}
-
 /// Gives a tensor its declared type; floats of another type are rounded.
-pub(crate) fn declare(
+pub(crate) fn round_to_declared(
     result: Tensor,
     dtype: DType,
     precision: Precision,

@@ -22,7 +22,7 @@ pub(super) enum Step {
 
 /// Steps done and to come, by kind.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct EtaEstimator {
     kinds: [Kind; 5],
 }
 
@@ -51,7 +51,7 @@ impl Step {
     }
 }
 
-impl Pace {
+impl EtaEstimator {
     /// So many steps more are to come.
     pub(super) fn expect(&mut self, step: Step, more: u64) {
         self.kinds[step as usize].total += more;
@@ -126,14 +126,14 @@ mod tests {
     use Step::{Compress, Convert, Elsewhere, Measure, MeasureFirst};
 
     /// Seconds left after so many on the clock.
-    fn left(pace: &Pace, after: f64) -> Option<f64> {
+    fn left(pace: &EtaEstimator, after: f64) -> Option<f64> {
         let left = pace.whole().left?;
         Some(left.after(Duration::from_secs_f64(after)).as_secs_f64())
     }
 
     #[test]
     fn steps_take_what_steps_of_their_kind_took() {
-        let mut pace = Pace::default();
+        let mut pace = EtaEstimator::default();
         for (step, n) in [(Convert, 1), (Compress, 3), (MeasureFirst, 1), (Measure, 3)] {
             pace.expect(step, n);
         }
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_is_on_record_counts_at_once_and_workers_share() {
-        let mut pace = Pace::default();
+        let mut pace = EtaEstimator::default();
         for (step, n) in [(Convert, 1), (Compress, 4), (MeasureFirst, 1), (Measure, 4)] {
             pace.expect(step, n);
         }
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_other_machines_make_is_not_made_here() {
-        let mut pace = Pace::default();
+        let mut pace = EtaEstimator::default();
         for (step, n) in
             [(Convert, 1), (Compress, 2), (MeasureFirst, 1), (Measure, 2), (Elsewhere, 3)]
         {

@@ -2,10 +2,10 @@
 
 /// Where chance stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Chance(u64);
+pub struct SplitMix64(u64);
 
-impl Chance {
-    /// Chance that starts from `seed`.
+impl SplitMix64 {
+    /// SplitMix64 that starts from `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn the_published_numbers_of_a_seed() {
         // The first values of the authors' reference for this seed.
-        let mut chance = Chance::new(1_234_567);
+        let mut chance = SplitMix64::new(1_234_567);
         let got: Vec<u64> = (0..3).map(|_| chance.next()).collect();
         let want =
             [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn mean_and_spread() {
-        let mut chance = Chance::new(7);
+        let mut chance = SplitMix64::new(7);
         let n = 20_000;
         let of = |values: Vec<f64>| {
             let mean = values.iter().sum::<f64>() / f64::from(n);

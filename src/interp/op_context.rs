@@ -1,12 +1,12 @@
-//! `Site`: one operation while the program is planned, with its parameters by name and type.
+//! `OpContext`: one operation while the program is planned, with its parameters by name and type.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::constant::{self, Budget};
 use super::error::OpError;
-use super::model::Precision;
-use super::run::{Body, In};
+use super::exec::{Operand, Subgraph};
+use super::options::Precision;
 use super::stored::{self, Packed, Shared, Stored};
 use super::tensor::{Slice, Tensor};
 use crate::mil::{self, Arg, Blobs, DType, Type};
@@ -32,7 +32,7 @@ pub(crate) enum Binding<'p> {
 pub(crate) type Scope<'p> = BTreeMap<String, Binding<'p>>;
 
 /// One operation being planned.
-pub(crate) struct Site<'a, 'p> {
+pub(crate) struct OpContext<'a, 'p> {
     pub(crate) op: &'p mil::Op,
     pub(crate) scope: &'a Scope<'p>,
     pub(crate) blobs: &'a dyn Blobs,
@@ -41,19 +41,19 @@ pub(crate) struct Site<'a, 'p> {
     /// The operations after this one in its block.
     pub(crate) later: &'p [mil::Op],
     /// The operation's nested blocks.
-    pub(crate) bodies: &'a [Body],
+    pub(crate) bodies: &'a [Subgraph],
     /// Slots that the operation reads, once per reading.
-    pub(crate) reads: RefCell<Vec<usize>>,
+    pub(crate) uses: RefCell<Vec<usize>>,
 }
 
-impl<'p> Site<'_, 'p> {
+impl<'p> OpContext<'_, 'p> {
     /// A required argument.
-    pub(crate) fn input(&self, parameter: &str) -> Result<In, OpError> {
+    pub(crate) fn input(&self, parameter: &str) -> Result<Operand, OpError> {
         self.optional(parameter)?.ok_or_else(|| OpError::Missing(parameter.to_owned()))
     }
 
     /// An argument that may be absent.
-    pub(crate) fn optional(&self, parameter: &str) -> Result<Option<In>, OpError> {
+    pub(crate) fn optional(&self, parameter: &str) -> Result<Option<Operand>, OpError> {
         match self.binding(parameter)? {
             None => Ok(None),
             Some(binding) => self.argument(parameter, binding).map(Some),
@@ -61,14 +61,14 @@ impl<'p> Site<'_, 'p> {
     }
 
     /// All bindings of an argument that is a list.
-    pub(crate) fn inputs(&self, parameter: &str) -> Result<Vec<In>, OpError> {
+    pub(crate) fn inputs(&self, parameter: &str) -> Result<Vec<Operand>, OpError> {
         let args = self.op.inputs.get(parameter);
         let args = args.ok_or_else(|| OpError::Missing(parameter.to_owned()))?;
         args.iter().map(|arg| self.argument(parameter, self.resolve(arg)?)).collect()
     }
 
     /// All bindings of an argument that is a list, whatever they are.
-    pub(crate) fn values(&self, parameter: &str) -> Result<Vec<In>, OpError> {
+    pub(crate) fn values(&self, parameter: &str) -> Result<Vec<Operand>, OpError> {
         let args = self.op.inputs.get(parameter);
         let args = args.ok_or_else(|| OpError::Missing(parameter.to_owned()))?;
         let value = |arg| match self.resolve(arg)? {
@@ -127,8 +127,8 @@ impl<'p> Site<'_, 'p> {
         match self.binding(parameter)? {
             None => Ok(None),
             Some(binding) => match self.argument(parameter, binding)? {
-                In::Const(tensor) => Ok(Some(tensor)),
-                In::Slot(_) => Err(OpError::NotConstant(parameter.to_owned())),
+                Operand::Const(tensor) => Ok(Some(tensor)),
+                Operand::Slot(_) => Err(OpError::NotConstant(parameter.to_owned())),
             },
         }
     }
@@ -244,21 +244,23 @@ impl<'p> Site<'_, 'p> {
         Ok(stored::expand(stored))
     }
 
-    fn slot(&self, slot: usize) -> In {
-        self.reads.borrow_mut().push(slot);
-        In::Slot(slot)
+    fn slot(&self, slot: usize) -> Operand {
+        self.uses.borrow_mut().push(slot);
+        Operand::Slot(slot)
     }
 
-    fn argument(&self, parameter: &str, binding: Binding<'p>) -> Result<In, OpError> {
+    fn argument(&self, parameter: &str, binding: Binding<'p>) -> Result<Operand, OpError> {
         Ok(match binding {
             Binding::Slot(slot) => self.slot(slot),
             Binding::Other(_, ty) => {
                 let fact = format!("parameter `{parameter}` has type {ty}");
                 return Err(OpError::invalid(fact));
             }
-            Binding::Const(value) => In::Const(constant::tensor(value, self.blobs, self.budget)?),
-            Binding::Tensor(tensor) => In::Const(tensor),
-            Binding::Stored(stored) => In::Const(self.expand(&*stored)?),
+            Binding::Const(value) => {
+                Operand::Const(constant::tensor(value, self.blobs, self.budget)?)
+            }
+            Binding::Tensor(tensor) => Operand::Const(tensor),
+            Binding::Stored(stored) => Operand::Const(self.expand(&*stored)?),
             Binding::State(name) => {
                 let fact = format!("parameter `{parameter}` is the state `{name}`");
                 return Err(OpError::invalid(fact));
@@ -272,20 +274,23 @@ pub(crate) enum Ints {
     /// Known when the program was planned.
     Const(Vec<i32>),
     /// Computed when the function runs.
-    In(In),
+    In(Operand),
 }
 
 impl Ints {
     /// A parameter of whole numbers.
-    pub(crate) fn of(site: &Site<'_, '_>, parameter: &str) -> Result<Self, OpError> {
+    pub(crate) fn of(site: &OpContext<'_, '_>, parameter: &str) -> Result<Self, OpError> {
         Ok(match site.input(parameter)? {
-            In::Const(tensor) => Self::Const(tensor.i32s()?.to_vec()),
-            slot @ In::Slot(_) => Self::In(slot),
+            Operand::Const(tensor) => Self::Const(tensor.i32s()?.to_vec()),
+            slot @ Operand::Slot(_) => Self::In(slot),
         })
     }
 
     /// The numbers.
-    pub(crate) fn get<'s>(&'s self, run: &'s super::run::Run<'_>) -> Result<&'s [i32], OpError> {
+    pub(crate) fn get<'s>(
+        &'s self,
+        run: &'s super::exec::ExecContext<'_>,
+    ) -> Result<&'s [i32], OpError> {
         match self {
             Self::Const(ints) => Ok(ints),
             Self::In(from) => run.get(from).i32s(),
@@ -298,14 +303,15 @@ fn kind(parameter: &str, expected: &'static str, tensor: &Tensor) -> OpError {
 }
 
 fn packed_again(tensor: &Tensor) -> Result<Packed, OpError> {
-    let (dtype, bytes) = match tensor.carrier() {
+    let (dtype, bytes) = match tensor.storage() {
         // Whole numbers were carried in i32; their own type says how many of its bits count.
         Slice::I32(v) if tensor.dtype().bits() < 8 => {
             (DType::U8, v.iter().map(|&i| i as u8).collect())
         }
         _ => {
-            let unfit = || OpError::invalid(format!("{} cannot be packed", tensor.describe()));
-            (tensor.dtype(), tensor.to_bytes().ok_or_else(unfit)?)
+            let shape_mismatch =
+                || OpError::invalid(format!("{} cannot be packed", tensor.describe()));
+            (tensor.dtype(), tensor.to_bytes().ok_or_else(shape_mismatch)?)
         }
     };
     Ok(Packed::owned(dtype, tensor.shape().to_vec(), bytes))

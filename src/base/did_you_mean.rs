@@ -3,7 +3,7 @@
 /// The name among `names` closest to `typed`, if one is close enough to be meant.
 ///
 /// Close enough is an edit distance of at most a third of the longer name's length, and one edit at least.
-pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn did_you_mean<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = |name: &str| (name.chars().count().max(typed.chars().count()) / 3).max(1);
     names
         .into_iter()
@@ -50,7 +50,7 @@ mod tests {
             ("banana", None),
             ("", None),
         ] {
-            assert_eq!(nearest(typed, names), want, "{typed}");
+            assert_eq!(did_you_mean(typed, names), want, "{typed}");
         }
     }
 }
