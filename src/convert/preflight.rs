@@ -77,6 +77,16 @@ pub fn preflight(request: &Request) -> Result<Preflight, ConvertError> {
             config.head_dim
         ));
     }
+    if !request.lora.is_empty()
+        && !request.llm2vec.is_empty()
+        && run::is_over_base(request, &weights)
+    {
+        warnings.push(
+            "`encode` works on the base model: LLM2Vec adapters were trained without the `--lora-checkpoint` adapters, \
+             which only `init` and `decode` use"
+                .to_owned(),
+        );
+    }
     if let Err(error) = checkpoint.tokenizer() {
         warnings.push(format!("{error}; text commands will need `--tokenizer`"));
     }

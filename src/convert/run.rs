@@ -228,8 +228,13 @@ fn unmerged_adapters<'a>(request: &'a Request, weights: &Weights) -> &'a [PathBu
 
 /// True if `encode` works on the base without the chat adapters.
 pub fn encodes_over_base(request: &Request) -> Result<bool, ConvertError> {
-    let unmerged_adapters = unmerged_adapters(request, &open(request)?).len();
-    Ok(request.encode_adapters == EncodeAdapters::Merge || unmerged_adapters == request.lora.len())
+    Ok(is_over_base(request, &open(request)?))
+}
+
+/// [`encodes_over_base`] for opened weights.
+pub(super) fn is_over_base(request: &Request, weights: &Weights) -> bool {
+    request.encode_adapters == EncodeAdapters::Merge
+        || unmerged_adapters(request, weights).len() == request.lora.len()
 }
 
 fn export(

@@ -81,8 +81,8 @@ mod tests {
 
     const PROMPT: [u32; 3] = [4, 8, 15];
 
-    /// The continuation by greedy choice, and its pieces, of which the last `n` is not asked for.
-    fn spoken(stops: &[&str], eos: &[u32], n: usize) -> (GeneratedText, Vec<Piece>) {
+    /// Returns the greedy continuation and its pieces, stopped after `n` pieces.
+    fn generated(stops: &[&str], eos: &[u32], n: usize) -> (GeneratedText, Vec<Piece>) {
         let engine = Fake::state(16, 4).engine();
         let mut decoder = Decoder::new(&engine).unwrap();
         let request = Request { prompt: &PROMPT, max_tokens: 9, sampling: Sampling::Greedy, eos };
@@ -94,42 +94,90 @@ mod tests {
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let clock = FixedClock(0);
-        let spoken =
+        let text =
             generate_text(&mut decoder, &letters(), &request, &stops, &clock, &mut each).unwrap();
-        (spoken, pieces)
+        (text, pieces)
     }
 
-    /// Stop texts, tokens that end it, pieces asked for; tokens, text, why, by which.
-    type Case<'a> = (&'a [&'a str], &'a [u32], usize, usize, String, Stop, Option<&'a str>);
-
     #[test]
-    fn text_ends_where_it_should() {
-        let (whole, _) = spoken(&[], &[], 99);
-        let text = whole.text.clone();
-        assert_eq!((text.chars().count(), whole.generated.stop), (9, Stop::Length));
+    fn generation_ends_at_stop_texts_end_tokens_and_limits() {
+        struct Case<'a> {
+            stops: &'a [&'a str],
+            eos: &'a [u32],
+            max_pieces: usize,
+            n_tokens: usize,
+            text: String,
+            stop: Stop,
+            stop_text: Option<&'a str>,
+        }
+        let (full, _) = generated(&[], &[], 99);
+        let text = full.text.clone();
+        assert_eq!((text.chars().count(), full.generated.stop), (9, Stop::Length));
         let chars: Vec<String> = text.chars().map(String::from).collect();
-        let at = |n: usize| chars[..n].concat();
-        let third = whole.generated.tokens[2];
-        let first = whole.generated.tokens.iter().position(|&t| t == third).unwrap() + 1;
+        let prefix = |n: usize| chars[..n].concat();
+        let third = full.generated.tokens[2];
+        let first = full.generated.tokens.iter().position(|&t| t == third).unwrap() + 1;
         let (across, unmet) = (chars[3..6].concat(), format!("{}#", chars[8]));
-        let cases: [Case<'_>; 5] = [
-            (&[], &[third], 99, first, at(first), Stop::Eos, None),
-            (&[&across], &[], 99, 6, at(3), Stop::Asked, Some(&across)),
-            // Both at once: the text says more.
-            (&[&across], &[whole.generated.tokens[5]], 99, 6, at(3), Stop::Eos, Some(&across)),
-            // What might have become a stop text is not lost.
-            (&[&unmet], &[], 99, 9, at(9), Stop::Length, None),
-            (&[], &[], 4, 4, at(4), Stop::Asked, None),
+        let cases = [
+            Case {
+                stops: &[],
+                eos: &[third],
+                max_pieces: 99,
+                n_tokens: first,
+                text: prefix(first),
+                stop: Stop::Eos,
+                stop_text: None,
+            },
+            Case {
+                stops: &[&across],
+                eos: &[],
+                max_pieces: 99,
+                n_tokens: 6,
+                text: prefix(3),
+                stop: Stop::Asked,
+                stop_text: Some(&across),
+            },
+            // An end token that completes a stop text: both are reported.
+            Case {
+                stops: &[&across],
+                eos: &[full.generated.tokens[5]],
+                max_pieces: 99,
+                n_tokens: 6,
+                text: prefix(3),
+                stop: Stop::Eos,
+                stop_text: Some(&across),
+            },
+            // The incomplete start of a stop text is part of the output.
+            Case {
+                stops: &[&unmet],
+                eos: &[],
+                max_pieces: 99,
+                n_tokens: 9,
+                text: prefix(9),
+                stop: Stop::Length,
+                stop_text: None,
+            },
+            Case {
+                stops: &[],
+                eos: &[],
+                max_pieces: 4,
+                n_tokens: 4,
+                text: prefix(4),
+                stop: Stop::Asked,
+                stop_text: None,
+            },
         ];
-        for (stops, eos, asked, tokens, text, stop, by) in cases {
-            let (got, pieces) = spoken(stops, eos, asked);
-            assert_eq!(got.generated.tokens.len(), tokens, "{stops:?} {eos:?}");
-            assert_eq!(got.generated.stop, stop);
-            assert_eq!((&got.text, got.stop.as_deref()), (&text, by));
-            let said: Vec<&str> = pieces.iter().map(|p| p.text.as_str()).collect();
-            assert_eq!(said.concat(), text);
-            let told: Vec<u32> = pieces.iter().filter_map(|p| p.token).collect();
-            assert_eq!(told, got.generated.tokens);
+        for case in cases {
+            let (got, pieces) = generated(case.stops, case.eos, case.max_pieces);
+            let at = format!("{:?} {:?}", case.stops, case.eos);
+            assert_eq!(got.generated.tokens.len(), case.n_tokens, "{at}");
+            assert_eq!(got.generated.stop, case.stop, "{at}");
+            assert_eq!(got.text, case.text, "{at}");
+            assert_eq!(got.stop.as_deref(), case.stop_text, "{at}");
+            let texts: Vec<&str> = pieces.iter().map(|p| p.text.as_str()).collect();
+            assert_eq!(texts.concat(), case.text, "{at}");
+            let tokens: Vec<u32> = pieces.iter().filter_map(|p| p.token).collect();
+            assert_eq!(tokens, got.generated.tokens, "{at}");
         }
     }
 }

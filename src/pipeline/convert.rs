@@ -114,8 +114,6 @@ pub struct PreparedConversion<'a> {
     options: &'a ConvertOptions,
     session: &'a Session,
     request: convert::Request,
-    /// Removes the fp16 package of a compressing conversion and the tokenizer.
-    staging: TempDir,
     /// Estimates and warnings.
     pub expected: Preflight,
 }
@@ -133,20 +131,13 @@ pub fn prepare<'a>(
         compress::check_group_sizes(&options.recipe)?;
     }
     let tmp = options.tmp.clone().unwrap_or_else(|| folder_of(&options.output));
-    fs_err::create_dir_all(&tmp)?;
-    let staging = TempDir::with_prefix_in(PARTIAL, &tmp)?;
-    let plain = if options.recipe.is_plain() {
-        options.output.clone()
-    } else {
-        staging.path().join("fp16.mlpackage")
-    };
-    let request = job.request(&plain, options.force, &tmp, options.keep_tmp);
+    let request = job.request(&options.output, options.force, &tmp, options.keep_tmp);
     let existing = convert::existing_output(&options.output, job.target);
     if let Some(path) = existing.filter(|_| !options.force) {
         return Err(convert::ConvertError::Exists { path }.into());
     }
     let expected = convert::preflight(&request)?;
-    Ok(PreparedConversion { job, options, session, request, staging, expected })
+    Ok(PreparedConversion { job, options, session, request, expected })
 }
 
 impl PreparedConversion<'_> {
@@ -172,7 +163,13 @@ impl PreparedConversion<'_> {
     /// # Errors
     /// The packages and manifests remain if only the validation fails.
     pub fn run(self) -> Result<Conversion, Failure> {
-        let Self { job, options, session, request, staging, .. } = self;
+        let Self { job, options, session, mut request, .. } = self;
+        fs_err::create_dir_all(&request.tmp)?;
+        // Holds the tokenizer, and the fp16 package of a compressing conversion.
+        let staging = TempDir::with_prefix_in(PARTIAL, &request.tmp)?;
+        if !options.recipe.is_plain() {
+            request.output = staging.path().join("fp16.mlpackage");
+        }
         let started = session.clock.elapsed();
         // Before the weights: a tokenizer that cannot be shipped is refused at once.
         let tokenizer = staging.path().join("tokenizer");

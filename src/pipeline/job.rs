@@ -49,6 +49,12 @@ pub fn find(
             .map_or_else(|| model.to_owned(), |name| name.to_string_lossy().into_owned())
     };
     if path.is_dir() {
+        if let Some(revision) = revision {
+            return Err(Failure::input(format!(
+                "`{model}` is a directory and has no revision `{revision}`"
+            ))
+            .hint("`--revision` applies to repositories of the hub"));
+        }
         return Ok(Found {
             dir: path.to_owned(),
             name: called(path),

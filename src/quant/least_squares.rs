@@ -39,7 +39,7 @@ pub(super) fn search(
             }
             memory.values.clear();
             grid.runs_of(block, |run| {
-                memory.values.extend_from_slice(source.read(run, &mut memory.scratch));
+                memory.values.extend_from_slice(source.read(run, &mut memory.buffer));
             });
             memory.best(step(extremes))
         })
@@ -49,7 +49,7 @@ pub(super) fn search(
 #[derive(Default)]
 struct Scratch {
     values: Vec<f16>,
-    scratch: Vec<f16>,
+    buffer: Vec<f16>,
     data: Vec<u8>,
 }
 

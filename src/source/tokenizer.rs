@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::json;
+use super::{json, lfs};
 use crate::base::error::Hint;
 
 /// What a folder's tokenizer files say, as far as it is known without `transformers`.
@@ -72,6 +72,9 @@ impl TokenizerFacts {
         if !is_in(dir) {
             return Err(Error::Missing { dir: dir.to_owned() });
         }
+        for file in files(dir)? {
+            check_pointer(&dir.join(file))?;
+        }
         let (largest, added) = ids(dir)?;
         if let Some((file, id, token)) = &largest
             && *id >= vocab_size
@@ -99,6 +102,15 @@ impl TokenizerFacts {
             model_max_length: fields.get("model_max_length").and_then(Value::as_u64),
         })
     }
+}
+
+/// Fails if `file` is a Git LFS pointer.
+fn check_pointer(file: &Path) -> Result<(), Error> {
+    // Pointers are shorter than this.
+    let mut start = Vec::new();
+    fs_err::File::open(file)?.take(1024).read_to_end(&mut start)?;
+    lfs::check(file, &start).map_err(json::Error::from)?;
+    Ok(())
 }
 
 /// Files that hold a vocabulary; a folder with one of them has a tokenizer.

@@ -74,7 +74,7 @@ impl Moments<'_> {
 /// How much of its values' sum of squares a cluster of this `weight` and `sum` accounts for.
 ///
 /// It is s² / w around the mean s / w, and 2·e·s − e²·w around that rounded to fp16, the entry e. The squared error of a
-/// clustering is the sum of squares minus the error reductions of its clusters, so a clustering is best when its total error_reduction is largest.
+/// clustering is the sum of squares minus the error reductions of its clusters, so a clustering is best when its total error reduction is largest.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "for the features of the processor that its callers have")]
 fn error_reduction<const ROUNDED: bool>(weight: f64, sum: f64) -> f64 {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::keys::{BOOLEANS, FAMILIES, Family, POSITIVE, Rule, family, is_inert_form};
+use super::keys::{
+    ACTIVATION_KEYS, ACTIVATIONS, BOOLEANS, FAMILIES, Family, POSITIVE, Rule, WINDOWS, family,
+    is_inert_form,
+};
 use super::rope;
 use crate::base::error::Hint;
 use crate::base::nearest::nearest;
@@ -190,7 +193,7 @@ pub(super) fn review(file: &Path, map: &Map<String, Value>, makes_sentences: boo
             }
             continue;
         };
-        if let Some(expected) = other_type(name, value) {
+        if let Some(expected) = other_type(map, name, value) {
             let (file, key, value) = (file.to_owned(), name.clone(), shown(value));
             review.refusals.push(Refusal::Type { file, key, value, expected });
             continue;
@@ -237,9 +240,19 @@ fn refused(file: &Path, key: &super::keys::Key, value: &Value, wanted: &str) -> 
 }
 
 /// Returns the expected type of the key `name` if `value` has another one.
-fn other_type(name: &str, value: &Value) -> Option<&'static str> {
+fn other_type(map: &Map<String, Value>, name: &str, value: &Value) -> Option<&'static str> {
     if POSITIVE.contains(&name) && !value.as_f64().is_some_and(|x| x > 0.0) {
         return Some("a positive number");
+    }
+    // A window that is switched off may have any value.
+    let unused = map.get("use_sliding_window").and_then(Value::as_bool) == Some(false);
+    if WINDOWS.contains(&name) && !unused && !value.as_f64().is_some_and(|x| x >= 1.0) {
+        return Some("a positive integer");
+    }
+    if ACTIVATION_KEYS.contains(&name)
+        && !value.as_str().is_some_and(|name| ACTIVATIONS.contains(&name))
+    {
+        return Some("an activation function of transformers, such as `silu` or `gelu`");
     }
     (BOOLEANS.contains(&name) && !value.is_boolean()).then_some("true or false")
 }

@@ -42,6 +42,34 @@ const fn equals(name: &'static str, values: &'static [&'static str], about: &'st
 /// Keys whose value is a positive number.
 pub(super) const POSITIVE: &[&str] = &["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"];
 
+/// Keys whose value is a positive integer, or absent.
+pub(super) const WINDOWS: &[&str] = &["sliding_window", "window_size"];
+
+/// Keys that name an activation function, and the names that transformers knows.
+pub(super) const ACTIVATION_KEYS: &[&str] = &["hidden_act", "activation_function"];
+pub(super) const ACTIVATIONS: &[&str] = &[
+    "gelu",
+    "gelu_10",
+    "gelu_accurate",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_python",
+    "gelu_pytorch_tanh",
+    "gelu_python_tanh",
+    "laplace",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "quick_gelu",
+    "relu",
+    "relu2",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "swish",
+    "tanh",
+];
+
 /// Keys whose value is `true` or `false`; Python takes any other text or number but 0 for true.
 pub(super) const BOOLEANS: &[&str] = &[
     "tie_word_embeddings",
@@ -270,6 +298,7 @@ const ROTARY: &[Key] = &[
     honoured("original_max_position_embeddings", "original length of `longrope`"),
     equals("partial_rotary_factor", &["1", "1.0"], "rotary positions for a part of each head"),
     equals("rope_interleaved", &["false"], "interleaved rotary pairs"),
+    equals("use_qk_norm", &["false"], "norms of queries and keys"),
     inert("max_sequence_length", "length of the training texts"),
     inert("pretraining_tp", "tensor parallelism in training; the result is the same"),
     inert("rotary_dim", "rotary width of the original format: the full head"),

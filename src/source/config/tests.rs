@@ -292,6 +292,13 @@ fn values_of_another_type_are_refused() {
             "has 0 as `factor`, not a positive number",
         ),
         ("llama", r#""rms_norm_eps": "1e-6""#, "`rms_norm_eps` in", "expected a positive number"),
+        ("mistral", r#""sliding_window": -1"#, "`sliding_window`", "expected a positive integer"),
+        (
+            "llama",
+            r#""hidden_act": "gelu_bogus""#,
+            "`hidden_act`",
+            "expected an activation function",
+        ),
         ("bert", r#""layer_norm_eps": -1e-6"#, "`layer_norm_eps` in", "expected a positive number"),
         ("llama", r#""mlp_bias": "false""#, "`mlp_bias` in", "expected true or false"),
         ("qwen2", r#""use_sliding_window": 0"#, "`use_sliding_window`", "expected true or false"),

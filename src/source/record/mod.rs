@@ -152,6 +152,11 @@ impl CheckpointRecord {
         warnings.extend(allowed.iter().map(|key| {
             format!("`{key}` in `config.json` is not understood and was let pass by `--allow-config-key`")
         }));
+        for key in allow.config_keys.iter().filter(|key| !allowed.contains(key)) {
+            warnings.push(format!(
+                "`--allow-config-key {key}` has no effect: no refusal names this key"
+            ));
+        }
         let refusals = review.refusals.iter().map(ToString::to_string);
         let tensors = checkpoint.tensors();
         let tensors_refused = tensors.check(&config.model_type).err().map(|e| e.to_string());
