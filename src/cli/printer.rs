@@ -25,12 +25,12 @@ impl Printer {
         Self { format, quiet }
     }
 
-    /// Whether answers are JSON.
+    /// True if answers are JSON.
     pub(crate) fn json(self) -> bool {
         self.format != Format::Table
     }
 
-    /// Whether answers that come in parts are told part by part, each a line of JSON.
+    /// True if answers that come in parts are told part by part, each a line of JSON.
     pub(crate) fn json_lines(self) -> bool {
         self.format == Format::Jsonl
     }
@@ -93,7 +93,7 @@ impl Printer {
         }
     }
 
-    /// Whether stdout takes colours: a terminal without `NO_COLOR`.
+    /// True if stdout takes colours: a terminal without `NO_COLOR`.
     pub(crate) fn colored(self) -> bool {
         anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
     }

@@ -57,7 +57,7 @@ impl Difference {
         Self { elements: a.len(), max_abs, relative, cosine, nonfinite }
     }
 
-    /// Whether it is within `tolerance`.
+    /// True if it is within `tolerance`.
     pub fn holds(&self, tolerance: Tolerance) -> bool {
         self.nonfinite == 0
             && self.relative <= tolerance.relative
@@ -65,7 +65,7 @@ impl Difference {
     }
 }
 
-/// Whether two values, of which one is not finite, are the same.
+/// True if two values, of which one is not finite, are the same.
 fn same(x: f64, y: f64) -> bool {
     (x.is_nan() && y.is_nan()) || x.partial_cmp(&y) == Some(std::cmp::Ordering::Equal)
 }
@@ -83,7 +83,7 @@ pub struct Comparison {
     pub functions: Vec<Compared>,
     /// The first call whose outputs are too far apart.
     pub first: Option<First>,
-    /// Whether all outputs are near enough.
+    /// True if all outputs are near enough.
     pub holds: bool,
 }
 
@@ -111,7 +111,7 @@ pub struct ComparedOutput {
     pub shapes: [Option<Vec<usize>>; 2],
     /// How far; nothing where the shapes differ.
     pub difference: Option<Difference>,
-    /// Whether all calls are near enough.
+    /// True if all calls are near enough.
     pub holds: bool,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Observed {
     pub hidden: f64,
     /// Σ p q over the reference's K tokens: how often both draw the same token, at least.
     pub same_sampled: f64,
-    /// Whether the reference's first token is the first here.
+    /// True if the reference's first token is the first here.
     pub same_top: bool,
 }
 

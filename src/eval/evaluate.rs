@@ -72,7 +72,7 @@ pub struct TextPlan {
     pub calibration: Option<String>,
     /// Tokens of the reference that are kept for each position, at most all.
     pub top_k: usize,
-    /// Whether the reference is measured against itself with noise, which takes it again for some windows.
+    /// True if the reference is measured against itself with noise, which takes it again for some windows.
     pub noise_floor: bool,
 }
 
@@ -83,12 +83,12 @@ pub struct PromptPlan {
     pub prompts: Vec<String>,
     /// Tokens to generate at most for each.
     pub max_tokens: usize,
-    /// Whether each is a user's message in the model's chat template, where it has one.
+    /// True if each is a user's message in the model's chat template, where it has one.
     pub chat_template: bool,
-    /// Whether they are a first look at any artifact: prompts and continuations are shortened to what its cache holds, and the
+    /// True if they are a first look at any artifact: prompts and continuations are shortened to what its cache holds, and the
     /// logits along the reference's continuations are compared.
     pub probe: bool,
-    /// Whether a value that overflows is searched for where a transcript differs beyond a near tie.
+    /// True if a value that overflows is searched for where a transcript differs beyond a near tie.
     pub explain: bool,
 }
 

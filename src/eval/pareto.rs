@@ -22,7 +22,7 @@ pub enum ComparisonKind {
     Intervals,
 }
 
-/// Whether `other` dominates `place`: it is at most as large, and the 95 % interval of the difference of their losses lies
+/// True if `other` dominates `place`: it is at most as large, and the 95 % interval of the difference of their losses lies
 /// wholly above 0. Nothing where it is larger, which settles it.
 pub fn dominated(
     place: Candidate<'_>,
@@ -47,7 +47,7 @@ pub fn dominated(
     })
 }
 
-/// Whether the interval of `a` lies wholly above that of `b`; without both intervals nobody can tell.
+/// True if the interval of `a` lies wholly above that of `b`; without both intervals nobody can tell.
 fn apart(a: &Figure, b: &Figure) -> bool {
     matches!((a.interval(), b.interval()), (Some([low, _]), Some([_, high])) if low > high)
 }

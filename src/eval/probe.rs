@@ -36,7 +36,7 @@ pub struct Probe {
 pub struct Trace {
     /// The runtime.
     pub runtime: String,
-    /// How long loading took.
+    /// Load time.
     pub load: Duration,
     /// The calls.
     pub steps: Vec<Step>,
@@ -49,7 +49,7 @@ pub struct Step {
     pub function: String,
     /// The number of the call, from 0 for each function.
     pub call: usize,
-    /// How long it took.
+    /// Duration of it.
     pub time: Duration,
     /// What it gave.
     pub outputs: BTreeMap<String, Output>,

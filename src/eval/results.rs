@@ -211,7 +211,7 @@ pub struct Transcripts {
     pub equal: u64,
     /// Mean share of the reference's tokens before the first divergence.
     pub agreement: Figure,
-    /// Whether the prompts are a user's messages in the model's chat template.
+    /// True if the prompts are a user's messages in the model's chat template.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub chat_template: bool,
     /// The logits along the reference's transcripts, where they were compared.
@@ -281,7 +281,7 @@ impl Transcript {
         self.lost.or(self.margin).unwrap_or(f64::INFINITY)
     }
 
-    /// Whether the first difference is a near tie of the reference's, which rounding decides.
+    /// True if the first difference is a near tie of the reference's, which rounding decides.
     pub fn is_tied(&self) -> bool {
         self.lost() < near_tie(self.peak)
     }
@@ -306,7 +306,7 @@ pub struct Similarity {
     pub neighbours: Option<Neighbours>,
 }
 
-/// Whether embeddings rank each other as the reference's do; cosines alone hide what changes places.
+/// True if embeddings rank each other as the reference's do; cosines alone hide what changes places.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Neighbours {
     /// How many neighbours are looked at.
@@ -477,7 +477,7 @@ pub struct Overflow {
     pub nans: u64,
     /// The largest magnitude in f32.
     pub largest: f64,
-    /// Whether it is no number in f32 either, so that no rounding is to blame.
+    /// True if it is no number in f32 either, so that no rounding is to blame.
     pub in_f32: bool,
 }
 

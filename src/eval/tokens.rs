@@ -25,7 +25,7 @@ pub struct Token {
     pub same_sampled: f64,
     /// Probability of the reference's first choice.
     pub confidence: f64,
-    /// Whether that is the artifact's first choice too.
+    /// True if that is the artifact's first choice too.
     pub same_top: bool,
 }
 

@@ -1,8 +1,8 @@
-//! An artifact on disk: one package with several functions, one package for each function, or a bundle of parts.
+//! An artifact on disk: a multifunction package, one package per function, or a bundle of chunk packages.
 //!
-//! Targets before iOS18 know no multifunction packages. Their artifact `X` stands as `X.init.mlpackage`,
-//! `X.decode.mlpackage` and `X.encode.mlpackage` beside each other, and is opened by the path `X.mlpackage`, at which
-//! nothing stands. A package of one function calls it `main`.
+//! Targets before iOS18 do not support multifunction packages. Their artifact `X` consists of `X.init.mlpackage`,
+//! `X.decode.mlpackage` and `X.encode.mlpackage` in one directory, and is opened by the path `X.mlpackage`, which
+//! does not exist. A single-function package names its function `main`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub struct Artifact {
     tokenizer: PathBuf,
 }
 
-/// Where a function stands.
+/// Location of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Index into [`Artifact::packages`].
@@ -115,12 +115,12 @@ impl Artifact {
         })
     }
 
-    /// How its parts are joined, where it is a bundle.
+    /// Graph of the parts if it is a bundle.
     pub fn wiring(&self) -> Option<&BundleGraph> {
         self.wiring.as_ref()
     }
 
-    /// Where it stands, or would if its functions were in one package.
+    /// Path of the artifact; the multifunction path if it is split by function.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -135,12 +135,12 @@ impl Artifact {
         &self.packages
     }
 
-    /// Where each function stands.
+    /// Location of each function.
     pub fn places(&self) -> &BTreeMap<Role, Place> {
         &self.places
     }
 
-    /// What it can do.
+    /// Capabilities of the artifact.
     pub fn layout(&self) -> Layout {
         self.layout
     }
@@ -172,7 +172,7 @@ fn places_in(package: &Package) -> BTreeMap<Role, Place> {
     places
 }
 
-/// The packages of single functions that stand where `path` would.
+/// Single-function packages of the artifact at `path`.
 fn parts(path: &Path) -> Vec<(Role, PathBuf)> {
     let name = |role: Role| format!("{}.{}.{EXTENSION}", stem(path), role.name());
     let place = |role: Role| (role, path.with_file_name(name(role)));

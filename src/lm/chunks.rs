@@ -1,4 +1,4 @@
-//! How a prompt is cut into calls of `init`, whose shape is fixed.
+//! Splits a prompt into calls of `init`, whose input shape is fixed.
 //!
 //! A chunk shorter than the call is padded behind its end, and `length` masks the padding. Where a call would reach
 //! beyond the cache it starts earlier, and the tokens before the new ones are fed once more at their own positions.

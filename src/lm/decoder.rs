@@ -1,4 +1,4 @@
-//! Drives `init` and `decode`: feeds tokens at their positions, in both cache forms, and counts what the cache held.
+//! Drives `init` and `decode`: feeds tokens at their positions in both KV cache layouts and records cache usage.
 
 use crate::base::cancel;
 use crate::lm::LmError;
@@ -18,12 +18,12 @@ pub struct Decoder<'a> {
     usage: CacheUsage,
 }
 
-/// What a cache held.
+/// KV cache usage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheUsage {
     /// Most positions in use at once.
     pub peak_resident: usize,
-    /// Tokens that left to make room.
+    /// Number of evicted tokens.
     pub evictions: u64,
 }
 
@@ -55,12 +55,12 @@ impl<'a> Decoder<'a> {
         &self.resident
     }
 
-    /// What the cache held so far.
+    /// Returns the KV cache usage so far.
     pub fn usage(&self) -> CacheUsage {
         self.usage
     }
 
-    /// Forgets everything and feeds `tokens`; gives the logits after the last.
+    /// Resets the sequence and feeds `tokens`; returns the logits after the last token.
     pub fn prefill(&mut self, tokens: &[u32]) -> Result<Vec<f32>, LmError> {
         let mut logits = Vec::new();
         self.prefill_with(tokens, &[], &mut |_, values| {
@@ -70,7 +70,7 @@ impl<'a> Decoder<'a> {
         Ok(logits)
     }
 
-    /// Forgets everything and feeds `tokens`, with the values named in `taps` for each chunk.
+    /// Resets the sequence and feeds `tokens`; returns the values named in `taps` for each chunk.
     pub fn prefill_with(
         &mut self,
         tokens: &[u32],
@@ -100,7 +100,7 @@ impl<'a> Decoder<'a> {
 
     /// Feeds one more token; gives the logits after it.
     ///
-    /// Where the cache is full, its older half leaves and the younger half is fed again together with the token.
+    /// If the cache is full, the older half is evicted and the newer half is fed again with the token.
     pub fn feed(&mut self, token: u32) -> Result<Vec<f32>, LmError> {
         cancel::check()?;
         self.check(&[token])?;

@@ -1,4 +1,4 @@
-//! Calls `encode` on sentences, many of them side by side.
+//! Calls `encode` on sentences in parallel.
 
 use rayon::prelude::*;
 

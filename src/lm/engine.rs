@@ -49,12 +49,12 @@ impl Engine {
         Self { layout, places, loaded, load_time: Duration::ZERO }
     }
 
-    /// How long loading took.
+    /// Load time.
     pub fn load_time(&self) -> Duration {
         self.load_time
     }
 
-    /// What the artifact can do.
+    /// Capabilities of the artifact.
     pub fn layout(&self) -> Layout {
         self.layout
     }

@@ -8,14 +8,14 @@ use crate::lm::LmError;
 use crate::lm::decoder::Decoder;
 use crate::lm::{sampling::Sampling, sampling::margin};
 
-/// What to generate.
+/// A generation request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Request<'a> {
     /// The prompt's tokens.
     pub prompt: &'a [u32],
     /// Tokens to generate at most.
     pub max_tokens: usize,
-    /// How each is chosen.
+    /// Sampling method.
     pub sampling: Sampling,
     /// Tokens that end the text; the one met is the last of the result.
     pub eos: &'a [u32],
@@ -28,26 +28,26 @@ pub struct Generated {
     pub tokens: Vec<u32>,
     /// For each of them, the largest logit less the second largest.
     pub margins: Vec<f32>,
-    /// Why it ended.
+    /// Reason for the end.
     pub stop: Stop,
-    /// How long feeding the prompt took.
+    /// Duration of feeding the prompt.
     pub prompt_time: Duration,
     /// Duration of feeding a token and choosing the next in milliseconds, for all tokens after the first.
     pub steps: Vec<f64>,
 }
 
-/// Why a continuation ended.
+/// Reason for the end of a continuation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// A token that ends the text.
     Eos,
-    /// As many tokens as were asked for.
+    /// The maximum number of tokens was reached.
     Length,
-    /// Who watched the tokens had seen enough.
+    /// The callback stopped the generation.
     Asked,
 }
 
-/// Called with every token as soon as it is chosen; says whether to go on.
+/// Called with every sampled token; returns true to continue.
 pub type EachToken<'f> = dyn FnMut(u32) -> Result<ControlFlow<()>, LmError> + 'f;
 
 /// Continues `request.prompt` in `decoder`; `each` sees every token, the one that ends the text among them.

@@ -1,4 +1,4 @@
-//! Continues a prompt in text: pieces as soon as they are certain, and the whole at the end.
+//! Generates text: streams pieces as soon as they are final and returns the complete text.
 
 use std::ops::ControlFlow;
 
@@ -19,7 +19,7 @@ pub struct Piece {
     pub text: String,
 }
 
-/// Called with every piece; says whether to go on.
+/// Called with every piece; returns true to continue.
 pub type EachPiece<'f> = dyn FnMut(&Piece) -> Result<ControlFlow<()>, LmError> + 'f;
 
 /// A continuation in text.

@@ -1,4 +1,4 @@
-//! Takes the head out of `init`: a program of its own from hidden states to logits, at every position.
+//! Extracts the LM head from `init`: a separate program from hidden states to logits at every position.
 //!
 //! `init` gives logits of the last position only. Its operations between [`TAP`] and the logits are copied with the
 //! constants they use, in the form these are stored in, so that a compressed head is measured as it is shipped.
@@ -27,7 +27,7 @@ const APPLY: [&str; 12] = [
     "maximum", "minimum",
 ];
 
-/// Why the head cannot be taken out.
+/// An error of extracting the LM head.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HeadError {
     /// No value to tap.

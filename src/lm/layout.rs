@@ -9,7 +9,7 @@ use crate::proto::feature::{
 };
 use crate::proto::model::FunctionDescription;
 
-/// What a function is for; its name in a multifunction package.
+/// Role of a function and its name in a multifunction package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// The prompt.
@@ -34,12 +34,12 @@ impl Role {
     }
 }
 
-/// How keys and values are kept between calls.
+/// KV cache layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheForm {
-    /// As states, which the functions update.
+    /// Core ML states updated by the functions.
     State,
-    /// As outputs that the caller gives back as inputs.
+    /// Model outputs that the caller passes back as inputs.
     Io,
 }
 
@@ -75,11 +75,11 @@ pub struct EncoderLayout {
     pub seq_len: usize,
     /// Elements of the embedding.
     pub width: usize,
-    /// Whether it takes a `pool_mask` beside the `attention_mask`: LLM2Vec on a decoder.
+    /// True if it takes a `pool_mask` beside the `attention_mask`: LLM2Vec on a decoder.
     pub pool_mask: bool,
 }
 
-/// What a package can do.
+/// A capability of a package.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Layout {
     /// Generating text.
@@ -88,7 +88,7 @@ pub struct Layout {
     pub encoder: Option<EncoderLayout>,
 }
 
-/// How signatures differ from the ones this crate writes.
+/// A mismatch between signatures and the standard layout.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LayoutError {
     /// None of the functions.

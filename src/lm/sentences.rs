@@ -1,4 +1,4 @@
-//! Sentences to embed, as the checkpoint's own library prepares them: LLM2Vec or sentence-transformers.
+//! Preprocessing of sentences to embed, equal to that of LLM2Vec or sentence-transformers.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Texts that end a continuation: found across the borders of tokens, and held back while they may be beginning.
+//! Stop strings: matched across token boundaries; partial matches are held back.
 
 /// Looks for stop texts in text that comes in pieces.
 pub(super) struct StopMatcher<'s> {
@@ -7,10 +7,10 @@ pub(super) struct StopMatcher<'s> {
     held: String,
 }
 
-/// What a piece came to.
+/// Result of matching a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct StopMatch<'s> {
-    /// Text that no stop text can take back.
+    /// Text that can no longer be part of a stop string.
     pub text: String,
     /// The stop text that stood behind it; the continuation ends.
     pub stop: Option<&'s str>,

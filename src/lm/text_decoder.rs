@@ -1,4 +1,4 @@
-//! Text from tokens as they come: what was given out once is never changed by what follows.
+//! Incremental detokenization: emitted text is never changed by later tokens.
 
 use crate::lm::{tokenizer::Tokenizer, tokenizer::TokenizerError, tokenizer::cleaned};
 

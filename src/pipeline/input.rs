@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Failure;
 
-/// What a path stands for, in errors.
+/// Returns the name of an input in error messages.
 pub(crate) fn name(path: &Path) -> String {
     if is_stdin(path) { "stdin".to_owned() } else { format!("`{}`", path.display()) }
 }

@@ -1,4 +1,4 @@
-//! What a manifest says of a package, looked at again: files, signatures, versions, golden transcripts.
+//! Verification of a manifest against its package: files, signatures, versions, golden transcripts.
 
 use std::path::Path;
 
@@ -13,9 +13,9 @@ use crate::manifest::{self, Manifest, manifest_path};
 use crate::pipeline::Failure;
 use crate::runtime::Runtime;
 
-/// What became of the record.
+/// Result of the verification.
 pub(crate) struct Recorded {
-    /// Whether all of it still holds.
+    /// True if all of it still holds.
     pub(crate) holds: bool,
     /// One line for each thing looked at.
     pub(crate) lines: Vec<String>,
@@ -23,7 +23,7 @@ pub(crate) struct Recorded {
     pub(crate) answer: Value,
 }
 
-/// Checks the manifest beside `package`; nothing where there is none.
+/// Checks the manifest beside `package`; returns `None` if there is none.
 pub(crate) fn check(
     package: &Path,
     tokenizer: Option<&Path>,
@@ -61,7 +61,7 @@ pub(crate) fn check(
     Ok(Some(Recorded { holds, lines, answer }))
 }
 
-/// Whether it is the same transcript, or parts at a near tie, which another processor may decide otherwise.
+/// True if it is the same transcript, or parts at a near tie, which another processor may decide otherwise.
 fn stays(replay: &Replay) -> bool {
     replay.first_divergence.is_none() || replay.margin.is_some_and(|margin| margin < NEAR_TIE)
 }

@@ -23,7 +23,7 @@ use crate::runtime::{Interp, Runtime};
 /// be on another.
 pub(crate) const INTERP: Interp = Interp { precision: Precision::Declared };
 
-/// What packages are compared with.
+/// Reference source for comparisons.
 #[derive(Debug, Clone)]
 pub(crate) enum ReferenceSource {
     /// A checkpoint and the adapters that they have.

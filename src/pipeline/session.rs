@@ -103,7 +103,7 @@ impl Session {
         Ok(self.environment.get().expect("set above"))
     }
 
-    /// Whether Python can be used at once, without making its environment.
+    /// True if Python can be used at once, without making its environment.
     pub fn has_python(&self) -> bool {
         self.environment.get().is_some() || python::ready(&self.python_settings()).is_some()
     }
@@ -119,7 +119,7 @@ impl Session {
     }
 }
 
-/// Why Python cannot be used.
+/// An error of starting Python.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its environment.

@@ -1,4 +1,4 @@
-//! The choice of a runtime: the first of a chain that can do what is wanted, with the reasons for and against.
+//! Runtime selection: the first runtime of a chain that meets the requirements, with the reasons.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::base::error::{Blame, Hint};
 use crate::base::nearest::nearest;
 use crate::coreml::{Absent, Framework};
 
-/// What can run programs.
+/// Kind of a runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
@@ -37,11 +37,11 @@ impl fmt::Display for Backend {
     }
 }
 
-/// Runtimes in the order in which they are tried.
+/// Runtimes in order of preference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendChain {
     backends: Vec<Backend>,
-    /// Whether it is `auto`: nobody asked for a certain runtime.
+    /// True if it is `auto`: nobody asked for a certain runtime.
     auto: bool,
 }
 
@@ -140,12 +140,12 @@ impl<'de> Deserialize<'de> for BackendChain {
     }
 }
 
-/// What is to be done, as far as runtimes differ in it.
+/// Requirements on a runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requirements<'a> {
-    /// What Core ML cannot do of it, as a sentence.
+    /// Required feature that Core ML lacks, as a sentence.
     pub beyond_coreml: Option<&'a str>,
-    /// Whether all that is run stands in `.mlpackage` folders, which the framework compiles itself.
+    /// True if all that is run stands in `.mlpackage` folders, which the framework compiles itself.
     pub packages: bool,
 }
 
@@ -164,9 +164,9 @@ pub struct Choice {
     /// The runtime.
     #[serde(rename = "name")]
     pub backend: Backend,
-    /// Why it.
+    /// Reason for the choice.
     pub reason: String,
-    /// Those before it in the chain, and why not them.
+    /// Rejected runtimes of the chain with the reasons.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed: Vec<SkippedBackend>,
 }
@@ -200,7 +200,7 @@ impl Hint for NoBackend {
     }
 }
 
-/// Takes the first runtime of `chain` that can do what is wanted.
+/// Selects the first runtime of `chain` that meets the requirements.
 pub fn choose(
     chain: &BackendChain,
     framework: &Result<Framework, Absent>,
@@ -233,7 +233,7 @@ pub fn choose(
     Err(NoBackend { reason: reasons.join("; "), advice, blame })
 }
 
-/// Why the framework cannot be used.
+/// Returns the reason why Core ML cannot be used.
 fn against(
     framework: &Result<Framework, Absent>,
     required: Requirements<'_>,

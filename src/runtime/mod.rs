@@ -1,4 +1,4 @@
-//! `Runtime`: what can run the functions of a package; the interpreter is one, Core ML on a Mac another.
+//! `Runtime`: executes the functions of a package; implemented by the interpreter and, on macOS, by Core ML.
 
 mod choice;
 mod coreml;
@@ -38,7 +38,7 @@ pub trait Runtime: Send + Sync {
 pub struct Source<'a> {
     /// The program.
     pub program: &'a Program,
-    /// What its constants refer to.
+    /// Weight file that its constants refer to.
     pub blobs: Arc<dyn Blobs>,
     /// What the model's description asks of inputs.
     pub rules: Rules,
@@ -124,15 +124,15 @@ impl fmt::Debug for State {
     }
 }
 
-/// Why a runtime did not load or run a program.
+/// An error of loading or running a program.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct RuntimeError {
-    /// The fact.
+    /// Error message.
     pub message: String,
-    /// The advice, where there is some.
+    /// Hint, if any.
     pub advice: Option<String>,
-    /// What it is to be put down to.
+    /// Kind of the error.
     pub blame: Blame,
 }
 

@@ -15,7 +15,7 @@ use crate::runtime::{
 pub(super) struct SelectedRuntime<'a> {
     /// The runtime.
     pub(super) runtime: Box<dyn Runtime + 'a>,
-    /// Why it.
+    /// Reason for the choice.
     pub(super) choice: Choice,
 }
 

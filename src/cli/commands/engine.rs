@@ -41,7 +41,7 @@ struct Target {
 struct Report {
     compressed: Vec<Done>,
     skipped: Vec<Skipped>,
-    /// How long the passes took, without Python's start and the reading and writing of packages.
+    /// Duration of the passes, without Python's start and the reading and writing of packages.
     seconds: f64,
 }
 
@@ -58,7 +58,7 @@ struct Skipped {
     /// The kind of the first pass that left it.
     step: String,
     reason: String,
-    /// Whether it has too few elements for coremltools, whose threshold is another than ours.
+    /// True if it has too few elements for coremltools, whose threshold is another than ours.
     small: bool,
 }
 

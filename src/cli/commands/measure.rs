@@ -62,7 +62,7 @@ pub(super) fn against(args: &MeasureArgs) -> Result<ReferenceSource, Failure> {
     })
 }
 
-/// Whether a package stands there and no checkpoint.
+/// True if a package stands there and no checkpoint.
 fn is_package(path: &Path) -> bool {
     ["Manifest.json", "model.mil", "coremldata.bin"].iter().any(|name| path.join(name).is_file())
 }

@@ -98,7 +98,7 @@ struct Ran {
     outputs: Vec<(String, Value)>,
     /// The states as they are afterwards.
     states: Vec<(String, Value)>,
-    /// How long compiling took, where something was compiled.
+    /// Duration of compiling, where something was compiled.
     compile: Option<Duration>,
     load: Duration,
     run: Duration,

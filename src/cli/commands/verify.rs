@@ -78,7 +78,7 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     Ok(if broken { BROKEN } else { gate::exit_code(&verdicts) })
 }
 
-/// Whether gates are asked for, and nothing to measure or to compare with.
+/// True if gates are asked for, and nothing to measure or to compare with.
 fn recorded_only(args: &VerifyArgs, plan: &Plan) -> bool {
     let Plan { text, prompts, sentences, latency } = plan;
     let nothing = text.is_none() && prompts.is_none() && sentences.is_none() && latency.is_none();

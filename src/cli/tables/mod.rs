@@ -31,7 +31,7 @@ pub(crate) fn plain(header: &[&str], right: &[usize], width: usize) -> Table {
 struct Column<T> {
     header: &'static str,
     right: bool,
-    /// Whether cells are words that may stand on several lines, which one column of a table may be.
+    /// True if cells are words that may stand on several lines, which one column of a table may be.
     wraps: bool,
     cell: Box<dyn Fn(&T) -> String>,
 }

@@ -61,7 +61,7 @@ impl Difference {
         }
     }
 
-    /// Whether something is not finite that is finite in f32.
+    /// True if something is not finite that is finite in f32.
     pub(super) fn breaks(&self) -> bool {
         self.overflows > 0 || self.nans > 0
     }

@@ -62,7 +62,7 @@ fn overflow(function: &str, watched: &[Watched], i: usize, difference: &Differen
     }
 }
 
-/// Whether it is the name of a parameter: converters name their own constants after the value that takes them.
+/// True if it is the name of a parameter: converters name their own constants after the value that takes them.
 fn is_weight(name: &str) -> bool {
     (name.contains("_weight") || name.ends_with("_bias") || name.contains("_bias_to_"))
         && !name.starts_with("var_")

@@ -39,7 +39,7 @@ pub struct Loss {
     pub at: String,
     /// Its place among the values that are computed, from 1.
     pub index: usize,
-    /// Whether it is a result of the function.
+    /// True if it is a result of the function.
     pub output: bool,
     /// The declared type.
     pub dtype: String,

@@ -76,7 +76,7 @@ pub struct EmbedRequest {
     pub prepared: Vec<Prepared>,
     /// Tokens that the artifact takes at most.
     pub seq_len: usize,
-    /// Whether spaces around a text are removed.
+    /// True if spaces around a text are removed.
     pub strip: bool,
 }
 
@@ -140,7 +140,7 @@ impl Distributions {
         }
     }
 
-    /// Whether all tables are those of `windows` windows of `length` tokens, `top_k` tokens at each position.
+    /// True if all tables are those of `windows` windows of `length` tokens, `top_k` tokens at each position.
     pub(in crate::eval) fn fits(&self, windows: usize, length: usize, top_k: usize) -> bool {
         let rows = windows * length;
         (self.window, self.top_k) == (length, top_k)
@@ -169,17 +169,17 @@ pub enum ReferenceError {
     /// What computes it failed.
     #[error("reference: {message}")]
     Failed {
-        /// The fact.
+        /// Error message.
         message: String,
-        /// The advice, where there is some.
+        /// Hint, if any.
         advice: Option<String>,
-        /// What it is to be put down to.
+        /// Kind of the error.
         blame: Blame,
     },
     /// An answer of another form than was asked for.
     #[error("reference: {what}")]
     Answer {
-        /// What is wrong with it.
+        /// Description of the error with it.
         what: String,
     },
     /// A file.

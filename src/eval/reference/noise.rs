@@ -17,7 +17,7 @@ pub struct Noise {
     pub divergence: Vec<Vec<f64>>,
     /// Change of the negative log-likelihood of the token that follows, [W][T - 1].
     pub nll_change: Vec<Vec<f64>>,
-    /// Whether the first choice stays, [W][T - 1].
+    /// True if the first choice stays, [W][T - 1].
     pub same_top: Vec<Vec<bool>>,
 }
 
@@ -40,7 +40,7 @@ impl Noise {
         })
     }
 
-    /// Whether all tables are [`windows`][`length` - 1].
+    /// True if all tables are [`windows`][`length` - 1].
     pub(super) fn fits(&self, windows: usize, length: usize) -> bool {
         let even = |lengths: &mut dyn Iterator<Item = usize>| {
             let all: Vec<usize> = lengths.collect();

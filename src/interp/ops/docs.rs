@@ -84,7 +84,7 @@ struct Registered {
 
 /// Where an operation stands here: its file, for every form.
 fn files() -> BTreeMap<(String, usize), String> {
-    let line = Regex::new(r#"op\(\s*"(\w+)",\s*\w+,\s*\w+,\s*(\w+)::\w+,?\s*\)"#).unwrap();
+    let line = Regex::new(r#"op\(\s*"(\w+)",(?:\s*\w+,){4}\s*(\w+)::\w+,?\s*\)"#).unwrap();
     let mut found = BTreeMap::new();
     for (_, [name, file]) in line.captures_iter(include_str!("mod.rs")).map(|c| c.extract()) {
         let forms = found.keys().filter(|(n, _): &&(String, usize)| n == name).count();

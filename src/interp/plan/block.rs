@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Planner;
 use crate::interp::error::{LoadError, OpError};
-use crate::interp::ops::{self, Opset};
+use crate::interp::ops::{self, Cost, Opset, Purity};
 use crate::interp::pool::Pool;
 use crate::interp::run::{Body, BodyOut, In, Kernel, Out, OutType, Run, Step};
 use crate::interp::site::{Binding, Scope, Site};
@@ -46,6 +46,7 @@ struct Built {
     kernel: Kernel,
     reads: Vec<usize>,
     bodies: Vec<Body>,
+    properties: (Purity, Cost),
 }
 
 impl<'a> Planner<'a> {
@@ -110,7 +111,7 @@ impl<'a> Planner<'a> {
                 takes: vec![],
                 bodies: built.bodies,
             };
-            if let Some(constants) = self.fold(op, &step)? {
+            if let Some(constants) = self.fold(op, &step, built.properties)? {
                 for (out, tensor) in op.outputs.iter().zip(constants) {
                     self.define(&out.name, Binding::Tensor(tensor))?;
                 }
@@ -145,7 +146,8 @@ impl<'a> Planner<'a> {
             Ok(kernel) => {
                 let mut reads = site.reads.into_inner();
                 outer_reads(&bodies, first_inner, &mut reads);
-                Ok(Some(Built { kernel, reads, bodies }))
+                let properties = (entry.purity, entry.cost);
+                Ok(Some(Built { kernel, reads, bodies, properties }))
             }
             Err(OpError::Unsupported(form)) => {
                 self.missing.add(self.name, op, &self.function.opset, Some(form));
@@ -175,8 +177,13 @@ impl<'a> Planner<'a> {
     }
 
     /// Computes an operation over constants, where the results are not too large to keep.
-    fn fold(&mut self, op: &mil::Op, step: &Step) -> Result<Option<Vec<Tensor>>, LoadError> {
-        if !step.reads.is_empty() || !step.bodies.is_empty() || !ops::is_pure(&op.kind) {
+    fn fold(
+        &mut self,
+        op: &mil::Op,
+        step: &Step,
+        (purity, cost): (Purity, Cost),
+    ) -> Result<Option<Vec<Tensor>>, LoadError> {
+        if !step.reads.is_empty() || !step.bodies.is_empty() || purity == Purity::Impure {
             return Ok(None);
         }
         let mut elements = 0_usize;
@@ -188,7 +195,7 @@ impl<'a> Planner<'a> {
         }
         let work = || self.taken(op).saturating_mul(elements);
         if self.folded.saturating_add(elements) > MAX_FOLDED
-            || (ops::is_product(&op.kind) && work() > MAX_FOLDED_WORK)
+            || (cost == Cost::Product && work() > MAX_FOLDED_WORK)
         {
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! How the parts of a bundle fit together, read from their signatures: shapes, masks, the form of the head.
+//! Graph of a bundle, read from the signatures of its parts: shapes, masks, head outputs.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::package::{Bundle, Package, Part};
 pub(super) const INFER: &str = "infer";
 /// A batch of tokens.
 pub(super) const PREFILL: &str = "prefill";
-/// One token where the local cache is full: it moves on by one.
+/// One token with a full local cache, which rotates by one position.
 pub(super) const INFER_ROTATE: &str = "infer_rotate";
 
-/// How a bundle differs from what is known of its kind.
+/// A mismatch between a bundle and the supported layouts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BundleGraphError {
     /// A function that a part lacks.
@@ -93,7 +93,7 @@ pub(super) struct Step {
     pub(super) output: String,
 }
 
-/// How the parts are run.
+/// Execution graph of the parts.
 #[derive(Debug, Clone)]
 pub struct BundleGraph {
     pub(super) layout: DecoderLayout,
@@ -115,7 +115,7 @@ pub struct BundleGraph {
 }
 
 impl BundleGraph {
-    /// Reads how the parts of `bundle` fit together.
+    /// Reads the graph from the signatures of the parts of `bundle`.
     pub fn of(bundle: &Bundle) -> Result<Self, BundleGraphError> {
         let settings = &bundle.settings;
         let of = |kind: Part| {
@@ -193,12 +193,12 @@ impl BundleGraph {
         })
     }
 
-    /// What the parts can do together.
+    /// Capabilities of the joined parts.
     pub fn layout(&self) -> DecoderLayout {
         self.layout
     }
 
-    /// Whether logits come out, or only the likeliest tokens.
+    /// True if logits come out, or only the likeliest tokens.
     pub fn has_logits(&self) -> bool {
         matches!(self.head, Head::Logits(_))
     }
@@ -317,7 +317,7 @@ impl<'a> Signed<'a> {
         }
     }
 
-    /// Whether the embeddings take `n` tokens at once.
+    /// True if the embeddings take `n` tokens at once.
     fn takes_rows(self, n: usize) -> bool {
         let Ok(ty) = self.input(&self.only(), "input_ids") else { return false };
         match ty.shape[..] {

@@ -1,8 +1,8 @@
-//! A language model in parts behind the face of one package: [`BundleModel`] is a [`Loaded`] program with the functions
-//! `init` and `decode` of our own layout, which runs ANEMLL's parts one after the other.
+//! A split language model with the interface of one package: [`BundleModel`] is a [`Loaded`] program with the functions
+//! `init` and `decode` of the standard layout, which runs ANEMLL parts in sequence.
 //!
-//! Everything above, from `generate` to perplexity, sees the layout it knows: [`BundleGraph`] is read from the parts'
-//! signatures once, [`BundleModel`] feeds them.
+//! Generation and evaluation use the standard layout: [`BundleGraph`] is read once from the signatures of the parts,
+//! and [`BundleModel`] executes them.
 
 mod graph;
 mod model;

@@ -1,4 +1,4 @@
-//! Feeds the parts of a bundle: positions, masks and hidden states from one to the next, one cache for all.
+//! Executes a bundle: passes positions, masks and hidden states between parts that share one KV cache.
 
 use std::sync::Arc;
 
@@ -204,7 +204,7 @@ fn take(values: &mut Values, name: &str) -> Result<Value, RuntimeError> {
     values.remove(name).ok_or_else(|| wrong(&format!("no value `{name}`")))
 }
 
-/// What a part gave or lacks.
+/// Returns an output of a part, or an error if it is missing.
 fn wrong(what: &str) -> RuntimeError {
     RuntimeError::input(format!("a part of the bundle gave {what}"))
 }

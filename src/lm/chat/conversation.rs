@@ -7,7 +7,7 @@ use minijinja::value::ValueKind;
 
 use super::ChatError;
 
-/// What a prompt is made of.
+/// Input of a chat template.
 #[derive(Debug, Clone)]
 pub struct Conversation {
     messages: Vec<Value>,
@@ -60,7 +60,7 @@ impl Conversation {
         Ok(given)
     }
 
-    /// Whether a text is meant as messages: a JSON list of objects with `role`, or an object with `messages`.
+    /// True if a text is meant as messages: a JSON list of objects with `role`, or an object with `messages`.
     pub fn looks_like_messages(text: &str) -> bool {
         match serde_json::from_str::<serde_json::Value>(text) {
             Ok(serde_json::Value::Array(list)) => {
@@ -93,7 +93,7 @@ impl Conversation {
         }
     }
 
-    /// Whether there are tools.
+    /// True if there are tools.
     pub(super) fn has_tools(&self) -> bool {
         self.tools.is_some()
     }

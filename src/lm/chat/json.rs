@@ -3,7 +3,7 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-/// How JSON is laid out.
+/// JSON formatting options.
 #[derive(Debug)]
 pub(super) struct Form {
     ascii: bool,

@@ -16,7 +16,7 @@ pub use conversation::Conversation;
 /// The time of now in a format of `strftime`, for templates that state the date; none for a format that is not one.
 pub type Now = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Why messages do not become a prompt.
+/// An error of rendering a chat template.
 #[derive(Debug, Error)]
 pub enum ChatError {
     /// A tokenizer without a template.
@@ -33,7 +33,7 @@ pub enum ChatError {
     /// Messages that are none.
     #[error("{what}")]
     Messages {
-        /// What is wrong.
+        /// Description of the error.
         what: String,
     },
     /// A failure that the template itself raises.
@@ -45,7 +45,7 @@ pub enum ChatError {
     /// A template that does not parse or run.
     #[error("the chat template failed: {what}")]
     Template {
-        /// What is wrong, and in which line.
+        /// Description of the error with the line number.
         what: String,
     },
 }

@@ -1,4 +1,4 @@
-//! `Filter`: the tokens among which chance chooses — top-k, then top-p, then min-p, as transformers' warpers leave them.
+//! `Filter`: candidate tokens for sampling: top-k, then top-p, then min-p, as the logits warpers of transformers.
 
 use std::cmp::Ordering;
 

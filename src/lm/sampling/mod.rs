@@ -1,5 +1,5 @@
-//! Choosing the next token from logits: the largest, or by chance among those that a filter leaves, the same for the
-//! same seed.
+//! Sampling of the next token from logits: greedy, or random among the tokens kept by a filter, reproducible for a
+//! given seed.
 
 mod filter;
 
@@ -9,12 +9,12 @@ use crate::base::chance::Chance;
 use crate::base::error::Hint;
 pub use filter::Filter;
 
-/// How the next token is chosen.
+/// Sampling method.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sampling {
     /// The token with the largest logit, the lowest of equals.
     Greedy,
-    /// By chance.
+    /// Random sampling.
     Chance(Draw),
 }
 
@@ -26,7 +26,7 @@ pub struct Draw {
     seed: u64,
 }
 
-/// Numbers that no token can be drawn with.
+/// Invalid sampling parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum SamplingError {
     /// The temperature.

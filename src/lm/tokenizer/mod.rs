@@ -18,7 +18,7 @@ use crate::source::embedding::{self, EmbeddingConfig};
 pub use record::{RECORD, SpecialToken, TokenizerRecord};
 use special::TokenizerConfig;
 
-/// Why text cannot become tokens.
+/// An error of the tokenizer.
 #[derive(Debug, Error)]
 pub enum TokenizerError {
     /// A folder that holds no tokenizer.
@@ -32,7 +32,7 @@ pub enum TokenizerError {
     Broken {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the error.
         what: String,
     },
     /// A file that cannot be read.
@@ -266,7 +266,7 @@ impl Tokenizer {
         self.inner.decode(tokens, true).map_err(failed)
     }
 
-    /// Whether text is [`cleaned`].
+    /// True if text is [`cleaned`].
     pub(super) fn cleans_up(&self) -> bool {
         self.clean_up
     }
@@ -287,7 +287,7 @@ impl Tokenizer {
         &self.chat_templates
     }
 
-    /// Whether there is a usual chat template.
+    /// True if there is a usual chat template.
     pub fn has_chat_template(&self) -> bool {
         self.chat_templates.contains_key("default")
     }
@@ -322,7 +322,7 @@ impl Tokenizer {
         self.recipe.as_ref()
     }
 
-    /// Whether `token` is one of those that stand for no text.
+    /// True if `token` is one of those that stand for no text.
     pub fn is_special(&self, token: u32) -> bool {
         self.inner.get_added_tokens_decoder().get(&token).is_some_and(|added| added.special)
     }
@@ -337,7 +337,7 @@ impl Tokenizer {
         self.max_seq_length
     }
 
-    /// Whether sentence-transformers lower-cases text first.
+    /// True if sentence-transformers lower-cases text first.
     pub fn lower_case(&self) -> bool {
         self.lower_case
     }

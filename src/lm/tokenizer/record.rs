@@ -1,4 +1,4 @@
-//! `tokenizer_record.json`: what a finished tokenizer.json does not say itself.
+//! `tokenizer_record.json`: settings that tokenizer.json does not contain.
 //!
 //! A conversion writes it beside a tokenizer.json that gives the ids of transformers' `AutoTokenizer` without any other
 //! file. A folder without it is read as transformers saves it, see `special`.
@@ -46,13 +46,13 @@ pub struct TokenizerRecord {
     pub truncation_side: String,
     /// The end of a text that is padded.
     pub padding_side: String,
-    /// Whether decoded text loses spaces before punctuation.
+    /// True if decoded text loses spaces before punctuation.
     pub clean_up_tokenization_spaces: bool,
-    /// Whether special tokens inside a text are split like any text.
+    /// True if special tokens inside a text are split like any text.
     pub split_special_tokens: bool,
     /// Chat templates by name; `default` is the usual one.
     pub chat_templates: BTreeMap<String, String>,
-    /// What a user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
     /// SHA-256 of the files it was made from, by role and name.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! `tokenizer_config.json`: which special tokens stand around a text.
+//! `tokenizer_config.json`: special tokens added before and after a text.
 //!
 //! Most tokenizers say so in tokenizer.json itself. For the classes of [`CLASSES`] transformers puts a template of its
 //! own in place, from `add_bos_token` and `add_eos_token`.

@@ -1,4 +1,4 @@
-//! What a sweep is expected to make and to take, before it begins.
+//! Estimates of a sweep: package sizes, time and memory.
 
 use serde::Serialize;
 use serde_json::json;

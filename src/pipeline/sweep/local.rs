@@ -31,7 +31,7 @@ pub(crate) struct LocalPipeline<'a> {
     session: &'a Session,
     /// Calls are timed while nothing else is measured: whoever times them is the only one.
     quiet: RwLock<()>,
-    /// Whether several variants are measured at the same time.
+    /// True if several variants are measured at the same time.
     crowded: bool,
     /// The machines that make variants in place of this one.
     engine: Option<Ray>,

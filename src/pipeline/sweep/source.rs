@@ -1,4 +1,4 @@
-//! What a sweep starts from: a checkpoint that is converted, or a package that is there already.
+//! Source of a sweep: a checkpoint to convert or an existing package.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::source::checkpoint::{Checkpoint, FileDigest};
 use crate::source::config::Allow;
 use crate::sweep::{Place, Spec};
 
-/// What is swept.
+/// Source of a sweep.
 pub(crate) enum Source {
     /// A checkpoint with its adapters, which is converted.
     Job(Box<Job>),
@@ -25,7 +25,7 @@ pub(crate) enum Source {
     Package {
         /// Where it stands.
         path: PathBuf,
-        /// Whether what the sweep makes of it may share its files.
+        /// True if what the sweep makes of it may share its files.
         link: bool,
     },
 }

@@ -13,7 +13,7 @@ use crate::source::config::Allow;
 use crate::source::record::{CheckpointRecord, TokenizerRecord};
 use crate::source::sentence::Module;
 
-/// Whether `path` is a checkpoint rather than a package, or a folder of packages that has a `config.json` too.
+/// True if `path` is a checkpoint rather than a package, or a folder of packages that has a `config.json` too.
 pub(super) fn is_at(path: &Path) -> bool {
     let has = |name: &str| path.join(name).is_file();
     let is_package = |entry: std::io::Result<fs_err::DirEntry>| {
