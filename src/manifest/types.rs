@@ -17,7 +17,7 @@ use crate::eval::{
     results::KvCache, results::Measurements, results::Perplexity, results::Similarity,
     results::Transcripts,
 };
-use crate::gate::{self, Verdict};
+use crate::gate::{self, Outcome, Verdict};
 use crate::package::{FileRecord, Package, PackageError};
 
 /// What a package is, from what it was made, and what it is worth.
@@ -71,8 +71,11 @@ pub struct Manifest {
     pub prompt_chunk: Option<u64>,
     /// What it is worth; figures that differ from run to run are left out.
     pub quality: Quality,
-    /// What the gates said; those over times and memory are left out.
+    /// Verdicts of the gates; those over times and memory are left out.
     pub verdicts: Vec<Verdict>,
+    /// Names of the gates among `verdicts` that failed; absent if none did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_gates: Vec<String>,
 }
 
 /// A tool and the libraries it used.
@@ -262,6 +265,8 @@ impl Manifest {
             .ok_or_else(|| ManifestError::Target(target.clone()))?;
         let file_name = package.file_name().map(|n| n.to_string_lossy().into_owned());
         let reproducible = |v: &&Verdict| gate::find(&v.gate).is_none_or(|gate| gate.reproducible);
+        let verdicts: Vec<Verdict> = facts.verdicts.iter().filter(reproducible).cloned().collect();
+        let failed = verdicts.iter().filter(|verdict| verdict.outcome == Outcome::Fail);
         Ok(Self {
             schema_version: SCHEMA_VERSION,
             name: facts.name,
@@ -285,7 +290,8 @@ impl Manifest {
             seq_len: facts.seq_len,
             prompt_chunk: facts.prompt_chunk,
             quality: Quality::of(facts.measurements),
-            verdicts: facts.verdicts.iter().filter(reproducible).cloned().collect(),
+            failed_gates: failed.map(|verdict| verdict.gate.clone()).collect(),
+            verdicts,
         })
     }
 

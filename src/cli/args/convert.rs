@@ -266,7 +266,7 @@ pub struct SweepArgs {
     /// Directory that relative paths of the specification refer to [default: its own directory].
     #[arg(long, value_name = "DIR", requires = "spec", hide = true)]
     pub spec_folder: Option<PathBuf>,
-    /// Packages to keep: `all`, `best`, `pareto` or `none`.
+    /// Packages to keep: `all`, `best`, `pareto`, `passing` or `none`.
     #[arg(long, value_name = "WHICH")]
     pub keep: Option<String>,
     /// Path of the report [default: `report.json` in the output directory].

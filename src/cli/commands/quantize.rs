@@ -179,6 +179,7 @@ fn derive_manifest(
         recipe: recipe.to_string(),
         quality: Quality::default(),
         verdicts: Vec::new(),
+        failed_gates: Vec::new(),
         ..old.clone()
     };
     new.version = next_version(&old, &new).version;

@@ -1,4 +1,4 @@
-//! Which packages stay: the best, those that no smaller one is as good as, all or none.
+//! Selection of the packages to keep: all, those that pass, the best, the Pareto front or none.
 
 use super::steps::Runner;
 use super::{Entry, RunError, Status};
@@ -19,6 +19,10 @@ impl Runner<'_> {
     ) -> Result<(), RunError> {
         let mut stays: Vec<bool> = match self.spec.output.keep {
             Keep::All => entries.iter().map(|_| true).collect(),
+            Keep::Passing => {
+                let failed = |entry: &Entry| entry.status == Status::Judged(Some(Outcome::Fail));
+                entries.iter().map(|entry| !failed(entry)).collect()
+            }
             Keep::None => entries.iter().map(|_| false).collect(),
             Keep::Pareto => front(entries, &self.paired(entries)),
             Keep::Best => {

@@ -173,7 +173,7 @@ pub struct OutputSpec {
     pub fresh: bool,
 }
 
-/// Which packages stay when a sweep is over.
+/// Packages to keep when a sweep ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
@@ -184,7 +184,9 @@ pub enum Keep {
     Best,
     /// Those that no smaller one is as good as.
     Pareto,
-    /// None: the report is what is wanted.
+    /// All except those that failed a gate.
+    Passing,
+    /// None; only the report is written.
     None,
 }
 

@@ -263,12 +263,56 @@ fn what_is_kept_is_what_was_asked_for() {
             &["pal8-g16.manifest.json", "pal8-g16.mlpackage", "results"],
         ),
         ("best", "perplexity_increase = 1e-9", &["results"]),
+        (
+            "passing",
+            "perplexity_increase = 0.005",
+            &[
+                "fp16.manifest.json",
+                "fp16.mlpackage",
+                "pal8-g16.manifest.json",
+                "pal8-g16.mlpackage",
+                "results",
+            ],
+        ),
+        ("passing", "perplexity_increase = 1e-9", &["results"]),
     ] {
         let root = tempfile::tempdir().unwrap();
         let run = go(&spec(root.path(), keep, gates), &Fake::default()).unwrap();
         assert_eq!(folders(root.path()), want, "{keep} {gates}");
         let kept: Vec<_> = run.entries.iter().filter(|e| e.kept).collect();
         assert_eq!(kept.len(), want.len() / 2, "{keep} {gates}");
+    }
+}
+
+#[test]
+fn passing_keeps_unjudged_packages() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = spec(root.path(), "passing", "perplexity_increase = false");
+    let run = go(&spec, &Fake::default()).unwrap();
+    assert!(run.entries.iter().all(|entry| entry.kept));
+}
+
+#[test]
+fn packages_dropped_by_passing_return_under_looser_gates() {
+    let root = tempfile::tempdir().unwrap();
+    let stages = Fake::default();
+    let strict = spec(root.path(), "passing", "perplexity_increase = 0.005");
+    go(&strict, &stages).unwrap();
+    stages.take();
+    let run = go(&spec(root.path(), "passing", ""), &stages).unwrap();
+    assert!(run.entries.iter().all(|entry| entry.kept));
+    assert_eq!(stages.take(), ["compress pal4-g16", "compress int4-b32"]);
+}
+
+#[test]
+fn failed_gates_are_named_in_the_manifest() {
+    let root = tempfile::tempdir().unwrap();
+    go(&spec(root.path(), "all", "perplexity_increase = 0.005"), &Fake::default()).unwrap();
+    for (name, want) in [("pal8-g16", &[][..]), ("pal4-g16", &["perplexity_increase"])] {
+        let path = root.path().join(format!("out/{name}.manifest.json"));
+        assert_eq!(crate::manifest::Manifest::read(&path).unwrap().failed_gates, want, "{name}");
+        let marked = fs_err::read_to_string(&path).unwrap().contains("failed_gates");
+        assert_eq!(marked, !want.is_empty(), "{name}: absent if none failed");
     }
 }
 
