@@ -14,7 +14,7 @@ pub fn request() {
     CANCELLED.store(true, Ordering::Relaxed);
 }
 
-/// Whether the run was asked to stop. Loops that cannot fail end early; whoever asked for what they make then has to
+/// True if the run was asked to stop. Loops that cannot fail end early; whoever asked for what they make then has to
 /// [`check`] before it is used.
 pub fn requested() -> bool {
     CANCELLED.load(Ordering::Relaxed)

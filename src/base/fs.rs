@@ -130,7 +130,7 @@ pub fn remove_stale_temp(folder: &Path) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// Whether neither the entry nor anything below it was touched for an hour. A folder itself is not touched where a file
+/// True if neither the entry nor anything below it was touched for an hour. A folder itself is not touched where a file
 /// deep in it grows.
 pub fn is_stale(entry: &fs_err::DirEntry) -> io::Result<bool> {
     if entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age.as_secs() <= 3600) {

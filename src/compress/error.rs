@@ -68,7 +68,7 @@ pub enum CompressError {
     Idle {
         /// What the rule is about.
         selector: String,
-        /// How many weights there are.
+        /// Number of weights.
         weights: usize,
     },
     /// A package without weights to compress.

@@ -28,7 +28,7 @@ use crate::quant::{self, Axes, Code, Distortion, Scheme, Search};
 pub struct Options {
     /// How hard k-means tries.
     pub search: Search,
-    /// Whether something standing at the output is replaced.
+    /// True if something standing at the output is replaced.
     pub replace: bool,
     /// Constants with fewer elements are no weights.
     pub weight_threshold: u64,
@@ -166,7 +166,7 @@ struct Plan<'a> {
 /// What was found of weights that may be skipped, until it is written; nothing where it is cheaper to find again than to keep.
 type Tried<'a> = BTreeMap<(&'a BlobRef, Scheme), Option<quant::Compressed<'a>>>;
 
-/// Whether it may be kept while other weights are tried: tables take long to find and little memory, and a mask or the scales
+/// True if it may be kept while other weights are tried: tables take long to find and little memory, and a mask or the scales
 /// of blocks the other way round.
 fn is_small(found: &quant::Compressed<'_>) -> bool {
     found.palette().is_some() && found.mask().is_none()
@@ -330,7 +330,7 @@ fn finish(
 
 /// Which weights become what; whether they can.
 ///
-/// Whether the values of a weight can be compressed shows when it is tried, which is early enough for all but those in
+/// The values of a weight are checked when it is tried, which is early enough for all but those in
 /// `doubtful`, with their blobs: these may stay as they are, and how many blobs there will be stands first in the file.
 fn plan<'a>(
     recipe: &Recipe,
@@ -376,7 +376,7 @@ fn check(weight: &Weight, scheme: Scheme, version: i32) -> Result<(), CompressEr
     Ok(())
 }
 
-/// Whether it matters which axis is which.
+/// True if it matters which axis is which.
 fn needs_axes(scheme: Scheme) -> bool {
     use quant::scheme::{PerChannelScale, ScaleGranularity, TableGranularity};
     match scheme.code {

@@ -302,7 +302,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Whether two elements may share a place: some stride does not reach beyond what the shorter ones span.
+    /// True if two elements may share a place: some stride does not reach beyond what the shorter ones span.
     fn overlaps(&self) -> bool {
         if self.shape.contains(&0) {
             return false;

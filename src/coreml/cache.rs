@@ -66,7 +66,7 @@ pub struct Cache {
 pub struct Compiled {
     /// Where it stands.
     pub path: PathBuf,
-    /// Whether it was there already.
+    /// True if it was there already.
     pub found: bool,
 }
 
@@ -191,7 +191,7 @@ impl Cache {
 /// What decides whether an entry stays.
 struct Entry {
     key: String,
-    /// Whether this system compiled it.
+    /// True if this system compiled it.
     ours: bool,
     bytes: u64,
     /// Time since its last use.

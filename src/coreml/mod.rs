@@ -95,7 +95,7 @@ pub struct Wanted {
     pub path: PathBuf,
     /// The functions to load.
     pub functions: Vec<String>,
-    /// Whether the model has functions beside its only one, so that they are asked for by name.
+    /// True if the model has functions beside its only one, so that they are asked for by name.
     pub named: bool,
 }
 

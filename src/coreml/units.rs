@@ -28,7 +28,7 @@ impl ComputeUnits {
         (Self::CpuAndNe, "CPU_AND_NE"),
     ];
 
-    /// Whether they include `device`.
+    /// True if they include `device`.
     pub fn include(self, device: Device) -> bool {
         match device {
             Device::Cpu => true,

@@ -34,7 +34,7 @@ pub struct Token {
 pub struct Tokens {
     /// Those whose log-likelihood and divergence are finite.
     pub rows: Vec<Token>,
-    /// How many others there are.
+    /// Number of other values.
     pub non_finite: u64,
 }
 

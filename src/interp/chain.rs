@@ -110,7 +110,7 @@ fn gives(function: &Function, name: &str) -> bool {
     function.outputs().iter().any(|output| output.name == name)
 }
 
-/// Whether no part takes the value after the last one that gives it.
+/// True if no part takes the value after the last one that gives it.
 fn is_result(functions: &[&Function], name: &str) -> bool {
     let takes = |f: &&Function| f.inputs().iter().any(|input| input.name == name);
     let after = functions.iter().rposition(|f| gives(f, name)).map_or(0, |last| last + 1);

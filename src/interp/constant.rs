@@ -13,7 +13,7 @@ use crate::mil::{Blobs, ConstError, DType, Data, TensorData, Value, constant_byt
 /// Any number of operations can refer to the same bytes, and each holds its own elements of four bytes.
 const MAX_READ: usize = if cfg!(any(test, fuzzing)) { 1 << 22 } else { 1 << 31 };
 
-/// How many elements of constants a program has been given.
+/// Number of elements of constants in a program.
 #[derive(Debug, Default)]
 pub(crate) struct Budget(Cell<usize>);
 

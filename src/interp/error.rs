@@ -60,7 +60,7 @@ impl OpError {
         Self::Within { place: format!("block input `{input}`"), source: Box::new(self) }
     }
 
-    /// Whether the operation, or one within it, was asked to stop.
+    /// True if the operation, or one within it, was asked to stop.
     fn is_cancelled(&self) -> bool {
         match self {
             Self::Cancelled(_) => true,

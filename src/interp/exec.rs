@@ -107,7 +107,7 @@ pub(crate) struct Subgraph {
 /// A result of a nested block.
 pub(crate) struct SubgraphOutput {
     pub(crate) from: Operand,
-    /// Whether the value may leave its slot: the block owns it and gives it once.
+    /// True if the value may leave its slot: the block owns it and gives it once.
     pub(crate) take: bool,
 }
 
@@ -205,12 +205,12 @@ impl ExecContext<'_> {
         }
     }
 
-    /// Whether [`Self::take`] would hand the argument over.
+    /// True if [`Self::take`] would hand the argument over.
     pub(crate) fn owns(&self, from: &Operand) -> bool {
         matches!(from, Operand::Slot(slot) if self.donated.binary_search(slot).is_ok())
     }
 
-    /// Whether the step's one result is rounded to fp16: a kernel that does so itself saves a pass over it, and hands
+    /// True if the step's one result is rounded to fp16: a kernel that does so itself saves a pass over it, and hands
     /// it over through [`Self::result`].
     pub(crate) fn rounds_to_f16(&self) -> bool {
         self.precision == Precision::Declared

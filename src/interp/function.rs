@@ -107,7 +107,7 @@ impl Function {
         &self.states
     }
 
-    /// Whether `name` is a value that a run computes or is given, so that it can be tapped.
+    /// True if `name` is a value that a run computes or is given, so that it can be tapped.
     pub fn computes(&self, name: &str) -> bool {
         self.steps.iter().flat_map(|step| &step.outs).any(|out| out.name == name)
             || self.inputs.iter().any(|port| port.name == name)

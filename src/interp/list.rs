@@ -17,7 +17,7 @@ pub struct List {
     dtype: DType,
     /// Extents of an element; nothing where the first element written decides.
     shape: Vec<Option<usize>>,
-    /// Whether it grows when it is written beyond its end.
+    /// True if it grows when it is written beyond its end.
     dynamic: bool,
 }
 
@@ -38,7 +38,7 @@ impl List {
         self.elements.0.len()
     }
 
-    /// Whether there are no elements.
+    /// True if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.elements.0.is_empty()
     }

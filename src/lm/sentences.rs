@@ -49,7 +49,7 @@ pub struct Prepared {
     pub ids: Vec<u32>,
     /// For each of them, 1 where it is pooled.
     pub pool: Vec<u8>,
-    /// How many more tokens the library would have kept, had the package been longer.
+    /// Number of additional tokens that the library would keep if the package were longer.
     pub left_out: usize,
 }
 

@@ -10,7 +10,7 @@ pub(super) struct TextDecoder<'t> {
     tokenizer: &'t Tokenizer,
     /// The tokens that the last text came from, which decide how the next begin, and those that have given none.
     window: Vec<u32>,
-    /// How many of them have given their text.
+    /// Number of tokens whose text was returned.
     read: usize,
     /// The text of these.
     given: String,

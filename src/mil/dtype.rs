@@ -104,12 +104,12 @@ impl DType {
         TABLE.iter().find(|line| line.2 == name).map(|line| line.0)
     }
 
-    /// Whether values are floating point.
+    /// True if values are floating point.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::F32 | Self::F64 | Self::Bf16 | Self::F8E4M3 | Self::F8E5M2)
     }
 
-    /// Whether values are whole numbers.
+    /// True if values are whole numbers.
     pub fn is_int(self) -> bool {
         !self.is_float() && !matches!(self, Self::Bool | Self::Str)
     }
@@ -124,7 +124,7 @@ impl DType {
         }
     }
 
-    /// Whether values are whole numbers without a sign.
+    /// True if values are whole numbers without a sign.
     pub fn is_unsigned(self) -> bool {
         use DType::{U1, U2, U3, U4, U6, U8, U16, U32, U64};
         matches!(self, U1 | U2 | U3 | U4 | U6 | U8 | U16 | U32 | U64)

@@ -34,7 +34,7 @@ pub enum Allowed {
 }
 
 impl Allowed {
-    /// Whether `shape` is among the allowed ones.
+    /// True if `shape` is among the allowed ones.
     pub fn holds(&self, shape: &[usize]) -> bool {
         match self {
             Self::Range(dims) => {

@@ -199,7 +199,7 @@ impl Type {
         }
     }
 
-    /// Whether this is a state.
+    /// True if this is a state.
     pub fn is_state(&self) -> bool {
         matches!(self, Self::State(_))
     }

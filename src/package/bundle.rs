@@ -46,7 +46,7 @@ pub enum BundleError {
         path: PathBuf,
         /// The part's name without extension.
         name: String,
-        /// Whether it is there as an archive.
+        /// True if it is there as an archive.
         zipped: bool,
     },
     /// A part that cannot be opened.
@@ -82,7 +82,7 @@ pub struct Settings {
     pub context_length: usize,
     /// Tokens that one call of `prefill` takes.
     pub batch_size: usize,
-    /// Whether the head gives the likeliest tokens instead of logits.
+    /// True if the head gives the likeliest tokens instead of logits.
     pub argmax_in_model: bool,
     /// Tokens of the model, where the head does not tell.
     pub vocab_size: Option<usize>,
@@ -90,7 +90,7 @@ pub struct Settings {
     pub lm_head_chunk_sizes: Vec<usize>,
     /// Positions that local layers see, where the model has such layers.
     pub sliding_window: Option<usize>,
-    /// Whether `prefill` writes the cache at the position it is given.
+    /// True if `prefill` writes the cache at the position it is given.
     pub prefill_dynamic_slice: bool,
     /// Chunks that the layers are split into.
     num_chunks: usize,
@@ -138,7 +138,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Whether a bundle stands at `path`.
+    /// True if a bundle stands at `path`.
     pub fn is_at(path: &Path) -> bool {
         path.join(META).is_file()
     }

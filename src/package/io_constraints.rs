@@ -45,7 +45,7 @@ pub struct Feature {
     pub kind: String,
     /// What is asked of it besides its type, for an input.
     pub rule: Rule,
-    /// Whether the program's own types say less than this.
+    /// True if the program's own types say less than this.
     pub notable: bool,
 }
 

@@ -109,7 +109,7 @@ impl Blobs for BlobFiles {
     }
 }
 
-/// Whether a path is named as compiled models are.
+/// True if a path is named as compiled models are.
 fn is_compiled(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "mlmodelc")
 }

@@ -109,7 +109,7 @@ const FIELDS: &[(Kind, usize, Kind)] = &[
     (Tensor, 4, Flat),
 ];
 
-/// Whether a model file has more than `most` fields; where its bytes end to be fields, the count does too, for decoding
+/// True if a model file has more than `most` fields; where its bytes end to be fields, the count does too, for decoding
 /// them fails there.
 pub fn has_more_than(most: usize, model: &[u8]) -> bool {
     let mut count = 0;

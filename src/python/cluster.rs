@@ -47,7 +47,7 @@ pub struct Job {
     pub cores: Option<u64>,
     /// Bytes of memory of each task.
     pub memory: Option<u64>,
-    /// Whether tasks are timed, so that a machine takes one at a time.
+    /// True if tasks are timed, so that a machine takes one at a time.
     pub alone: bool,
     /// The spec.
     pub spec: String,

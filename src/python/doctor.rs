@@ -77,7 +77,7 @@ pub enum EnvState {
 pub struct Ability {
     /// The thing.
     pub what: &'static str,
-    /// Whether it works on this machine.
+    /// True if it works on this machine.
     pub yes: bool,
     /// The reason.
     pub why: String,

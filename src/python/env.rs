@@ -17,7 +17,7 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     /// An interpreter whose environment is used as it is (`COREMILL_PYTHON`).
     pub python_override: Option<PathBuf>,
-    /// Whether the network may not be used.
+    /// True if the network may not be used.
     pub offline: bool,
 }
 

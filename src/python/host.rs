@@ -31,7 +31,7 @@ pub(super) struct Host {
     /// Its folders of installed packages.
     #[serde(default)]
     pub(super) site: Vec<PathBuf>,
-    /// Whether it can make virtual environments with pip in them.
+    /// True if it can make virtual environments with pip in them.
     #[serde(default)]
     pub(super) has_ensurepip: bool,
     /// The versions of the packages asked for, as far as installed.
@@ -78,7 +78,7 @@ impl Host {
         Err(EnvError::NoPython { wanted: wanted.to_owned(), tried })
     }
 
-    /// Whether it is of the version X.Y.
+    /// True if it is of the version X.Y.
     pub(super) fn is(&self, wanted: &str) -> bool {
         self.version.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
     }

@@ -40,7 +40,7 @@ pub(super) struct Install<'a> {
     pub(super) folder: &'a Path,
     /// The lock's text.
     pub(super) lock: &'a str,
-    /// How many packages to expect.
+    /// Number of packages to expect.
     pub(super) n_packages: u64,
     /// A folder for what pip unpacks on the way; it exists and goes afterwards.
     pub(super) scratch: &'a Path,
@@ -48,7 +48,7 @@ pub(super) struct Install<'a> {
     pub(super) log: &'a Path,
     /// The empty file whose lock this run holds; pip holds it, too.
     pub(super) held: &'a File,
-    /// Whether the lock lists all that its packages need; if not, pip is told to look no further.
+    /// True if the lock lists all that its packages need; if not, pip is told to look no further.
     pub(super) complete: bool,
     pub(super) patience: Patience,
 }

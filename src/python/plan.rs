@@ -246,7 +246,7 @@ pub(super) const fn needed() -> u64 {
     NEEDED
 }
 
-/// Whether two paths lead to one folder; a cache may be reached through links.
+/// True if two paths lead to one folder; a cache may be reached through links.
 fn same_place(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     a == b || real(a).is_some_and(|a| Some(a) == real(b))

@@ -25,7 +25,7 @@ use super::weight::Weight;
 pub struct Affine {
     /// The type of the integers.
     pub dtype: Dtype,
-    /// Whether there are zero points.
+    /// True if there are zero points.
     pub mode: Mode,
     /// What shares a scale.
     pub grid: Grid,

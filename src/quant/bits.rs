@@ -24,7 +24,7 @@ impl Bits {
         self.0
     }
 
-    /// How many values an index of this width can take.
+    /// Number of values of an index of this width.
     pub fn n_values(self) -> usize {
         1 << self.0
     }

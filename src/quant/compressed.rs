@@ -92,7 +92,7 @@ impl Compressed<'_> {
         }
     }
 
-    /// How many codes are stored.
+    /// Number of stored codes.
     pub fn n_stored(&self) -> usize {
         self.source.mask.as_ref().map_or(self.n_codes(), Mask::n_set)
     }

@@ -37,7 +37,7 @@ impl Dtype {
         }
     }
 
-    /// Whether integers of this type can be negative.
+    /// True if integers of this type can be negative.
     pub fn is_signed(self) -> bool {
         matches!(self, Self::Int4 | Self::Int8)
     }
@@ -55,7 +55,7 @@ impl Dtype {
     }
 }
 
-/// Whether the range of the integers stands for one around zero, or for that of the values.
+/// True if the range of the integers stands for one around zero, or for that of the values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// coremltools' `LINEAR_SYMMETRIC`: `sym`.

@@ -59,12 +59,12 @@ impl Grid {
         self.block.iter().product()
     }
 
-    /// How many values of one block stand side by side.
+    /// Number of consecutive values of one block.
     pub fn run_len(&self) -> usize {
         self.run
     }
 
-    /// Whether each block is one run, so that the blocks follow one another.
+    /// True if each block is one run, so that the blocks follow one another.
     pub fn is_contiguous(&self) -> bool {
         self.run == self.block_len()
     }

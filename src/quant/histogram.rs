@@ -281,12 +281,12 @@ impl Default for SortedHistogram {
 }
 
 impl SortedHistogram {
-    /// How many distinct values there are.
+    /// Number of distinct values.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether nothing was counted.
+    /// True if nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

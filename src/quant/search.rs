@@ -12,7 +12,7 @@ pub enum Search {
 }
 
 impl Search {
-    /// How many restarts of Lloyd's algorithm are tried for vectors.
+    /// Number of restarts of Lloyd's algorithm for vectors.
     pub(super) fn restarts(self) -> u64 {
         match self {
             Self::Quick => 2,

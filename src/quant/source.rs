@@ -30,7 +30,7 @@ pub struct ChannelScale {
 }
 
 impl ChannelScale {
-    /// How many there are along each axis.
+    /// Number along each axis.
     pub fn shape(&self) -> Vec<usize> {
         self.grid.counts()
     }
@@ -66,7 +66,7 @@ impl<'a> Source<'a> {
         self.scale = Some(ChannelScale { grid, values });
     }
 
-    /// How many values there are.
+    /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.weight.values().len()
     }

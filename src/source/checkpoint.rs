@@ -27,7 +27,7 @@ pub struct Checkpoint {
     sentence: Option<SentenceConfig>,
     review: Review,
     warnings: Vec<String>,
-    /// Whether the head is another matrix than the embedding although the configuration ties them.
+    /// True if the head is another matrix than the embedding although the configuration ties them.
     untied: bool,
 }
 
@@ -197,17 +197,17 @@ impl Checkpoint {
         &self.warnings
     }
 
-    /// Whether the head is the embedding.
+    /// True if the head is the embedding.
     pub fn is_tied(&self) -> bool {
         self.config.tie_word_embeddings && !self.untied
     }
 
-    /// Whether a head of its own is stored although the configuration ties it to the embedding.
+    /// True if a head of its own is stored although the configuration ties it to the embedding.
     pub fn is_untied(&self) -> bool {
         self.untied
     }
 
-    /// Whether the family writes text.
+    /// True if the family writes text.
     pub fn is_decoder(&self) -> bool {
         config::keys::family(&self.config.model_type).is_none_or(|family| family.is_decoder)
     }
@@ -242,7 +242,7 @@ impl Checkpoint {
         self.sentence.as_ref()
     }
 
-    /// Whether the checkpoint itself makes embeddings, without adapters of LLM2Vec.
+    /// True if the checkpoint itself makes embeddings, without adapters of LLM2Vec.
     pub fn embeds(&self) -> bool {
         self.sentence.is_some()
     }
@@ -350,7 +350,7 @@ impl Checkpoint {
     }
 }
 
-/// Whether a head is stored beside the embedding that the configuration ties it to, with other values.
+/// True if a head is stored beside the embedding that the configuration ties it to, with other values.
 fn is_untied(config: &ModelConfig, tensors: &Tensors) -> Result<bool, Error> {
     if !config.tie_word_embeddings {
         return Ok(false);

@@ -75,7 +75,7 @@ impl Dtype {
         self.row().2
     }
 
-    /// Whether [`decode`] takes it: a weight of 16 bits or more that is a float.
+    /// True if [`decode`] takes it: a weight of 16 bits or more that is a float.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
     }

@@ -40,13 +40,13 @@ pub struct SentenceEmbedding {
     pub prompts: BTreeMap<String, String>,
     /// The prompt of a text that comes without one.
     pub default_prompt_name: Option<String>,
-    /// Whether spaces around prompt and text are removed.
+    /// True if spaces around prompt and text are removed.
     pub strip: bool,
-    /// Whether text is lower-cased before the tokenizer's own rules.
+    /// True if text is lower-cased before the tokenizer's own rules.
     pub lower_case: bool,
     /// The most tokens of a text, those around it included; nothing where there is no limit.
     pub max_length: Option<usize>,
-    /// Whether the tokens of a prompt are pooled.
+    /// True if the tokens of a prompt are pooled.
     pub include_prompt: bool,
     /// The similarity that the embeddings are compared with.
     pub similarity: Option<String>,
@@ -62,7 +62,7 @@ pub struct Llm2VecEmbedding {
     pub max_length: usize,
     /// The most tokens of the text alone; longer ones lose whole words at their end.
     pub doc_max_length: usize,
-    /// Whether only the text and what follows it is pooled.
+    /// True if only the text and what follows it is pooled.
     pub skip_instruction: bool,
     /// What is put around instruction and text.
     pub template: Option<Template>,

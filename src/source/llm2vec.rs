@@ -19,7 +19,7 @@ pub struct Llm2Vec {
     pub max_length: usize,
     /// Tokens of the text alone at most.
     pub doc_max_length: usize,
-    /// Whether the instruction's tokens stay out of the mean.
+    /// True if the instruction's tokens stay out of the mean.
     pub skip_instruction: bool,
 }
 

@@ -104,12 +104,12 @@ pub(crate) fn modern(stored: &str) -> String {
     old.map_or_else(|| stored.to_owned(), |(new, stem)| format!("{stem}{new}"))
 }
 
-/// Whether the parameter of that bare name has one row for each token of the vocabulary.
+/// True if the parameter of that bare name has one row for each token of the vocabulary.
 pub(crate) fn of_vocabulary(bare: &str) -> bool {
     VOCABULARY.contains(&bare)
 }
 
-/// Whether a module of that name is an embedding.
+/// True if a module of that name is an embedding.
 pub(crate) fn is_embedding(module: &str) -> bool {
     EMBEDDINGS.contains(&module.rsplit('.').next().unwrap_or(module))
 }
@@ -143,7 +143,7 @@ pub(crate) fn heads_of(model_type: &str, parameter: &str) -> Vec<String> {
     tied.map(|(head, _)| (*head).to_owned()).collect()
 }
 
-/// Whether the family keeps the weight of `parameter` as [in, out]: GPT-2's `Conv1D`.
+/// True if the family keeps the weight of `parameter` as [in, out]: GPT-2's `Conv1D`.
 ///
 /// `None` for a family that is not in the table.
 pub(crate) fn stored_in_out(model_type: &str, parameter: &str) -> Option<bool> {

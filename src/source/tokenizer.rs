@@ -139,7 +139,7 @@ const SETTINGS: [&str; 6] = [
 /// The folder of chat templates that have names.
 pub(crate) const TEMPLATES: &str = "additional_chat_templates";
 
-/// Whether a folder has a tokenizer.
+/// True if a folder has a tokenizer.
 pub fn is_in(dir: &Path) -> bool {
     VOCABULARIES.iter().any(|name| dir.join(name).is_file())
 }

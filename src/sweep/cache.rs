@@ -22,7 +22,7 @@ use crate::manifest::Artifact;
 pub(super) struct Cache {
     store: Store,
     packages: PathBuf,
-    /// Whether what others put there does not count.
+    /// True if what others put there does not count.
     fresh: bool,
     /// What this run has put there.
     own: Mutex<BTreeSet<Key>>,

@@ -26,7 +26,7 @@ pub(super) fn marked(name: &str, recipe: &str) -> String {
     format!("{short}~{}", &digest[..8])
 }
 
-/// Whether a name chosen by hand is fit for every file system.
+/// True if a name chosen by hand is fit for every file system.
 pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= LONGEST && of_recipe(name) == name
 }

@@ -26,7 +26,7 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Whether this is the baseline.
+    /// True if this is the baseline.
     pub fn is_baseline(&self) -> bool {
         self.recipe == BASELINE
     }

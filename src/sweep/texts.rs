@@ -103,7 +103,7 @@ impl Lines {
         }
     }
 
-    /// Whether there is nothing to read.
+    /// True if there is nothing to read.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Inline(sentences) if sentences.is_empty())
     }

@@ -74,7 +74,7 @@ pub struct TensorAudit {
 pub struct ComponentAudit {
     /// The part of the model.
     pub component: String,
-    /// How many weights.
+    /// Number of weights.
     pub weights: u64,
     /// Their elements.
     pub elements: u64,
@@ -91,7 +91,7 @@ pub struct ComponentAudit {
 /// What the blob file holds besides weights: norms, biases, tables of angles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Rest {
-    /// How many blobs.
+    /// Number of blobs.
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,

@@ -31,13 +31,13 @@ pub struct StorageFormat {
 pub struct Tables {
     /// Bits of an index.
     pub bits: u32,
-    /// How many tables lie along each axis of the weight; all ones for a single one.
+    /// Number of tables along each axis of the weight; all ones for a single table.
     pub grid: Vec<u64>,
-    /// How many elements an index stands for.
+    /// Number of elements per index.
     pub vector: u64,
     /// The type of the entries.
     pub entries: String,
-    /// Whether entries have scales of their own.
+    /// True if entries have scales of their own.
     pub scaled: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Scales {
     /// The one axis that scales differ along, if there is one and each place of it has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub axis: Option<usize>,
-    /// Whether zero points are stored.
+    /// True if zero points are stored.
     pub offsets: bool,
 }
 

@@ -181,7 +181,7 @@ fn gather<'a>(op: &'a Op, constants: &Constants<'a>) -> Option<Vec<&'a Op>> {
     Some(ops)
 }
 
-/// Whether an operation makes a constant, dense or compressed.
+/// True if an operation makes a constant, dense or compressed.
 pub(in crate::compress) fn is_constant(op: &Op) -> bool {
     op.kind == "const" || op.kind.starts_with("constexpr_")
 }

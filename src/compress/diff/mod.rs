@@ -14,13 +14,13 @@ use crate::package::Package;
 /// What differs between a package on the left and one on the right.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Diff {
-    /// Whether nothing differs: signatures, operations, constants, weights.
+    /// True if nothing differs: signatures, operations, constants, weights.
     pub equal: bool,
     /// What differs in the model and its functions.
     pub model: Vec<Difference>,
     /// The weights that are in one package only, or differ.
     pub weights: Vec<WeightDifference>,
-    /// How many weights both packages have and are equal.
+    /// Number of equal weights.
     pub equal_weights: u64,
     /// The weights of each part of the model, on the left and on the right.
     pub components: Vec<Totals>,
@@ -67,7 +67,7 @@ pub enum What {
     Shape,
     /// How it is stored.
     Form,
-    /// How many bytes that takes.
+    /// Size in bytes.
     Bytes,
     /// The values.
     Values,
@@ -178,7 +178,7 @@ fn what(left: &Package, right: &Package, (a, b): Pair<'_>) -> Result<Option<What
     })
 }
 
-/// Whether two weights of one form hold the same bytes.
+/// True if two weights of one form hold the same bytes.
 fn same_values(
     left: &Package,
     right: &Package,
@@ -197,7 +197,7 @@ fn same_values(
     Ok(true)
 }
 
-/// Whether two values are of one type and the same, wherever they stand.
+/// True if two values are of one type and the same, wherever they stand.
 fn same(left: &Package, right: &Package, a: &Value, b: &Value) -> Result<bool, ConstError> {
     if a.ty != b.ty {
         return Ok(false);

@@ -200,7 +200,7 @@ impl Encoding {
     }
 }
 
-/// How many blobs a weight with so many output channels has under `scheme`.
+/// Number of blobs of a weight with that many output channels under `scheme`.
 pub(super) fn n_parts(scheme: Scheme, target: Target, output_channels: u64) -> u32 {
     match target {
         _ if scheme == Scheme::FP16 => 1,
@@ -209,7 +209,7 @@ pub(super) fn n_parts(scheme: Scheme, target: Target, output_channels: u64) -> u
     }
 }
 
-/// Whether packages of `version` can hold `scheme`; the least that can is named otherwise.
+/// True if packages of `version` can hold `scheme`; the least that can is named otherwise.
 pub(super) fn check(scheme: Scheme, version: i32) -> Result<(), CompressError> {
     let needed = if scheme == Scheme::FP16 {
         Target::Ios15
@@ -224,7 +224,7 @@ pub(super) fn check(scheme: Scheme, version: i32) -> Result<(), CompressError> {
     Err(CompressError::Target { scheme: scheme.to_string(), needed: needed.name(), version })
 }
 
-/// Whether what was found for a weight fits, where that was not known before: the bits of `unique`.
+/// True if what was found for a weight fits, where that was not known before: the bits of `unique`.
 pub(super) fn check_found(
     compressed: &quant::Compressed<'_>,
     scheme: Scheme,

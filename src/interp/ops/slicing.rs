@@ -119,7 +119,7 @@ fn range(
 }
 
 impl Part {
-    /// Whether the elements lie one after another.
+    /// True if the elements lie one after another.
     fn is_run(&self) -> bool {
         let packed = steps(&self.extents);
         let mut dims = self.extents.iter().zip(&self.step).zip(&packed);

@@ -40,12 +40,12 @@ impl Mask {
         self.bits.len()
     }
 
-    /// How many bits are set.
+    /// Number of set bits.
     pub(crate) fn count(&self) -> usize {
         self.before.last().copied().unwrap_or(0)
     }
 
-    /// Whether the element at the flat position is there.
+    /// True if the element at the flat position is there.
     pub(crate) fn is_set(&self, at: usize) -> bool {
         self.bits.bytes()[at / 8] >> (at % 8) & 1 == 1
     }

@@ -284,12 +284,12 @@ impl<'t> Lexer<'t> {
     }
 }
 
-/// Whether a name can begin with `c`.
+/// True if a name can begin with `c`.
 pub(super) fn begins_word(c: char) -> bool {
     c.is_alphabetic() || matches!(c, '_' | '@' | '$')
 }
 
-/// Whether a name can go on with `c`.
+/// True if a name can go on with `c`.
 pub(super) fn continues_word(c: char) -> bool {
     begins_word(c) || c.is_numeric() || c == '.'
 }

@@ -22,7 +22,7 @@ pub(super) fn to_text(opset: &str) -> &str {
     TABLE.iter().find(|line| line.1 == opset).map_or(opset, |line| line.0)
 }
 
-/// Whether scalars of the opset are written by their element type alone, as from iOS18 on.
+/// True if scalars of the opset are written by their element type alone, as from iOS18 on.
 pub(super) fn has_short_scalars(opset: &str) -> bool {
     matches!(opset, "CoreML8" | "CoreML9")
 }

@@ -44,7 +44,7 @@ pub fn write(program: &Program) -> String {
 
 struct Writer {
     out: String,
-    /// Whether a tensor type of rank 0 is its element type alone.
+    /// True if a tensor type of rank 0 is its element type alone.
     short: bool,
 }
 

@@ -48,7 +48,7 @@ pub fn entries(distinct: &SortedHistogram, boundaries: &[usize]) -> impl Iterato
 struct Moments<'a> {
     weight: &'a [f64],
     sum: &'a [f64],
-    /// Whether entries are rounded to fp16.
+    /// True if entries are rounded to fp16.
     rounded: bool,
 }
 

@@ -54,7 +54,7 @@ struct Norms<'a> {
     n_channels: usize,
     inner: usize,
     size: usize,
-    /// Whether the sum is rounded at every step: numpy does so unless the values stand side by side in memory.
+    /// True if the sum is rounded at every step: numpy does so unless the values stand side by side in memory.
     by_step: bool,
 }
 

@@ -46,12 +46,12 @@ impl Mask {
         &self.bits
     }
 
-    /// How many values are stored.
+    /// Number of stored values.
     pub fn n_set(&self) -> usize {
         self.n_set
     }
 
-    /// Whether the value at the flat position `at` is stored.
+    /// True if the value at the flat position `at` is stored.
     pub fn is_set(&self, at: usize) -> bool {
         self.bits[at / 8] >> (at % 8) & 1 == 1
     }
@@ -80,7 +80,7 @@ impl Mask {
         elements.truncate(n);
     }
 
-    /// How many of the values in `range` are stored.
+    /// Number of stored values in `range`.
     #[cfg(test)]
     pub(in super::super) fn n_set_in(&self, range: std::ops::Range<usize>) -> usize {
         range.filter(|&at| self.is_set(at)).count()

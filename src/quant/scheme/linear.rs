@@ -24,7 +24,7 @@ const RANK: usize = 5;
 pub struct Linear {
     /// The type of the integers.
     pub dtype: Dtype,
-    /// Whether there are zero points.
+    /// True if there are zero points.
     pub mode: Mode,
     /// What shares a scale.
     pub granularity: ScaleGranularity,
@@ -33,7 +33,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Whether zero points are stored: not where all of them are 0.
+    /// True if zero points are stored: not where all of them are 0.
     pub fn has_offset(self) -> bool {
         self.mode == Mode::Asymmetric || !self.dtype.is_signed()
     }

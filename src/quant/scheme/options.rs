@@ -43,7 +43,7 @@ impl<'a> Options<'a> {
         Some(found)
     }
 
-    /// Whether the next option is `word`.
+    /// True if the next option is `word`.
     pub(super) fn word(&mut self, word: &str) -> bool {
         let found = self.rest.last() == Some(&word);
         if found {

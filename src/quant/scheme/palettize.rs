@@ -33,7 +33,7 @@ pub struct Palettize {
     pub cluster_dim: usize,
     /// What is divided by its largest magnitude first.
     pub per_channel_scale: Option<PerChannelScale>,
-    /// Whether the entries are stored as int8.
+    /// True if the entries are stored as int8.
     pub lut8: bool,
 }
 

@@ -24,7 +24,7 @@ pub enum Prune {
     },
     /// The smallest `n` of every `m` values side by side along an axis.
     NofM {
-        /// How many become zero.
+        /// Number of values that become zero.
         n: usize,
         /// Of how many.
         m: usize,

@@ -16,7 +16,7 @@ pub struct ModelChanges {
     pub layers: Option<Vec<usize>>,
     /// Modules, by their names in the model without a head, that have a bias which the base lacks.
     pub biases: BTreeSet<String>,
-    /// Whether the head is no longer the embedding.
+    /// True if the head is no longer the embedding.
     pub untied: bool,
 }
 

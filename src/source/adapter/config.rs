@@ -22,19 +22,19 @@ pub struct LoraConfig {
     /// Numerator of the scale, unless `alpha_pattern` says otherwise.
     #[serde(default = "eight_point_zero")]
     pub lora_alpha: f64,
-    /// Whether the scale is alpha over the root of the rank.
+    /// True if the scale is alpha over the root of the rank.
     #[serde(default)]
     pub use_rslora: bool,
-    /// Whether weights are stored [in, out].
+    /// True if weights are stored [in, out].
     #[serde(default)]
     pub fan_in_fan_out: bool,
-    /// Whether outputs have a trained magnitude.
+    /// True if outputs have a trained magnitude.
     #[serde(default)]
     pub use_dora: bool,
-    /// Whether `lora_B` has a bias.
+    /// True if `lora_B` has a bias.
     #[serde(default)]
     pub lora_bias: bool,
-    /// Whether a tied head follows what the adapter makes of the embedding.
+    /// True if a tied head follows what the adapter makes of the embedding.
     #[serde(default)]
     pub ensure_weight_tying: bool,
     /// Ranks of modules whose names match.
@@ -61,7 +61,7 @@ pub struct LoraConfig {
     /// Which modules have a pair.
     #[serde(skip)]
     pub(super) targets: Targets,
-    /// Whether the base's biases are to be merged as if trained: `none`, `all` or `lora_only`.
+    /// True if the base's biases are to be merged as if trained: `none`, `all` or `lora_only`.
     #[serde(default)]
     bias: Option<String>,
     #[serde(default)]
@@ -193,7 +193,7 @@ impl LoraConfig {
         self.alpha(module) / if self.use_rslora { rank.sqrt() } else { rank }
     }
 
-    /// Whether `parameter` belongs to one of `modules_to_save`, which PEFT finds by the ends of their names.
+    /// True if `parameter` belongs to one of `modules_to_save`, which PEFT finds by the ends of their names.
     pub fn saves(&self, parameter: &str) -> bool {
         let modules = parameter.match_indices('.').map(|(dot, _)| &parameter[..dot]);
         let saved = |module: &str| self.modules_to_save.iter().any(|end| module.ends_with(end));

@@ -14,7 +14,7 @@ pub struct Fit {
     pub(crate) tokens: Vec<TokenRows>,
     /// The model with this adapter.
     pub(crate) changes: ModelChanges,
-    /// Whether a head that the base ties to the embedding gets the embedding's module of `modules_to_save`.
+    /// True if a head that the base ties to the embedding gets the embedding's module of `modules_to_save`.
     pub(crate) ties_saved: bool,
 }
 
@@ -43,7 +43,7 @@ pub struct Branch {
     pub rank: usize,
     /// What the product is multiplied with.
     pub scale: f64,
-    /// Whether the weight is stored [in, out].
+    /// True if the weight is stored [in, out].
     pub in_out: bool,
     /// The pair's tensors in the adapter.
     pub pair: LowRank,
@@ -69,7 +69,7 @@ pub(crate) struct FullReplacement {
     pub(crate) key: String,
     /// The parameter's bare name.
     pub(crate) parameter: String,
-    /// Whether it belongs to `modules_to_save`: then the module is replaced, which unties a tied head. Other
+    /// True if it belongs to `modules_to_save`: then the module is replaced, which unties a tied head. Other
     /// parameters are loaded into the base's, which a tied head shares.
     pub(crate) saved: bool,
 }
@@ -83,7 +83,7 @@ pub(crate) struct TokenRows {
     pub(crate) parameter: String,
     /// The tokens.
     pub(crate) indices: Vec<usize>,
-    /// Whether the head gets the same vectors.
+    /// True if the head gets the same vectors.
     pub(crate) head: bool,
 }
 
@@ -230,7 +230,7 @@ impl Placed<'_> {
         Ok(out)
     }
 
-    /// Whether the head has tokens of its own beside those of the embedding.
+    /// True if the head has tokens of its own beside those of the embedding.
     fn token_mismatch(&self, indices: &[usize]) -> bool {
         match &self.adapter.config.trainable_token_indices {
             Some(TokenIndices::Modules(modules)) => {
@@ -302,7 +302,7 @@ impl Placed<'_> {
         Ok(out)
     }
 
-    /// Whether `module` is a tied head whose pair PEFT makes of the embedding's, whatever `target_modules` names.
+    /// True if `module` is a tied head whose pair PEFT makes of the embedding's, whatever `target_modules` names.
     fn follows(&self, module: &str) -> bool {
         self.adapter.config.ensure_weight_tying
             && module == "lm_head"

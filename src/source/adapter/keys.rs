@@ -18,7 +18,7 @@ pub struct LowRank {
     pub bias: Option<String>,
     /// DoRA's magnitude: one value for each output.
     pub magnitude: Option<String>,
-    /// Whether the module is an embedding, so that the weight is [in, out].
+    /// True if the module is an embedding, so that the weight is [in, out].
     pub embedding: bool,
 }
 

@@ -45,7 +45,7 @@ impl Delta {
         Ok(Self { left, right, rank: branch.rank, n_columns })
     }
 
-    /// Whether it adds nothing anywhere: for each inner index one of the factors is zero.
+    /// True if it adds nothing anywhere: for each inner index one of the factors is zero.
     pub(crate) fn is_zero(&self) -> bool {
         let columns = self.n_columns.max(1);
         self.right.chunks(columns).enumerate().all(|(k, row)| {

@@ -95,12 +95,12 @@ impl Adapter {
         self.keys.tokens.keys().map(String::as_str)
     }
 
-    /// Whether the folder has a tokenizer, which then is the one that the adapter was trained with.
+    /// True if the folder has a tokenizer, which then is the one that the adapter was trained with.
     pub fn has_tokenizer(&self) -> bool {
         TOKENIZERS.iter().any(|name| self.dir.join(name).is_file())
     }
 
-    /// Whether it is nothing but low-rank pairs of linear layers, so that it can stay a branch beside the weights.
+    /// True if it is nothing but low-rank pairs of linear layers, so that it can stay a branch beside the weights.
     pub fn is_plain(&self) -> bool {
         let plain =
             |pair: &LowRank| !pair.embedding && pair.magnitude.is_none() && pair.bias.is_none();
@@ -132,7 +132,7 @@ impl Adapter {
         }
     }
 
-    /// Whether it was trained on the model without a head, whose names lack the prefix that `model_type` puts before.
+    /// True if it was trained on the model without a head, whose names lack the prefix that `model_type` puts before.
     fn is_bare(&self, model_type: &str) -> bool {
         let Some(prefix) = names::base_model_prefix(model_type) else { return false };
         let within =
@@ -152,7 +152,7 @@ impl Adapter {
         fit::fit(self, checkpoint, before)
     }
 
-    /// Whether merging leaves every weight as it was: all products are zero and what is brought whole is there
+    /// True if merging leaves every weight as it was: all products are zero and what is brought whole is there
     /// already. Reads the adapter's `lora_B`, or more if these are zero.
     pub fn changes_nothing(&self, checkpoint: &Checkpoint, fit: &Fit) -> Result<bool, Error> {
         fit::changes_nothing(self, checkpoint, fit)

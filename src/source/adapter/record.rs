@@ -27,7 +27,7 @@ pub struct AdapterRecord {
     pub vocab_size: Option<usize>,
     /// Layers of the model, where they are not the base's.
     pub n_layers: Option<usize>,
-    /// Whether its folder has a tokenizer.
+    /// True if its folder has a tokenizer.
     pub tokenizer: bool,
 }
 

@@ -53,7 +53,7 @@ impl Targets {
         Ok(())
     }
 
-    /// Whether PEFT adapts `module`; `None` where it goes by the architecture.
+    /// True if PEFT adapts `module`; `None` where it goes by the architecture.
     pub(super) fn contains(&self, module: &str) -> Option<bool> {
         if self.is_excluded(module) {
             return Some(false);
@@ -74,7 +74,7 @@ impl Targets {
         }
     }
 
-    /// Whether a list of names says which modules are adapted, so that one without a pair is one that is missing.
+    /// True if a list of names says which modules are adapted, so that one without a pair is one that is missing.
     pub(super) fn is_explicit(&self) -> bool {
         match &self.target_modules {
             Some(Names::Pattern(word)) => word.to_lowercase() != ALL_LINEAR,
@@ -83,7 +83,7 @@ impl Targets {
         }
     }
 
-    /// Whether the pair of `module` belongs to the parameter `weight` itself, in the layout in which it is stored.
+    /// True if the pair of `module` belongs to the parameter `weight` itself, in the layout in which it is stored.
     pub(super) fn is_parameter(&self, module: &str) -> bool {
         let weight = format!("{module}.weight");
         self.target_parameters.iter().flatten().any(|end| is_end(end, &weight))
@@ -99,7 +99,7 @@ impl Targets {
         excluded || self.modules_to_save.iter().flatten().any(saved)
     }
 
-    /// Whether the layer of `module` is one of `layers_to_transform`.
+    /// True if the layer of `module` is one of `layers_to_transform`.
     fn in_layers(&self, module: &str) -> bool {
         let wanted: &[usize] = match &self.layers_to_transform {
             None => return true,
@@ -131,7 +131,7 @@ impl Targets {
     }
 }
 
-/// Whether `name` is `end` or ends with it after a dot.
+/// True if `name` is `end` or ends with it after a dot.
 fn is_end(end: &str, name: &str) -> bool {
     name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -257,7 +257,7 @@ fn other_type(map: &Map<String, Value>, name: &str, value: &Value) -> Option<&'s
     (BOOLEANS.contains(&name) && !value.is_boolean()).then_some("true or false")
 }
 
-/// Whether a value says nothing.
+/// True if a value says nothing.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,

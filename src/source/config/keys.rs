@@ -85,7 +85,7 @@ pub(super) const BOOLEANS: &[&str] = &[
 pub struct Family {
     /// `model_type`.
     pub name: &'static str,
-    /// Whether it writes text; else it makes vectors.
+    /// True if it writes text; else it makes vectors.
     pub is_decoder: bool,
     /// Classes in `architectures` whose weights and computation are those of the conversion.
     pub classes: &'static [&'static str],
@@ -406,7 +406,7 @@ const BERT: &[Key] = &[
     inert("pooler_type", "field of the original format"),
 ];
 
-/// Whether a key of this form is inert in every family: private fields, versions of tools and settings of trainers.
+/// True if a key of this form is inert in every family: private fields, versions of tools and settings of trainers.
 pub fn is_inert_form(name: &str) -> bool {
     name.starts_with('_')
         || name.starts_with("unsloth_")

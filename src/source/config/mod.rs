@@ -41,7 +41,7 @@ pub struct ModelConfig {
     pub n_kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Whether the head is the embedding.
+    /// True if the head is the embedding.
     pub tie_word_embeddings: bool,
     /// Ids that end a text; `generation_config.json` goes before `config.json`, as in `generate`.
     pub eos_token_ids: Vec<usize>,

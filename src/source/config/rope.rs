@@ -27,7 +27,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Whether the frequencies depend on the length of the prompt beyond the last position.
+    /// True if the frequencies depend on the length of the prompt beyond the last position.
     pub fn is_dynamic(&self) -> bool {
         ["dynamic", "longrope"].contains(&self.kind.as_str())
     }

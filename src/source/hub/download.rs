@@ -168,7 +168,7 @@ fn from_api(hub: &Hub<'_>, repo: &Repo, what: &str, error: ApiError) -> Error {
     }
 }
 
-/// Whether an error is the disk's rather than the connection's.
+/// True if an error is the disk's rather than the connection's.
 fn is_local(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(

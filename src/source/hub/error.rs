@@ -49,7 +49,7 @@ fn token(with_token: bool) -> &'static str {
 }
 
 impl Error {
-    /// Whether the same request may succeed a moment later.
+    /// True if the same request may succeed a moment later.
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Network { .. } | Self::WrongSize { .. } => true,

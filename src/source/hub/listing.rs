@@ -148,7 +148,7 @@ impl Listing {
         }
     }
 
-    /// Whether a folder is named like a step of a sentence-transformers model.
+    /// True if a folder is named like a step of a sentence-transformers model.
     fn is_step(&self, folder: &str) -> bool {
         let numbered = folder.split_once('_').is_some_and(|(n, _)| n.parse::<u8>().is_ok());
         numbered && !folder.contains('/') && self.files.contains_key("modules.json")

@@ -132,7 +132,7 @@ impl Hub<'_> {
     }
 }
 
-/// Whether the hub could have a repository of that name.
+/// True if the hub could have a repository of that name.
 fn is_repository(model: &str) -> bool {
     let part = |part: &str| {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -103,7 +103,7 @@ pub struct TensorsRecord {
     pub bytes: u64,
     /// Tensors of each element type.
     pub dtypes: BTreeMap<String, usize>,
-    /// Whether the head is the embedding.
+    /// True if the head is the embedding.
     pub tied_head: bool,
     /// Stored tensors that nothing uses, where they were looked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -176,7 +176,7 @@ impl Tensors {
         Err(Error::Prefix { dir, prefix, tensor: tensor.clone() })
     }
 
-    /// Whether two tensors hold the same values.
+    /// True if two tensors hold the same values.
     pub(crate) fn are_equal(&self, first: &str, second: &str) -> Result<bool, Error> {
         let (Some(a), Some(b)) = (self.get(first), self.get(second)) else { return Ok(false) };
         if a.shape != b.shape {

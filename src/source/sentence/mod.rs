@@ -34,7 +34,7 @@ pub struct SentenceConfig {
     /// Prompts, and the similarity the embeddings were trained for.
     #[serde(flatten)]
     pub prompts: Prompts,
-    /// Whether spaces around a text are removed, as sentence-transformers did before version 5.4.
+    /// True if spaces around a text are removed, as sentence-transformers did before version 5.4.
     pub strip: bool,
 }
 
@@ -93,7 +93,7 @@ impl SentenceConfig {
         Ok(Self { modules, transformer, prompts, strip })
     }
 
-    /// Whether the tokens of a prompt are pooled with those of the text.
+    /// True if the tokens of a prompt are pooled with those of the text.
     pub fn include_prompt(&self) -> bool {
         let left_out =
             |module: &Module| matches!(module, Module::Pooling { include_prompt: false, .. });
@@ -109,7 +109,7 @@ fn saved_by(model_dir: &Path) -> Result<Option<String>, Error> {
     settings.text("transformers_version")
 }
 
-/// Whether a version such as `5.2.0.dev0` lies before `bound`; one that does not read lies nowhere.
+/// True if a version such as `5.2.0.dev0` lies before `bound`; one that does not read lies nowhere.
 fn older_than(version: &str, bound: (u64, u64)) -> bool {
     let mut numbers = version.split('.').map(str::parse::<u64>);
     match (numbers.next(), numbers.next()) {

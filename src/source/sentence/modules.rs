@@ -17,7 +17,7 @@ pub enum Module {
     Pooling {
         /// The modes.
         modes: Vec<PoolingMode>,
-        /// Whether the tokens of a prompt take part.
+        /// True if the tokens of a prompt take part.
         include_prompt: bool,
     },
     /// A linear layer and an activation.
@@ -30,9 +30,9 @@ pub enum Module {
         out_features: usize,
         /// The activation's class.
         activation: String,
-        /// Whether the input is added to the result.
+        /// True if the input is added to the result.
         residual: bool,
-        /// Whether it works on token vectors, before pooling.
+        /// True if it works on token vectors, before pooling.
         on_tokens: bool,
     },
     /// A layer norm.
@@ -46,7 +46,7 @@ pub enum Module {
     Dropout,
     /// Division by the vector's length.
     Normalize {
-        /// Whether it works on token vectors, before pooling.
+        /// True if it works on token vectors, before pooling.
         on_tokens: bool,
     },
 }
@@ -284,7 +284,7 @@ fn normalize(root: &Path, folder: &str) -> Result<Module, Error> {
     Ok(Module::Normalize { on_tokens })
 }
 
-/// Whether a module works on token vectors; it must write what it reads.
+/// True if a module works on token vectors; it must write what it reads.
 fn ports(settings: &mut Settings) -> Result<bool, Error> {
     let source = settings.text("module_input_name")?.unwrap_or_else(|| SENTENCE.to_owned());
     let target = settings.text("module_output_name")?.unwrap_or_else(|| source.clone());

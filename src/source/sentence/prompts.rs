@@ -18,7 +18,7 @@ pub struct Prompts {
     pub default_prompt_name: Option<String>,
     /// The similarity that the embeddings are compared with.
     pub similarity_fn_name: Option<String>,
-    /// How many elements of an embedding are kept.
+    /// Number of elements that are kept of an embedding.
     pub truncate_dim: Option<usize>,
     /// The version of sentence-transformers that saved the checkpoint.
     pub version: Option<String>,

@@ -13,7 +13,7 @@ use super::settings::Settings;
 pub struct TransformerSettings {
     /// The most tokens that the model is given, where the settings say.
     pub max_seq_length: Option<usize>,
-    /// Whether text is lower-cased before the tokenizer's own rules.
+    /// True if text is lower-cased before the tokenizer's own rules.
     pub do_lower_case: bool,
 }
 

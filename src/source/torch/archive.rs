@@ -10,7 +10,7 @@ use crate::source::positional::File;
 
 /// An entry of the archive.
 struct Member {
-    /// Whether it is stored as it is.
+    /// True if it is stored as it is.
     plain: bool,
     /// Its length.
     length: u64,

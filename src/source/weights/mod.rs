@@ -49,7 +49,7 @@ pub struct FactorRequest<'a> {
     pub module: &'a str,
     /// Which factor.
     pub factor: Factor,
-    /// Whether `lora_B` gets the opposite sign: such a branch takes a merged adapter out again.
+    /// True if `lora_B` gets the opposite sign: such a branch takes a merged adapter out again.
     pub negate: bool,
     /// Element type of the output.
     pub out: Float,
@@ -110,7 +110,7 @@ impl Weights {
         Ok(out)
     }
 
-    /// Whether an adapter's initialisation takes something out of the base.
+    /// True if an adapter's initialisation takes something out of the base.
     pub fn has_initial_products(&self) -> bool {
         self.adapters.iter().any(|(adapter, _)| adapter.config().init != Init::Unchanged)
     }

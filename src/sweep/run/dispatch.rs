@@ -71,7 +71,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Whether package and figures are on record.
+    /// True if package and figures are on record.
     fn is_done(&self, variant: &Variant) -> Result<bool, RunError> {
         let Some(built) = self.ready(variant)? else { return Ok(false) };
         Ok(self.measured(&built.artifact)?.is_some())

@@ -24,7 +24,7 @@ pub fn memory_of(fp16_bytes: u64) -> u64 {
     BESIDES.saturating_add(fp16_bytes.saturating_mul(2))
 }
 
-/// How many variants are measured at the same time, where the largest takes `fp16_bytes` in fp16.
+/// Number of variants that are evaluated in parallel, if the largest takes `fp16_bytes` in fp16.
 pub fn workers(run: &RunSpec, fp16_bytes: u64) -> usize {
     let fit = run.memory.map(|memory| memory / memory_of(fp16_bytes));
     let workers = match (run.workers, fit) {

@@ -66,7 +66,7 @@ pub struct Entry {
     pub predicted: Option<Predicted>,
     /// Why it is not worth keeping though its gates may hold.
     pub rejected: Option<String>,
-    /// Whether package and manifest stand in the output folder.
+    /// True if package and manifest stand in the output folder.
     pub kept: bool,
     /// What failed.
     pub failure: Option<Failure>,
@@ -92,7 +92,7 @@ pub struct Failure {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// How many runs ended so.
+    /// Number of runs with this end.
     pub attempts: u32,
 }
 

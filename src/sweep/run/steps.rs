@@ -351,7 +351,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Whether the package at `package` is `artifact`, every byte read.
+/// True if the package at `package` is `artifact`, every byte read.
 fn is_whole(artifact: &Artifact, package: &Path) -> bool {
     artifact.stands_at(package)
         && Artifact::read(package, artifact.parameters).is_ok_and(|a| a.sha256 == artifact.sha256)

@@ -44,7 +44,7 @@ pub struct BudgetSpec {
     pub max_size: Option<u64>,
     /// Bits per weight, as the manifest counts them.
     pub max_bits_per_weight: Option<f64>,
-    /// Whether each part of the model is compressed alone once, to learn how much it matters.
+    /// True if each part of the model is compressed alone once, to learn how much it matters.
     pub probes: bool,
 }
 
@@ -138,11 +138,11 @@ pub struct EvaluateSpec {
     pub windows: Option<u64>,
     /// Tokens of the reference that are known one by one; those of [`crate::eval::TOP_K`] where it is not given.
     pub top_k: Option<u64>,
-    /// Whether the reference is measured against itself with noise.
+    /// True if the reference is measured against itself with noise.
     pub noise_floor: bool,
     /// Prompts to continue greedily.
     pub prompts: Lines,
-    /// Whether each prompt is a user's message in the model's chat template, where it has one.
+    /// True if each prompt is a user's message in the model's chat template, where it has one.
     pub chat_template: bool,
     /// Tokens that each prompt is continued by.
     pub max_new_tokens: Option<u64>,
@@ -165,10 +165,10 @@ pub struct OutputSpec {
     pub keep: Keep,
     /// A folder of packages that several sweeps share.
     pub cache: Option<PathBuf>,
-    /// Whether the baseline is linked to the `[model] package` that it is, in place of a copy.
+    /// True if the baseline is linked to the `[model] package` that it is, in place of a copy.
     #[serde(default)]
     pub link_baseline: bool,
-    /// Whether everything is made again; no key of the spec.
+    /// True if everything is made again; no key of the spec.
     #[serde(skip)]
     pub fresh: bool,
 }

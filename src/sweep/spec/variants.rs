@@ -19,7 +19,7 @@ const PALETTE_SIZES: [&str; 4] = ["g8", "g16", "g32", "t"];
 /// What a budget begins with where no variants are asked for: bits go down until something fits.
 pub(in crate::sweep) const FALLBACK_RECIPES: [(&str, u32); 5] =
     [("pal8-g16", 8), ("pal6-g16", 6), ("pal4-g16", 4), ("pal3-g16", 3), ("pal2-g16", 2)];
-/// How many of them are always made.
+/// Number of them that are always run.
 pub(in crate::sweep) const N_PLANNED_FALLBACKS: usize = 3;
 
 /// The most variants of a sweep: lists in a mix multiply, and one list more is a mistake sooner than a wish.

@@ -40,7 +40,7 @@ impl Mask<'_> {
         self.seen[query * self.step].clone()
     }
 
-    /// Whether keys outside of [`Self::seen`] have no weight when no score is larger than `most`, either sign.
+    /// True if keys outside of [`Self::seen`] have no weight when no score is larger than `most`, either sign.
     pub(super) fn hides(&self, most: f32) -> bool {
         matches!(self.values, Values::Bool(_)) || most <= WITHIN
     }

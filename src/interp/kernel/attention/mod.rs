@@ -51,7 +51,7 @@ impl Rows<'_> {
 #[derive(Clone, Copy)]
 struct View<'a> {
     mask: Option<Mask<'a>>,
-    /// Whether keys that are not seen may be left out.
+    /// True if keys that are not seen may be left out.
     narrow: bool,
     keys: usize,
 }
