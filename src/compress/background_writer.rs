@@ -11,7 +11,7 @@ use crate::blob::{Blob, BlobType, Writer, WriterError, Written};
 /// Items that may wait for a file: enough to keep it busy, few enough to be small.
 const WAITING: usize = 16;
 
-/// What is done to a file.
+/// An operation on a file.
 #[expect(clippy::rc_buffer, reason = "the bytes come as a vector, and stay where they are")]
 enum Item {
     /// A blob is copied.

@@ -11,7 +11,7 @@ use crate::mil::ConstError;
 use crate::package::DraftError;
 use crate::quant;
 
-/// What stopped a compression.
+/// An error of a compression.
 #[derive(Debug, Error)]
 pub enum CompressError {
     /// The disk.
@@ -66,7 +66,7 @@ pub enum CompressError {
     /// A rule that finds nothing.
     #[error("rule for `{selector}` matches none of the {weights} weights")]
     Idle {
-        /// What the rule is about.
+        /// Selector of the rule.
         selector: String,
         /// Number of weights.
         weights: usize,

@@ -98,7 +98,7 @@ pub enum RecipeError {
     Scheme {
         /// The whole recipe.
         recipe: String,
-        /// What is wrong with the scheme.
+        /// Description of the problem.
         error: quant::Error,
     },
     /// A component that does not exist.
@@ -122,7 +122,7 @@ pub enum RecipeError {
     Twice {
         /// The whole recipe.
         recipe: String,
-        /// What both are about.
+        /// Common subject.
         selector: String,
     },
 }

@@ -26,7 +26,7 @@ use crate::quant::{self, Axes, Code, Distortion, Scheme, Search};
 /// Choices that are no part of a recipe.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How hard k-means tries.
+    /// Effort of k-means.
     pub search: Search,
     /// True if something standing at the output is replaced.
     pub replace: bool,
@@ -47,7 +47,7 @@ impl Default for Options {
     }
 }
 
-/// What a compression wrote.
+/// Result of a compression.
 #[derive(Debug)]
 pub struct Compressed {
     /// The model, weights in place.
@@ -65,7 +65,7 @@ pub struct Compressed {
 pub struct Skipped {
     /// The weight.
     pub name: String,
-    /// What it should have become.
+    /// Expected type.
     pub scheme: String,
     /// Why it could not.
     pub reason: String,
@@ -157,7 +157,7 @@ pub fn run_all(
     Ok(all)
 }
 
-/// What a recipe means for a package.
+/// Returns the scheme of each weight of a package.
 struct Plan<'a> {
     chosen: BTreeMap<&'a BlobRef, (&'a Weight, Scheme)>,
     skipped: Vec<Skipped>,
@@ -172,7 +172,7 @@ fn is_small(found: &quant::Compressed<'_>) -> bool {
     found.palette().is_some() && found.mask().is_none()
 }
 
-/// What has been made of a place.
+/// Resolved location.
 #[derive(Clone)]
 struct Made {
     /// The form, or nothing where the blob was copied.
@@ -181,7 +181,7 @@ struct Made {
     audit: Option<TensorAudit>,
 }
 
-/// What stays the same from weight to weight.
+/// Settings that all weights share.
 struct Work<'a> {
     package: &'a Package,
     search: Search,

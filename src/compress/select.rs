@@ -15,7 +15,7 @@ pub const MIN_ELEMENTS: u64 = 2048;
 pub struct Weight {
     /// The constant's name in the first function that uses it.
     pub name: String,
-    /// Where it is stored.
+    /// Location of the stored data.
     pub at: BlobRef,
     /// Its shape.
     pub shape: Vec<u64>,

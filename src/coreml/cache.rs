@@ -64,7 +64,7 @@ pub struct Cache {
 /// A compiled model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
-    /// Where it stands.
+    /// Path.
     pub path: PathBuf,
     /// True if it was there already.
     pub found: bool,
@@ -94,7 +94,7 @@ impl Cache {
         Self { folder, limit }
     }
 
-    /// Where it stands.
+    /// Path.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -159,7 +159,7 @@ pub enum CoreMlError {
     Input {
         /// Its name.
         name: String,
-        /// What is wrong.
+        /// Description of the problem.
         what: String,
     },
     /// An output that there is no tensor for.
@@ -167,7 +167,7 @@ pub enum CoreMlError {
     Output {
         /// Its name.
         name: String,
-        /// What it is.
+        /// Description.
         what: &'static str,
     },
     /// A function that was not loaded.
@@ -181,7 +181,7 @@ pub enum CoreMlError {
     Array {
         /// Its name.
         name: String,
-        /// How they do not.
+        /// Description of the mismatch.
         source: ArrayError,
     },
     /// The cache of compiled models.

@@ -69,7 +69,7 @@ pub struct Share {
     pub device: Device,
     /// Why not on the Neural Engine, where they are not.
     pub reason: Option<Reason>,
-    /// How many.
+    /// Count.
     pub operations: usize,
     /// Their share of the cost, as far as it is estimated.
     pub cost: f64,

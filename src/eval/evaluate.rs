@@ -101,7 +101,7 @@ pub struct EvalContext<'a> {
     pub tokenizer: &'a Tokenizer,
     /// What it is measured against.
     pub reference: &'a dyn Reference,
-    /// What times it.
+    /// Clock.
     pub clock: &'a dyn Clock,
     /// Who watches.
     pub progress: &'a dyn Progress,

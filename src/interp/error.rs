@@ -79,7 +79,7 @@ pub struct Unsupported {
     pub opset: String,
     /// The form that is missing, or nothing when the whole operation is.
     pub form: Option<String>,
-    /// How often it occurs.
+    /// Number of occurrences.
     pub count: usize,
     /// The first occurrence, as `function/operation`.
     pub first: String,
@@ -110,7 +110,7 @@ pub enum LoadError {
         op: String,
         /// Its kind.
         kind: String,
-        /// What is wrong.
+        /// Description of the problem.
         source: OpError,
     },
     /// A name that nothing defines.

@@ -29,7 +29,7 @@ pub enum LmError {
     BundleGraph {
         /// The bundle.
         path: PathBuf,
-        /// How they do not.
+        /// Description of the mismatch.
         source: BundleGraphError,
     },
     /// A prompt that the chat template does not take.
@@ -46,7 +46,7 @@ pub enum LmError {
     NotOurs {
         /// The package.
         path: PathBuf,
-        /// How it differs.
+        /// Description of the difference.
         source: LayoutError,
     },
     /// States of two packages that would have to be one.
@@ -58,7 +58,7 @@ pub enum LmError {
     /// A function that the artifact does not have.
     #[error("artifact has no {missing}")]
     NoRole {
-        /// What is missing.
+        /// Name of the missing item.
         missing: &'static str,
     },
     /// An output that the runtime did not give.
@@ -104,7 +104,7 @@ pub enum LmError {
     /// Logits that choose nothing.
     #[error("{count} of {vocab} logits after token {position} are not finite")]
     NonFinite {
-        /// How many.
+        /// Count.
         count: usize,
         /// Of how many.
         vocab: usize,
@@ -152,7 +152,7 @@ pub enum LmError {
     FirstTokens {
         /// Index in the list.
         index: usize,
-        /// How often it occurs.
+        /// Number of occurrences.
         found: usize,
     },
 }

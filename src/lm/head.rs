@@ -55,7 +55,7 @@ pub enum HeadError {
         op: String,
         /// Its kind.
         kind: String,
-        /// What it uses.
+        /// Buffers of the search.
         name: String,
     },
 }

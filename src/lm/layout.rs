@@ -62,7 +62,7 @@ pub struct DecoderLayout {
     pub chunk: usize,
     /// Logits of one position.
     pub vocab: usize,
-    /// Where the cache lives.
+    /// Location of the KV cache.
     pub cache: CacheForm,
     /// Bytes of keys and values together.
     pub cache_bytes: u64,

@@ -113,7 +113,7 @@ impl Sentence {
         Ok(Prepared { ids, pool, left_out })
     }
 
-    /// What is put before the text: the instruction, the prompt that is named, or the checkpoint's default.
+    /// Prefix of the text: the instruction, the named prompt, or the checkpoint's default prompt.
     fn prompt<'a>(
         &'a self,
         index: usize,

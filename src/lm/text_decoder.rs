@@ -2,7 +2,7 @@
 
 use crate::lm::{tokenizer::Tokenizer, tokenizer::TokenizerError, tokenizer::cleaned};
 
-/// What the tokenizer puts where bytes are no character, or not yet.
+/// Replacement character for bytes that are not, or not yet, a character.
 const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
 
 /// The text of tokens that come one by one.

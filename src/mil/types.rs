@@ -57,7 +57,7 @@ pub struct Op {
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// What a parameter is bound to.
+/// Binding of a parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Arg {
     /// The result of an earlier operation, or an input.

@@ -47,7 +47,7 @@ pub enum VerifyError {
         place: String,
         /// `functions`, `inputs` or `outputs`.
         what: &'static str,
-        /// How many.
+        /// Count.
         n: usize,
     },
     /// A name longer than any.

@@ -36,7 +36,7 @@ pub enum BundleError {
     Meta {
         /// Its path.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         what: String,
     },
     /// A part that is not there.

@@ -27,7 +27,7 @@ pub enum PackageError {
     Compiled {
         /// The path.
         path: PathBuf,
-        /// What it is.
+        /// Description.
         kind: &'static str,
     },
     /// A compiled model without its program.
@@ -65,7 +65,7 @@ pub enum PackageError {
     Manifest {
         /// The manifest's path.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         what: String,
     },
     /// What should be a file is a folder, a pipe or a device.

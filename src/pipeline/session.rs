@@ -85,7 +85,7 @@ impl Session {
         (self.warn)(text);
     }
 
-    /// What the Python layer wants to know.
+    /// Returns the settings of the Python environment.
     pub fn python_settings(&self) -> python::Settings {
         python::Settings {
             cache_dir: self.settings.cache_dir.clone(),

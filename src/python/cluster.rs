@@ -103,20 +103,20 @@ pub enum Event {
         outcome: End,
         /// Why it failed.
         message: Option<String>,
-        /// What to do about it.
+        /// Suggested remedy.
         hint: Option<String>,
         /// The machine.
         host: Option<String>,
         /// The machine's processor.
         processor: Option<String>,
-        /// How long it took.
+        /// Duration.
         seconds: Option<f64>,
     },
     /// Nothing more can be done.
     Error {
         /// Why.
         message: String,
-        /// What to do about it.
+        /// Suggested remedy.
         hint: Option<String>,
     },
     /// All is done.
@@ -143,7 +143,7 @@ pub enum ClusterError {
     Refused {
         /// Why.
         message: String,
-        /// What to do about it.
+        /// Suggested remedy.
         hint: Option<String>,
     },
     /// The driver ended without a word, as it does where the cluster goes away.

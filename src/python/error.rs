@@ -238,13 +238,13 @@ pub enum PythonError {
     /// Python did not start.
     #[error("Python did not start: {message}")]
     Start {
-        /// What is wrong.
+        /// Description of the problem.
         message: String,
     },
     /// The request or the answer is not what the bridge carries.
     #[error("the Python side answered out of turn: {message}")]
     Protocol {
-        /// What is wrong.
+        /// Description of the problem.
         message: String,
     },
     /// The log or the package sources could not be written.

@@ -27,7 +27,7 @@ pub struct Affine {
     pub dtype: Dtype,
     /// True if there are zero points.
     pub mode: Mode,
-    /// What shares a scale.
+    /// Granularity of scales.
     pub grid: Grid,
     /// One for each block.
     pub scale: Vec<f16>,

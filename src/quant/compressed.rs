@@ -33,7 +33,7 @@ pub struct Compressed<'a> {
     coded: EncodedWeights,
 }
 
-/// What the codes of a weight are.
+/// Kind of a weight's codes.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "there is one for a whole weight")]
 pub enum EncodedWeights {
@@ -69,7 +69,7 @@ impl Compressed<'_> {
         self.source.mask.as_ref()
     }
 
-    /// What the codes are.
+    /// Kind of the codes.
     pub fn coded(&self) -> &EncodedWeights {
         &self.coded
     }
@@ -137,7 +137,7 @@ impl Compressed<'_> {
         total
     }
 
-    /// How far what is stored is from the weight.
+    /// Error of the stored weight.
     pub fn distortion(&self) -> Distortion {
         self.pour(&mut |_| ControlFlow::Continue(()))
     }
@@ -271,7 +271,7 @@ impl Compressed<'_> {
     }
 }
 
-/// What a thread reuses from one piece to the next.
+/// Buffers of a thread, reused between pieces.
 #[derive(Default)]
 struct Scratch {
     values: Vec<f16>,

@@ -296,7 +296,7 @@ impl SortedHistogram {
         &self.values
     }
 
-    /// How often each of [`Self::values`] occurs.
+    /// Number of occurrences of each of [`Self::values`].
     pub fn counts(&self) -> &[u32] {
         &self.counts
     }

@@ -19,7 +19,7 @@ const PARTS: [f32; 19] = [
     0.6, 0.55, 0.5,
 ];
 
-/// How often the scale is fitted to the integers that it has led to.
+/// Number of refits of the scale to its integers.
 const REFITS: usize = 3;
 
 /// The best step of each block, at least as good as `step` of its extremes. A run that is asked to stop ends with the

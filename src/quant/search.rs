@@ -1,6 +1,6 @@
 //! `Search`: how hard to look for the tables of a palette.
 
-/// How hard to look for tables of least squared error.
+/// Effort of the search for tables with least squared error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Search {
     /// Of single values within 10^−5 of the least squared error (see [`kmeans`](super::kmeans)); of vectors the best of two

@@ -14,9 +14,9 @@ use crate::mil::DType;
 /// Runs packages with the framework of this Mac.
 #[derive(Clone)]
 pub struct CoreMl<'a> {
-    /// What it may use and where it keeps compiled models.
+    /// Compute units and cache of compiled models.
     pub options: Options,
-    /// What times it.
+    /// Clock.
     pub clock: &'a dyn Clock,
 }
 

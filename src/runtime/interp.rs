@@ -9,7 +9,7 @@ use crate::interp::{self, Model, Options, Precision, Tensor};
 /// Runs programs in this process.
 #[derive(Debug, Clone, Copy)]
 pub struct Interp {
-    /// What results are rounded to.
+    /// Rounding of results.
     pub precision: Precision,
 }
 

@@ -40,7 +40,7 @@ pub struct Source<'a> {
     pub program: &'a Program,
     /// Weight file that its constants refer to.
     pub blobs: Arc<dyn Blobs>,
-    /// What the model's description asks of inputs.
+    /// Constraints of inputs from the model description.
     pub rules: Rules,
     /// The package that holds both as they are, for a runtime that opens packages itself.
     pub package: Option<&'a Path>,
@@ -112,7 +112,7 @@ impl State {
         Self(Box::new(inner))
     }
 
-    /// What the runtime put in.
+    /// Value that the runtime inserted.
     pub fn get_mut<T: Any>(&mut self) -> Option<&mut T> {
         self.0.downcast_mut()
     }
@@ -137,7 +137,7 @@ pub struct RuntimeError {
 }
 
 impl RuntimeError {
-    /// What a runtime's own error says.
+    /// Returns the message of a runtime's error.
     pub(super) fn of<E: std::error::Error + Hint>(error: &E) -> Self {
         Self { message: error.to_string(), advice: error.hint(), blame: error.error_kind() }
     }

@@ -24,11 +24,11 @@ pub(super) struct Cache {
     packages: PathBuf,
     /// True if what others put there does not count.
     fresh: bool,
-    /// What this run has put there.
+    /// Entries that this run added.
     own: Mutex<BTreeSet<Key>>,
 }
 
-/// What is on record of a package.
+/// Record of a package.
 #[derive(Serialize, Deserialize)]
 struct Record {
     built: Built,

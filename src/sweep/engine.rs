@@ -1,4 +1,4 @@
-//! What makes variants on other machines.
+//! Execution of variants on other machines.
 
 use super::{StageError, Variant};
 use crate::base::progress::Progress;

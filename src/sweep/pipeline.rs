@@ -1,4 +1,4 @@
-//! What a sweep asks of the layers that convert, compress and evaluate.
+//! The interface between a sweep and the layers that convert, compress and evaluate.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -20,7 +20,7 @@ use crate::manifest::{Artifact, Manifest};
 ///
 /// A package is written whole or not at all, in place of what stands at its path.
 pub trait Pipeline: Sync {
-    /// What the sources and the tools are, digests and versions; it is asked once, before any work.
+    /// Returns digests of the sources and versions of the tools; called once, before any work.
     fn identity(&self) -> Result<Identity, StageError>;
 
     /// Writes to `folder` what all packages in it share, such as the tokenizer; [`baseline`](Self::baseline) does so too.
@@ -65,7 +65,7 @@ pub trait Pipeline: Sync {
     ) -> Result<Manifest, StageError>;
 }
 
-/// What every result of a sweep rests on besides its spec.
+/// Inputs of all results of a sweep beside its specification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// SHA-256 of every file of the checkpoint and its adapters, by role and path (`model/config.json`,
@@ -83,7 +83,7 @@ pub struct Identity {
 pub struct Built {
     /// Its files and figures.
     pub artifact: Artifact,
-    /// How long it took; of packages that were made in one go each is put down an even part.
+    /// Duration; divided evenly among packages that are compressed together.
     pub seconds: f64,
 }
 
@@ -92,7 +92,7 @@ pub struct Built {
 pub struct Measured {
     /// The figures.
     pub measurements: Measurements,
-    /// How long it took.
+    /// Duration.
     pub seconds: f64,
 }
 
@@ -105,17 +105,17 @@ pub enum StageError {
     /// The spec or what it names cannot be used.
     #[error("{message}")]
     Input {
-        /// What is wrong.
+        /// Description of the problem.
         message: String,
-        /// What to do about it.
+        /// Suggested remedy.
         hint: Option<String>,
     },
     /// A tool, the disk or the environment failed.
     #[error("{message}")]
     Failed {
-        /// What happened.
+        /// Description of the event.
         message: String,
-        /// What to do about it.
+        /// Suggested remedy.
         hint: Option<String>,
     },
 }

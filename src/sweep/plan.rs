@@ -7,7 +7,7 @@ use thiserror::Error;
 /// The name and the recipe of the baseline, from which all others are compressed.
 pub const BASELINE: &str = "fp16";
 
-/// What a sweep will make.
+/// Variants of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The variants; the baseline is the first.
@@ -19,7 +19,7 @@ pub struct Plan {
 pub struct Variant {
     /// Its name, fit for a file.
     pub name: String,
-    /// How its weights are stored.
+    /// Storage of its weights.
     pub recipe: String,
     /// The fewest bits that the recipe gives to a weight.
     pub bits: u32,

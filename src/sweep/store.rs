@@ -19,7 +19,7 @@ use crate::eval::Tokens;
 /// The version of the records' form; records of another one are made again.
 const SCHEMA_VERSION: u32 = 1;
 
-/// What a result rests on, as one digest.
+/// Digest of all inputs of a result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(String);
 
@@ -144,7 +144,7 @@ impl Store {
         }
     }
 
-    /// Where the record under `key` stands.
+    /// Path of the record for `key`.
     pub fn path(&self, kind: Kind, key: &Key) -> PathBuf {
         self.folder.join(kind.folder()).join(format!("{key}.json"))
     }

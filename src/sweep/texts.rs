@@ -25,7 +25,7 @@ pub enum Lines {
 pub struct Sentence {
     /// The text.
     pub text: String,
-    /// What is asked of the embedding, put before the text and left out of its mean.
+    /// Instruction before the text; excluded from the mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
     /// Texts of the same pair should lie close together.
@@ -53,7 +53,7 @@ pub enum TextError {
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         error: serde_json::Error,
     },
 }

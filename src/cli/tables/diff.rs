@@ -9,7 +9,7 @@ fn change(left: Option<String>, right: Option<String>) -> String {
     if left == right { shown(left) } else { format!("{} → {}", shown(left), shown(right)) }
 }
 
-/// What differs in the model and its functions.
+/// Differences in the model and its functions.
 pub(crate) fn differences(diff: &Diff, width: usize) -> String {
     type Row = Difference;
     let columns = vec![

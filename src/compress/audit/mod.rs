@@ -1,4 +1,4 @@
-//! What a package's weights take, read from the package itself.
+//! Sizes and storage formats of a package's weights, read from the package.
 //!
 //! The convention: bits per weight are eight times the bytes of the weight's blobs (codes, tables, scales, zero points,
 //! mask) over the elements of the dense weight. The 64-byte record of each blob and the zeros up to the next multiple of
@@ -43,7 +43,7 @@ pub struct TensorAudit {
     pub dtype: String,
     /// The scheme, or how the weight is stored, in words.
     pub form: String,
-    /// How it is stored, in types, where that was read from the package.
+    /// Storage format, if read from the package.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stored: Option<StorageFormat>,
     /// Elements of the dense weight.
@@ -88,7 +88,7 @@ pub struct ComponentAudit {
     pub bits_with_alignment: f64,
 }
 
-/// What the blob file holds besides weights: norms, biases, tables of angles.
+/// Bytes of the blob file beside weights: norms, biases, rotary tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Rest {
     /// Number of blobs.
@@ -116,9 +116,9 @@ pub struct Audit {
     pub parts: Parts,
     /// The weights of each part of the model.
     pub components: Vec<ComponentAudit>,
-    /// What the blob file holds besides weights.
+    /// Bytes of the blob file beside weights.
     pub rest: Rest,
-    /// What the figures count.
+    /// Unit of the figures.
     pub convention: &'static str,
 }
 
@@ -250,7 +250,7 @@ impl Audit {
     }
 }
 
-/// What a weight is, whether it is about to be stored or read.
+/// A weight, before it is stored or after it is read.
 struct Subject<'a> {
     name: &'a str,
     component: Component,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::blob;
 
-/// What a parameter of a compressed constant holds.
+/// Role of a parameter of a compressed constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Indices, integers, or the values themselves.

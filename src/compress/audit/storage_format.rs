@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::weight_graph::{Argument, StoredWeight, argument};
 use crate::mil::{Op, TensorType};
 
-/// How a weight is stored, read from its operations.
+/// Storage format of a weight, read from its operations.
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
 pub struct StorageFormat {
     /// The type of what is stored for an element: `fp16`, `int4`; of indices `uint4`.
@@ -105,7 +105,7 @@ impl<'a> Reading<'a, '_> {
         argument(op, parameter, &self.weight.makers())
     }
 
-    /// What the codes are; where an operation makes them that one says so.
+    /// Kind of the codes.
     fn codes(&mut self, op: &'a Op, parameter: &str, sparse: bool) {
         match self.argument(op, parameter) {
             Some(Argument::Made(maker)) if !std::ptr::eq(maker, op) => self.op(maker),

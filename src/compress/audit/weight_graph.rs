@@ -47,7 +47,7 @@ impl<'a> StoredWeight<'a> {
         self.shape.iter().product()
     }
 
-    /// What it is stored in, each blob once, with what each holds.
+    /// Blobs that store it, each once, with their roles.
     pub fn blobs(&self) -> Vec<(Role, &'a BlobRef)> {
         let mut known = BTreeSet::new();
         let mut blobs = Vec::new();
@@ -101,7 +101,7 @@ pub(super) fn argument<'a>(
     }
 }
 
-/// What a parameter is bound to.
+/// Binding of a parameter.
 pub(super) enum Argument<'a> {
     /// A constant.
     Value(&'a Value),

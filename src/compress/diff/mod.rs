@@ -11,12 +11,12 @@ use super::select::MIN_ELEMENTS;
 use crate::mil::{ConstError, Function, Op, Program, Value, constant_bytes};
 use crate::package::Package;
 
-/// What differs between a package on the left and one on the right.
+/// Differences between a left and a right package.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Diff {
     /// True if nothing differs: signatures, operations, constants, weights.
     pub equal: bool,
-    /// What differs in the model and its functions.
+    /// Differences in the model and its functions.
     pub model: Vec<Difference>,
     /// The weights that are in one package only, or differ.
     pub weights: Vec<WeightDifference>,
@@ -34,11 +34,11 @@ pub struct Difference {
     /// The function, where it is one's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
-    /// What it is.
+    /// Description.
     pub what: String,
-    /// How it is on the left.
+    /// Form in the left package.
     pub left: Option<String>,
-    /// How it is on the right.
+    /// Form in the right package.
     pub right: Option<String>,
 }
 
@@ -47,7 +47,7 @@ pub struct Difference {
 pub struct WeightDifference {
     /// Its name.
     pub name: String,
-    /// What differs, in one word or a few.
+    /// Short name of the difference.
     pub what: What,
     /// It on the left.
     pub left: Option<TensorAudit>,
@@ -55,7 +55,7 @@ pub struct WeightDifference {
     pub right: Option<TensorAudit>,
 }
 
-/// What differs in a weight; the first that does.
+/// First difference of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
@@ -65,7 +65,7 @@ pub enum What {
     OnlyRight,
     /// The shape of the dense weight.
     Shape,
-    /// How it is stored.
+    /// Storage format.
     Form,
     /// Size in bytes.
     Bytes,
@@ -226,7 +226,7 @@ fn components(left: &Audit, right: &Audit) -> Vec<Totals> {
     names.into_iter().map(totals).collect()
 }
 
-/// What differs outside of weights.
+/// Differences outside of weights.
 fn model(left: &Package, right: &Package) -> Result<Vec<Difference>, ConstError> {
     let mut found = Vec::new();
     let (a, b) = (left.model(), right.model());

@@ -64,7 +64,7 @@ struct Line {
     results: Vec<Type>,
 }
 
-/// Where an argument comes from.
+/// Source of an argument.
 #[derive(Debug, Clone)]
 enum Source {
     Part(Part),
@@ -79,7 +79,7 @@ enum Source {
 pub(super) struct Part {
     dtype: DType,
     shape: Vec<u64>,
-    /// What its bytes are.
+    /// Kind of its bytes.
     pub(super) content: Content,
 }
 

@@ -96,7 +96,7 @@ impl Sampling {
 pub struct Sampler {
     sampling: Sampling,
     chance: SplitMix64,
-    /// What the filter left last, kept for its room.
+    /// Result of the last filter; its buffer is reused.
     kept: Vec<(u32, f64)>,
 }
 

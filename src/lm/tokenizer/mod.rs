@@ -95,7 +95,7 @@ pub struct Tokenizer {
     recipe: Option<EmbeddingConfig>,
 }
 
-/// What is read of `config.json` and `generation_config.json`.
+/// Fields of `config.json` and `generation_config.json`.
 #[derive(Debug, Default, Deserialize)]
 struct ModelConfig {
     eos_token_id: Option<Ids>,
@@ -103,7 +103,7 @@ struct ModelConfig {
     name: Option<String>,
 }
 
-/// What is read of `sentence_bert_config.json`.
+/// Fields of `sentence_bert_config.json`.
 #[derive(Debug, Default, Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
@@ -297,7 +297,7 @@ impl Tokenizer {
         &self.template_tokens
     }
 
-    /// What the conversion recorded; none for a folder as transformers saves it.
+    /// Record of the conversion; `None` for a folder saved by transformers.
     pub fn record(&self) -> Option<&TokenizerRecord> {
         self.record.as_ref()
     }

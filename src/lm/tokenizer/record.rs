@@ -16,7 +16,7 @@ pub const RECORD: &str = "tokenizer_record.json";
 /// The format that is written.
 const FORMAT: u32 = 1;
 
-/// What belongs to a tokenizer beside its tokenizer.json.
+/// Tokenizer properties outside tokenizer.json.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenizerRecord {
     /// Version of this format.

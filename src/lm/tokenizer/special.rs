@@ -19,7 +19,7 @@ const CLASSES: [(&str, bool, bool); 5] = [
     ("LlamaTokenizer", true, false),
 ];
 
-/// What is read of `tokenizer_config.json`.
+/// Fields of `tokenizer_config.json`.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct TokenizerConfig {
     tokenizer_class: Option<String>,

@@ -26,7 +26,7 @@ use crate::sweep::{self, Engine, Pipeline, StageError, Variant};
 pub(crate) struct LocalPipeline<'a> {
     source: &'a Source,
     plan: Plan,
-    /// What variants are compared with, where anything is asked for that compares.
+    /// Reference of the variants, if a metric needs one.
     reference: Option<Box<dyn Reference + 'a>>,
     session: &'a Session,
     /// Calls are timed while nothing else is measured: whoever times them is the only one.
@@ -173,7 +173,7 @@ impl Pipeline for LocalPipeline<'_> {
     }
 }
 
-/// What a report says of one weight.
+/// Returns the report entry of a weight.
 fn tensor_error(audit: &compress::TensorAudit) -> TensorError {
     TensorError {
         name: audit.name.clone(),

@@ -23,7 +23,7 @@ pub(crate) enum Source {
     Job(Box<Job>),
     /// A package in fp16, which is taken as it is.
     Package {
-        /// Where it stands.
+        /// Path.
         path: PathBuf,
         /// True if what the sweep makes of it may share its files.
         link: bool,
@@ -68,7 +68,7 @@ impl Source {
         })))
     }
 
-    /// What it is called, its repository and revision.
+    /// Name, repository and revision.
     pub(crate) fn names(&self) -> (String, Option<String>, Option<String>) {
         match self {
             Self::Job(job) => {

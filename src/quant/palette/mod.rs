@@ -30,13 +30,13 @@ use super::weight::Weight;
 pub struct Palette {
     /// The width of an index.
     pub bits: Bits,
-    /// What shares a table.
+    /// Granularity of tables.
     pub grid: Grid,
     /// The tables, `[tables, 2^bits, cluster_dim]`.
     pub lut: Vec<f16>,
     /// The entries as int8 with one scale, of which [`Self::lut`] are the values.
     pub lut8: Option<Lut8>,
-    /// What the entries are multiplied by in each output channel.
+    /// Factor of the entries per output channel.
     pub scale: Option<ChannelScale>,
     /// Along which axis vectors run, and how long they are.
     pub vectors: Option<Vectors>,
@@ -52,7 +52,7 @@ pub struct Lut8 {
     pub scale: f16,
 }
 
-/// How values find their entries.
+/// Assignment of values to entries.
 #[derive(Debug, Clone, PartialEq)]
 enum Rule {
     Nearest(Nearest),
@@ -141,7 +141,7 @@ impl Lut8 {
     }
 }
 
-/// What encoding reuses from one piece to the next.
+/// Buffers reused between pieces.
 #[derive(Debug, Default)]
 pub(super) struct PaletteScratch {
     nearest: Scratch,
@@ -153,7 +153,7 @@ impl Palette {
         self.vectors.as_ref().map_or(1, |vectors| vectors.size)
     }
 
-    /// What shares a table, over the indices.
+    /// Granularity of tables over the indices.
     pub(super) fn index_grid(&self) -> &Grid {
         self.vectors.as_ref().map_or(&self.grid, |vectors| &vectors.indices)
     }

@@ -26,7 +26,7 @@ const PASSES: (usize, usize) = (60, 2);
 /// A pass that lowers the squared error by less than this part of it is the last.
 const ENOUGH: f64 = 1e-5;
 
-/// How a weight is divided into vectors.
+/// Division of a weight into vectors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vectors {
     /// The axis that vectors run along.

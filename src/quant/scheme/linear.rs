@@ -26,9 +26,9 @@ pub struct Linear {
     pub dtype: Dtype,
     /// True if there are zero points.
     pub mode: Mode,
-    /// What shares a scale.
+    /// Granularity of scales.
     pub granularity: ScaleGranularity,
-    /// How scales are found.
+    /// Method that determines scales.
     pub search: ScaleSearch,
 }
 
@@ -40,13 +40,13 @@ impl Linear {
 }
 
 impl Mode {
-    /// What recipes mean if they do not say.
+    /// Defaults of recipes.
     pub fn of(dtype: Dtype) -> Self {
         if dtype.is_signed() { Self::Symmetric } else { Self::Asymmetric }
     }
 }
 
-/// What shares a scale.
+/// Granularity of scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ScaleGranularity {
     /// The whole weight: `t`.
@@ -80,7 +80,7 @@ impl Sizes {
     }
 }
 
-/// How scales are found.
+/// Method that determines scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ScaleSearch {
     /// From the extreme values of the block, as coremltools does.

@@ -16,16 +16,16 @@ pub use self::prune::{Prune, Sparsity};
 pub use super::dtype::Mode;
 use super::error::Error;
 
-/// How one weight is compressed.
+/// Compression of one weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scheme {
     /// Which values become zero and are not stored.
     pub prune: Option<Prune>,
-    /// How the others are stored.
+    /// Storage of the other values.
     pub code: Code,
 }
 
-/// How values are stored.
+/// Storage of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
     /// As they are.
@@ -36,7 +36,7 @@ pub enum Code {
     Linear(Linear),
 }
 
-/// What a word between two `+` says.
+/// Meaning of a word between two `+`.
 enum Word {
     Prune(Prune),
     Code(Code),

@@ -1,4 +1,4 @@
-//! What the words of schemes are made of: sizes, widths, options.
+//! Options of schemes: sizes, widths, flags.
 
 use super::super::bits::Bits;
 

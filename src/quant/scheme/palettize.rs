@@ -23,9 +23,9 @@ const MOST: usize = 16;
 /// Indices into tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Palettize {
-    /// Where the entries of a table come from.
+    /// Source of a table's entries.
     pub fit: Fit,
-    /// What shares a table.
+    /// Granularity of tables.
     pub granularity: TableGranularity,
     /// The axis that groups and vectors run along, if it is not that of the output channels.
     pub channel_axis: Option<usize>,
@@ -37,7 +37,7 @@ pub struct Palettize {
     pub lut8: bool,
 }
 
-/// Where the entries of a table come from.
+/// Source of a table's entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fit {
     /// The means of clusters of least squared error.
@@ -57,7 +57,7 @@ pub enum PerChannelScale {
     Inputs,
 }
 
-/// What shares a table of entries.
+/// Granularity of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TableGranularity {
     /// The whole weight: `t`.

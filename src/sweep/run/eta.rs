@@ -79,7 +79,7 @@ impl EtaEstimator {
         }
     }
 
-    /// How far all of it has come.
+    /// Overall progress.
     pub(super) fn whole(&self) -> Whole {
         let sum = |of: fn(&Kind) -> u64| self.kinds.iter().map(of).sum();
         Whole { done: sum(|kind| kind.done), total: sum(|kind| kind.total), left: self.left() }

@@ -119,7 +119,7 @@ fn front(entries: &[Entry], pairs: &[Paired]) -> Vec<bool> {
         .collect()
 }
 
-/// What the entry loses, where that was measured.
+/// Measured loss of the entry, if any.
 pub(super) fn value(entry: &Entry) -> Option<Figure> {
     entry.measured.as_ref().and_then(|measured| loss(&measured.measurements))
 }

@@ -1,4 +1,4 @@
-//! What results rest on: everything that could change them, and nothing else.
+//! Cache keys of results: all inputs that can change them.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::sweep::store::Key;
 use crate::sweep::texts::Sentence;
 use crate::sweep::{Identity, Variant};
 
-/// What the bytes of a package rest on.
+/// Inputs that determine the bytes of a package.
 #[derive(Serialize)]
 struct BuildParts<'a> {
     sources: &'a BTreeMap<String, String>,
@@ -33,7 +33,7 @@ struct BuildParts<'a> {
 /// Raised when figures change their meaning.
 const FIGURES: u32 = 2;
 
-/// What its figures rest on.
+/// Inputs that determine the figures of a package.
 #[derive(Serialize)]
 struct MeasureParts<'a> {
     figures: u32,

@@ -39,40 +39,40 @@ const TOGETHER: usize = 32;
 /// A sweep that is over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// What all of it rests on.
+    /// Identity of sources, tools and texts.
     pub identity: Identity,
     /// The variants in the order of the plan.
     pub entries: Vec<Entry>,
     /// The variants two by two, on the tokens that both scored.
     pub paired: Vec<Paired>,
-    /// What the search under a budget found, where there is one.
+    /// Result of the budget search, if any.
     pub search: Option<Search>,
 }
 
-/// What became of one variant.
+/// Outcome of a variant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The variant.
     pub variant: Variant,
-    /// How it ended.
+    /// Outcome.
     pub status: Status,
     /// The package that was written.
     pub built: Option<Built>,
-    /// What was measured on it.
+    /// Measurements.
     pub measured: Option<Measured>,
-    /// What the gates say.
+    /// Verdicts of the gates.
     pub verdicts: Vec<Verdict>,
-    /// What was expected of it before it was measured, where that was worked out.
+    /// Predicted loss, if available.
     pub predicted: Option<Predicted>,
     /// Why it is not worth keeping though its gates may hold.
     pub rejected: Option<String>,
     /// True if package and manifest stand in the output folder.
     pub kept: bool,
-    /// What failed.
+    /// Description of the failure.
     pub failure: Option<Failure>,
 }
 
-/// How a variant ended.
+/// Outcome of a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// It was measured, and judged unless no gate looks at what was measured.
@@ -88,9 +88,9 @@ pub struct Failure {
     pub variant: String,
     /// The step: `baseline`, `compress`, `evaluate` or `manifest`.
     pub stage: String,
-    /// What happened.
+    /// Description of the event.
     pub message: String,
-    /// What to do about it.
+    /// Suggested remedy.
     pub hint: Option<String>,
     /// Number of runs with this end.
     pub attempts: u32,

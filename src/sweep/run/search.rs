@@ -14,7 +14,7 @@ use crate::sweep::{Variant, names};
 
 /// The name of the variant that the search works out.
 const MIXED: &str = "mixed";
-/// How often a mix that turned out too large is worked out again for less.
+/// Maximum number of retries for a mix that exceeds the budget.
 const TRIES: usize = 4;
 
 /// Looks for the best variant within `budget`; `entries` are what was asked for, and what is made on the way is added.

@@ -23,7 +23,7 @@ use crate::sweep::{Built, Identity, Pipeline, StageError, Variant};
 /// The folder of records inside the output folder.
 const RESULTS: &str = "results";
 
-/// What all steps need.
+/// State that all steps share.
 pub(super) struct Runner<'a> {
     pub(super) spec: &'a Spec,
     pub(super) stages: &'a dyn Pipeline,
@@ -242,7 +242,7 @@ impl<'a> Runner<'a> {
         Ok(package)
     }
 
-    /// What is on record of the package of `variant`, unless it has to be made again.
+    /// Returns the record of the variant's package if it is still valid.
     pub(super) fn ready(&self, variant: &Variant) -> Result<Option<Built>, RunError> {
         let package = self.package(variant);
         let Some(built) = self.store.get::<Built>(Kind::Built, &self.key(variant))? else {

@@ -22,22 +22,22 @@ use crate::gate::{Gates, Unit};
 /// A sweep as its file describes it, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    /// What is converted.
+    /// Source model.
     pub model: ModelSpec,
-    /// What is measured.
+    /// Evaluation options.
     pub evaluate: EvaluateSpec,
-    /// What is asked of the figures.
+    /// Constraints on the figures.
     pub gates: Gates,
-    /// What the best variant may take; without it, all variants are for their own sake.
+    /// Budget of the best variant; without one, all variants are run.
     pub budget: Option<BudgetSpec>,
-    /// What the run itself may take.
+    /// Resources of the run.
     pub run: RunSpec,
-    /// Where results go and what stays.
+    /// Output directory and retention of packages.
     pub output: OutputSpec,
     pub(super) variants: Vec<Variant>,
 }
 
-/// What the best variant may take.
+/// Budget of the best variant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BudgetSpec {
     /// Bytes of the package.
@@ -48,7 +48,7 @@ pub struct BudgetSpec {
     pub probes: bool,
 }
 
-/// What the run itself may take; nothing of it changes a result.
+/// Resources of the run; they do not affect results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunSpec {
     /// Variants that are measured at the same time.
@@ -61,7 +61,7 @@ pub struct RunSpec {
     pub engine: EngineSpec,
     /// The engine's address.
     pub address: Option<String>,
-    /// Where the engine's machines exchange files, as fsspec writes it; without one they share the output folder.
+    /// URL (fsspec) for file exchange between machines; without one they share the output directory.
     pub storage: Option<String>,
     /// The folder where answers of the reference are kept; coremill's cache where it is not given.
     pub references: Option<PathBuf>,
@@ -78,7 +78,7 @@ pub enum EngineSpec {
     Ray,
 }
 
-/// What is converted, and how.
+/// Source model and interface of its package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
     /// The checkpoint.
@@ -91,11 +91,11 @@ pub struct ModelSpec {
     pub seq_len: Option<u64>,
     /// Tokens that one call of `init` takes; the converter's choice where it is not given.
     pub prompt_chunk: Option<u64>,
-    /// How the cache is kept.
+    /// KV cache form.
     pub kv_cache: KvCacheForm,
     /// Minimum deployment target.
     pub target: Target,
-    /// What becomes of the embedding adapters.
+    /// Storage of the LLM2Vec adapters.
     pub encode_adapters: EncodeAdapters,
     /// Keys of config.json that pass although they are not understood.
     pub allow_config_keys: Vec<String>,
@@ -106,7 +106,7 @@ pub struct ModelSpec {
 /// An adapter; the same as a checkpoint's place.
 pub type AdapterSpec = Place;
 
-/// Where a checkpoint or an adapter is.
+/// Location of a checkpoint or adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A folder.
@@ -122,13 +122,13 @@ pub enum Place {
     },
 }
 
-/// What is measured.
+/// Evaluation options.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateSpec {
     /// The text for perplexity and divergence, a file or the name of a set; without one they are not measured.
     pub text: Option<PathBuf>,
-    /// What the model was calibrated on: a text that overlaps with it is refused.
+    /// Calibration text; an evaluation text that overlaps with it is refused.
     pub calibration: Option<PathBuf>,
     /// Tokens of a window; the length of the context where it is not given.
     pub window: Option<u64>,
@@ -154,7 +154,7 @@ pub struct EvaluateSpec {
     pub latency: Option<u64>,
 }
 
-/// Where results go and what stays.
+/// Output directory and retention of packages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputSpec {

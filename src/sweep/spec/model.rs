@@ -39,7 +39,7 @@ fn place(raw: &Model, folder: &Path) -> Result<Place, String> {
     }
 }
 
-/// What only a conversion asks for.
+/// Returns the first key that only applies to conversions.
 fn conversion_key(raw: &Model) -> Option<&'static str> {
     let given = [
         ("lora", raw.lora.is_some()),

@@ -101,7 +101,7 @@ pub(super) struct Mix {
     pub(super) head: Vec<String>,
     pub(super) adapter: Vec<String>,
     pub(super) other: Vec<String>,
-    /// What no other key is about.
+    /// Components without their own key.
     pub(super) rest: Vec<String>,
 }
 

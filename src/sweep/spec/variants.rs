@@ -11,12 +11,12 @@ use crate::base::toml_error::TomlError as SpecError;
 use crate::sweep::names;
 use crate::sweep::plan::{BASELINE, Variant};
 
-/// What recipes stand for bits where a grid does not say: what all compute units take.
+/// Default recipes of a grid: supported by all compute units.
 const PALETTE_BITS: [u32; 3] = [8, 6, 4];
 const LINEAR_BITS: [u32; 2] = [8, 4];
 const PALETTE_SIZES: [&str; 4] = ["g8", "g16", "g32", "t"];
 
-/// What a budget begins with where no variants are asked for: bits go down until something fits.
+/// First recipes of a budget search without variants; the bits decrease until a variant fits.
 pub(in crate::sweep) const FALLBACK_RECIPES: [(&str, u32); 5] =
     [("pal8-g16", 8), ("pal6-g16", 6), ("pal4-g16", 4), ("pal3-g16", 3), ("pal2-g16", 2)];
 /// Number of them that are always run.
@@ -25,7 +25,7 @@ pub(in crate::sweep) const N_PLANNED_FALLBACKS: usize = 3;
 /// The most variants of a sweep: lists in a mix multiply, and one list more is a mistake sooner than a wish.
 const MOST: usize = 4096;
 
-/// What is asked for: where it stands, its name if it has one, its recipe.
+/// A requested variant: position in the file, name, recipe.
 type Asked = (Range<usize>, Option<String>, String);
 
 pub(super) fn variants(
@@ -148,7 +148,7 @@ fn default_sizes(method: Method, bits: u32) -> Vec<String> {
     sizes.iter().map(|&size| size.to_owned()).collect()
 }
 
-/// What a group size is in a scheme's words: `g16`, `b32`, `t`, `c`.
+/// Group size in the notation of schemes: `g16`, `b32`, `t`, `c`.
 fn size_word(method: Method, size: &TextOrNumber) -> Result<String, String> {
     match (method, size) {
         (Method::Palettize, TextOrNumber::Number(n)) => Ok(format!("g{n}")),

@@ -14,7 +14,7 @@ struct Nodes {
     stages: Fake,
     /// Variants whose machines are lost.
     lost: Vec<&'static str>,
-    /// What was asked for, each list one call.
+    /// Requested prompts; one call per list.
     asked: Arc<Mutex<Vec<String>>>,
 }
 

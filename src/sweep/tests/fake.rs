@@ -14,7 +14,7 @@ use crate::gate::Verdict;
 use crate::manifest::{Artifact, Facts, Manifest, Source, Tool};
 use crate::sweep::{Engine, Identity, Pipeline, StageError, Variant};
 
-/// What the stages did, and what they are told to do.
+/// Records the calls of the stages and configures their results.
 #[derive(Default)]
 pub(super) struct Fake {
     /// Events until the run is killed; none for never.

@@ -62,7 +62,7 @@ keep = \"best\"
 cache = \"c\"
 ";
 
-/// What is put in place of a piece of a spec.
+/// Replacement for a part of a specification.
 const PIECES: [&str; 24] = [
     "",
     "0",
