@@ -15,7 +15,7 @@ pub trait Hint {
     }
 }
 
-/// What an error is to be put down to; decides the exit code.
+/// Cause of an error; determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Usage or input: exit code 2.

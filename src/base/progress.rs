@@ -1,4 +1,4 @@
-//! How far long work has come, told to whoever watches.
+//! Progress of long work, reported to a listener.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub struct Whole {
     pub done: u64,
     /// Steps in all.
     pub total: u64,
-    /// What the others are expected to take, where that is known.
+    /// Expected duration of the remaining work, if known.
     pub left: Option<Left>,
 }
 
@@ -51,7 +51,7 @@ impl Left {
     }
 }
 
-/// What a stage counts.
+/// Unit of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes read or written.

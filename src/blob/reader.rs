@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::map::{Map, map};
 use super::record::{ALIGNMENT, BlobType, RECORD, Record, VERSION};
 
-/// What is wrong with a blob file.
+/// An error of a blob file.
 #[derive(Debug, Error)]
 pub enum BlobError {
     /// The file cannot be read.

@@ -10,7 +10,7 @@ use super::record::{ALIGNMENT, BlobType, RECORD, Record, header};
 use crate::base::digest::Hasher;
 use crate::base::error::{ErrorKind, Hint};
 
-/// What goes wrong while writing.
+/// An error of writing.
 #[derive(Debug, Error)]
 pub enum WriterError {
     /// The disk.
@@ -21,7 +21,7 @@ pub enum WriterError {
     Length {
         /// The size in the record.
         announced: u64,
-        /// What was written.
+        /// Written files.
         written: u64,
     },
     /// Another number of blobs than was announced.
@@ -29,7 +29,7 @@ pub enum WriterError {
     Count {
         /// The count in the header.
         announced: u32,
-        /// What was written.
+        /// Written files.
         written: u32,
     },
 }

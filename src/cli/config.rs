@@ -14,9 +14,9 @@ use crate::runtime::BackendChain;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// What runs packages: `auto`, a runtime, or a list of runtimes in order of preference.
+    /// Runtimes: `auto`, a runtime, or a list in order of preference.
     pub(crate) backend: BackendChain,
-    /// What Core ML may compute on.
+    /// Compute units that Core ML may use.
     pub(crate) compute_units: ComputeUnits,
     /// GiB of compiled models that are kept.
     pub(crate) compiled_cache_gib: u32,

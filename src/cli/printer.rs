@@ -85,7 +85,7 @@ impl Printer {
         stderr_line(&format!("{}: {text}", "warning".yellow().bold()));
     }
 
-    /// What stopped the command.
+    /// Prints the error that ended the command.
     pub(crate) fn failure(self, failure: &Failure) {
         stderr_line(&format!("{}: {}", "error".red().bold(), failure.message));
         if let Some(hint) = &failure.hint {

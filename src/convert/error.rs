@@ -42,7 +42,7 @@ pub enum ConvertError {
     Skeleton {
         /// The function.
         function: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         error: PackageError,
     },
     /// A skeleton without its function.

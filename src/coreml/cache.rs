@@ -40,7 +40,7 @@ const IN_USE: Duration = Duration::from_hours(1);
 pub struct CacheError {
     /// The package.
     package: PathBuf,
-    /// What went wrong.
+    /// Description of the error.
     source: io::Error,
 }
 
@@ -54,7 +54,7 @@ impl Hint for CacheError {
     }
 }
 
-/// Where compiled models are kept, and how much of them.
+/// Cache of compiled models and its size limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     folder: PathBuf,
@@ -188,7 +188,7 @@ impl Cache {
     }
 }
 
-/// What decides whether an entry stays.
+/// Age and size of a cache entry.
 struct Entry {
     key: String,
     /// True if this system compiled it.

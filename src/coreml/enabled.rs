@@ -147,7 +147,7 @@ impl Model {
         Ok(Self { functions, timings: Timings { compile, load } })
     }
 
-    /// How long compiling and loading took.
+    /// Duration of compilation and loading.
     pub fn timings(&self) -> Timings {
         self.timings
     }

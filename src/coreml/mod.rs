@@ -31,7 +31,7 @@ pub use units::ComputeUnits;
 
 use crate::base::error::{ErrorKind, Hint};
 
-/// What Core ML can compute on.
+/// Compute devices of Core ML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
@@ -79,12 +79,12 @@ impl Absent {
     pub const HERE: Self = Self { os: std::env::consts::OS, arch: std::env::consts::ARCH };
 }
 
-/// How a model is loaded.
+/// Options of loading a model.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What it may be computed on.
     pub units: ComputeUnits,
-    /// Where compiled models are kept.
+    /// Cache of compiled models.
     pub cache: Cache,
 }
 

@@ -12,9 +12,9 @@ use super::{ComputeUnits, Device};
 pub struct ComputePlan {
     /// The function.
     pub function: String,
-    /// What was allowed.
+    /// Allowed value.
     pub units: ComputeUnits,
-    /// What the machine has.
+    /// Properties of the machine.
     pub devices: Vec<Device>,
     /// The operations in their order, those of nested blocks behind the operation that holds them.
     pub operations: Vec<Planned>,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::eval::{probe::Output, probe::Step, probe::Trace};
 
-/// What two outputs may differ by.
+/// Tolerance of two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
     /// The largest difference of two elements, as a part of the largest element.
@@ -16,7 +16,7 @@ pub struct Tolerance {
     pub cosine: f64,
 }
 
-/// How far the elements of two outputs are apart.
+/// Difference between the elements of two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {
     /// Elements compared.
@@ -77,7 +77,7 @@ pub struct Comparison {
     pub runtimes: [String; 2],
     /// Milliseconds that each took to load.
     pub load_ms: [f64; 2],
-    /// What was allowed.
+    /// Allowed value.
     pub tolerance: Tolerance,
     /// Function by function.
     pub functions: Vec<Compared>,
@@ -115,7 +115,7 @@ pub struct ComparedOutput {
     pub holds: bool,
 }
 
-/// Where two runtimes part.
+/// First difference between two runtimes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct First {
     /// The function.

@@ -1,9 +1,9 @@
-//! What one position's logits say: the next token's negative log-likelihood, and how far they are from a reference.
+//! Metrics of one position's logits: negative log-likelihood of the next token, divergence from a reference.
 
 use crate::interp::sum_exp;
 use crate::lm::top;
 
-/// What the reference says at one position: its first K tokens and one bin for the rest.
+/// Reference distribution of one position: top K tokens and one bucket for the rest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Expected<'a> {
     /// The K most likely tokens, most likely first.
@@ -14,7 +14,7 @@ pub struct Expected<'a> {
     pub tail: f32,
 }
 
-/// What one position's logits say.
+/// Metrics of one position's logits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Observed {
     /// Negative log-likelihood of the token that follows.

@@ -64,7 +64,7 @@ pub enum EvalError {
     /// An empty list.
     #[error("list of {what} is empty")]
     Nothing {
-        /// What it should hold.
+        /// Expected contents.
         what: &'static str,
     },
     /// Two embeddings that cannot be compared.

@@ -44,7 +44,7 @@ pub const TOP_K: usize = 64;
 /// Windows at most on which the noise floor is measured: it takes the reference twice for each.
 const FLOOR: usize = 8;
 
-/// What to measure.
+/// Metrics to evaluate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// A text for perplexity and divergence.
@@ -92,10 +92,10 @@ pub struct PromptPlan {
     pub explain: bool,
 }
 
-/// What measuring needs besides the artifact.
+/// Context of an evaluation beside the artifact.
 #[derive(Clone, Copy)]
 pub struct EvalContext<'a> {
-    /// What runs the artifact.
+    /// Runtime of the artifact.
     pub runtime: &'a dyn Runtime,
     /// The artifact's tokenizer.
     pub tokenizer: &'a Tokenizer,

@@ -10,7 +10,7 @@ use crate::lm::Prepared;
 use crate::lm::embed;
 use crate::lm::milliseconds;
 
-/// How often each function is called.
+/// Number of calls per function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeat {
     /// Calls before the first that is timed.

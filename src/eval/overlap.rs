@@ -1,4 +1,4 @@
-//! How much of one text stands in another: the guard against evaluating on the text that was calibrated on.
+//! Overlap of two texts: guards against evaluation on the calibration text.
 
 use std::collections::BTreeSet;
 

@@ -22,10 +22,10 @@ use crate::mil::{Allowed, Arg, Dim, Function, Op, Rule, TensorType};
 use crate::package::Package;
 use crate::runtime::{Loaded, Runtime, RuntimeError, Source, Value, Values};
 
-/// How often functions are called, and on what.
+/// Number and inputs of the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// What inputs are made from.
+    /// Seed of the inputs.
     pub seed: u64,
     /// Calls of each function.
     pub calls: usize,
@@ -51,7 +51,7 @@ pub struct Step {
     pub call: usize,
     /// Duration of it.
     pub time: Duration,
-    /// What it gave.
+    /// Its output.
     pub outputs: BTreeMap<String, Output>,
 }
 

@@ -4,7 +4,7 @@ use crate::base::digest;
 use crate::eval::error::EvalError;
 use crate::lm::Tokenizer;
 
-/// How a text is cut.
+/// Division of a text into windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowConfig {
     /// Tokens in a window, at most the sequence length.

@@ -12,11 +12,11 @@ pub(super) struct Pair<'a> {
     pub prompt: &'a str,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// What the artifact wrote.
+    /// Continuation of the artifact.
     pub tokens: Vec<u32>,
     /// Its text.
     pub text: String,
-    /// What the reference wrote.
+    /// Continuation of the reference.
     pub reference: Continuation,
     /// Its text.
     pub reference_text: String,

@@ -1,4 +1,4 @@
-//! How far the weights of a package are from those of a baseline: values as they are read back from both files.
+//! Errors of a package's weights relative to a baseline, from the values in both files.
 
 use std::collections::{BTreeMap, BTreeSet};
 

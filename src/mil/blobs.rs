@@ -1,4 +1,4 @@
-//! Where the elements of constants come from: the program itself or a blob file.
+//! Elements of constants, from the program or a blob file.
 
 use std::borrow::Cow;
 

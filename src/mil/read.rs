@@ -15,7 +15,7 @@ use crate::proto::mil as proto;
 /// Deeper nesting of types, values or blocks than any converter writes; a guard against made-up input.
 const MAX_DEPTH: usize = 32;
 
-/// What is wrong with a program's messages.
+/// An error of a program's messages.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
     /// A field that the format requires is not there.

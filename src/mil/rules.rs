@@ -1,4 +1,4 @@
-//! What a model's description asks of inputs beyond the types that its program declares: shapes and defaults.
+//! Input constraints of a model description beyond the declared types: shapes and defaults.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// The rules of all functions' inputs: by function, then by input.
 pub type Rules = BTreeMap<String, BTreeMap<String, Rule>>;
 
-/// What is asked of one input.
+/// Constraints of an input.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rule {
     /// The shapes that the input may have, where the description restricts them.

@@ -137,7 +137,7 @@ pub enum Data {
     Dictionary(Vec<(Value, Value)>),
 }
 
-/// Where a blob stands: the file as the program names it and the offset of its record.
+/// Location of a blob: file name in the program and offset of its record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobRef {
     /// File name, usually `@model_path/weights/weight.bin`.

@@ -112,7 +112,7 @@ struct Info {
     parameters: Settings,
 }
 
-/// What a part does.
+/// Role of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {

@@ -1,4 +1,4 @@
-//! What applications see of a program that comes without a description: features from the functions' signatures.
+//! Features of a program without a description, from its function signatures.
 //!
 //! Shapes that an input may take stand in the function's attribute `FlexibleShapeInformation`, a tuple of pairs of a
 //! name and a dictionary: `DefaultShapes` {input: shape}, `RangeDims` {input: [[least, most], …]}, `EnumeratedShapes`

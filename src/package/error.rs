@@ -41,7 +41,7 @@ pub enum PackageError {
     Text {
         /// The text's path.
         path: PathBuf,
-        /// Where and why.
+        /// Position and reason.
         source: TextError,
     },
     /// The program's text is no text.
@@ -68,7 +68,7 @@ pub enum PackageError {
         /// Description of the problem.
         what: String,
     },
-    /// What should be a file is a folder, a pipe or a device.
+    /// A directory, pipe or device in place of a file.
     #[error("`{}` is no plain file", path.display())]
     NotFile {
         /// Its path.

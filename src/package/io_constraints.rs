@@ -26,7 +26,7 @@ pub struct DescriptionError {
     pub function: String,
     /// The input or output.
     pub feature: String,
-    /// What is wrong with it.
+    /// Description of the problem.
     pub what: String,
 }
 
@@ -43,7 +43,7 @@ pub struct Feature {
     pub name: String,
     /// What it is: `RGB image`, `float32 array`, `string`.
     pub kind: String,
-    /// What is asked of it besides its type, for an input.
+    /// Constraints of an input beside its type.
     pub rule: Rule,
     /// True if the program's own types say less than this.
     pub notable: bool,
@@ -63,7 +63,7 @@ impl fmt::Display for Feature {
 }
 
 impl Model {
-    /// What is asked of the inputs of each function.
+    /// Input constraints of each function.
     pub fn rules(&self) -> Result<Rules, DescriptionError> {
         let mut rules = Rules::new();
         for name in self.program.functions.keys() {

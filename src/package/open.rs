@@ -63,7 +63,7 @@ impl Package {
         Ok(Self { path: path.to_owned(), model, files })
     }
 
-    /// Where the package stands.
+    /// Path of the package.
     pub fn path(&self) -> &Path {
         &self.path
     }

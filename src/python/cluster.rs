@@ -59,7 +59,7 @@ pub struct Job {
     pub tasks: Vec<String>,
 }
 
-/// What a driver tells.
+/// Events of a driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -84,7 +84,7 @@ pub enum Event {
         /// 1 for the first time.
         attempt: u64,
     },
-    /// How far a task has come.
+    /// Progress of a task.
     Progress {
         /// The variant.
         name: String,
@@ -123,7 +123,7 @@ pub enum Event {
     Over,
 }
 
-/// How a task ended.
+/// Outcome of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {

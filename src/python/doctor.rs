@@ -1,4 +1,4 @@
-//! What this machine has and what coremill can do on it.
+//! Capabilities of this machine.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub struct Doctor {
     pub environment: EnvState,
     /// The versions of the packages that coremill imports.
     pub packages: BTreeMap<String, String>,
-    /// What this machine can do, in the order in which a user needs it.
+    /// Capabilities of this machine, in the order of use.
     pub can: Vec<Ability>,
 }
 
@@ -53,14 +53,14 @@ pub struct Doctor {
 pub enum EnvState {
     /// It is whole.
     Ready {
-        /// Where its interpreter is.
+        /// Path of its interpreter.
         python: PathBuf,
-        /// Where packages differ from the lock.
+        /// Packages that differ from the lock.
         mismatches: Vec<String>,
     },
     /// It has not been made yet.
     Absent {
-        /// Where it would be made.
+        /// Path at which it would be created.
         folder: PathBuf,
     },
     /// It cannot be used or made.

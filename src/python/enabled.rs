@@ -39,7 +39,7 @@ pub struct Interpreter {
     output: File,
 }
 
-/// What the Python side answers with.
+/// Response of the Python side.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {

@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::{EnvError, lock};
 use crate::base::progress::Progress;
 
-/// What the user chose.
+/// Choice of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// coremill's cache folder.

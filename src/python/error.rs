@@ -1,4 +1,4 @@
-//! What can go wrong on the way into Python, each with its remedy.
+//! Errors of the embedded Python, with remedies.
 
 use std::io;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub enum EnvError {
     Broken {
         /// The interpreter.
         python: PathBuf,
-        /// What it said.
+        /// Its message.
         detail: String,
     },
     /// The interpreter does not fit the loaded libpython.
@@ -96,7 +96,7 @@ pub enum EnvError {
     /// The package index could not be reached.
     #[error("packages could not be downloaded in {attempts} attempts: {detail}")]
     Network {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
         /// The reason pip gave.
         detail: String,

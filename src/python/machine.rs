@@ -1,4 +1,4 @@
-//! What the machine has: disk, memory, cores, and the libpython this process loaded.
+//! Properties of the machine: disk, memory, cores, and the loaded libpython.
 
 use std::io;
 use std::path::{Path, PathBuf};

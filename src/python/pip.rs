@@ -1,4 +1,4 @@
-//! What pip's output says about why it failed.
+//! Extracts the reason of a failure from pip's output.
 
 /// The reason of a failed `pip install`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,10 +20,10 @@ struct Found {
     runtime: Runtimes,
 }
 
-/// What runs packages here.
+/// Available runtimes.
 #[derive(Serialize)]
 struct Runtimes {
-    /// What a command takes that nothing else is said to.
+    /// Default runtimes of a command.
     backend: Choice,
     /// The order of preference.
     chain: String,

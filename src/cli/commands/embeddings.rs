@@ -1,4 +1,4 @@
-//! Where the embeddings of `embed` go: to stdout for people or programs, or into a file that is whole or absent.
+//! Output of `embed`: stdout, or a file that is complete or absent.
 
 use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;

@@ -78,7 +78,7 @@ fn again(variant: &Variant, now: Vec<Verdict>) -> Vec<Verdict> {
     verdicts
 }
 
-/// What `old` says of the variant `name`.
+/// Returns the variant `name` of `old`.
 fn baseline<'a>(old: &'a Report, name: &str, same_machine: bool) -> Option<Baseline<'a>> {
     let variant = old.variants.iter().find(|variant| variant.name == name)?;
     let Variant { measurements, size_bytes, .. } = variant;

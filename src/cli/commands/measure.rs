@@ -11,7 +11,7 @@ use crate::pipeline::Failure;
 use crate::pipeline::reference::ReferenceSource;
 use crate::pipeline::texts;
 
-/// What `args` ask to measure.
+/// Returns the evaluation plan of `args`.
 pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failure> {
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let text = match &args.text {
@@ -46,7 +46,7 @@ pub(super) fn plan(args: &MeasureArgs, context: &Context) -> Result<Plan, Failur
     Ok(Plan { text, prompts, sentences, latency })
 }
 
-/// What `args` say the packages are to be compared with.
+/// Returns the reference that `args` name.
 pub(super) fn against(args: &MeasureArgs) -> Result<ReferenceSource, Failure> {
     let model = args.reference.clone().ok_or_else(|| {
         Failure::input("there is nothing to compare with")

@@ -80,7 +80,7 @@ pub(super) fn run(args: &PredictArgs, context: &Context) -> Outcome {
     Ok(SUCCESS)
 }
 
-/// What Core ML cannot do of what is asked for.
+/// Requirements that Core ML cannot meet.
 fn beyond_coreml(args: &PredictArgs) -> Option<&'static str> {
     if args.packages.len() > 1 {
         return Some(CHAINS);
@@ -91,7 +91,7 @@ fn beyond_coreml(args: &PredictArgs) -> Option<&'static str> {
     (args.precision_report || !args.tap.is_empty()).then_some(INSIDE)
 }
 
-/// What a runtime gave.
+/// Output of a runtime.
 struct Ran {
     /// The functions that were run.
     function: String,
@@ -182,7 +182,7 @@ fn in_coreml(args: &PredictArgs, context: &Context) -> Result<Ran, Failure> {
     Ok(Ran { function, outputs, states, compile, load, run })
 }
 
-/// Where fp16 loses in one call of one package.
+/// Precision report of one call.
 fn report(args: &PredictArgs, context: &Context) -> Outcome {
     let [path] = args.packages.as_slice() else {
         return Err(Failure::input("a precision report is made of one package at a time"));

@@ -74,7 +74,7 @@ pub(super) fn run(args: &QuantizeArgs, context: &Context) -> Outcome {
     Ok(SUCCESS)
 }
 
-/// Where each recipe's package goes.
+/// Output path of each recipe.
 fn outputs(args: &QuantizeArgs, recipes: &[Recipe]) -> Result<Vec<PathBuf>, Failure> {
     let is_package = args.output.extension().is_some_and(|extension| extension == "mlpackage");
     if let [_] = recipes {

@@ -1,4 +1,4 @@
-//! What `inspect --diff` says of two packages: what is the same once, else the left and the right with an arrow.
+//! Output of `inspect --diff`: equal values once, different values as left and right.
 
 use super::{Column, column, first_that_fits, shape, words};
 use crate::base::fmt;

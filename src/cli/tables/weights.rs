@@ -1,4 +1,4 @@
-//! What `inspect` says of weights: each by its parts, and the sums of each part of the model.
+//! Output of `inspect` for weights, with sums per component.
 
 use super::{Column, column, first_that_fits, shape, words};
 use crate::base::fmt;

@@ -1,4 +1,4 @@
-//! How far a rounded value is from the same value in f32.
+//! Differences between a rounded value and its f32 value.
 
 /// The smallest normal fp16, 2⁻¹⁴: below it fp16 keeps fewer digits the smaller a number is.
 const SMALLEST_NORMAL: f64 = 1.0 / 16_384.0;

@@ -1,4 +1,4 @@
-//! Where fp16 loses: every value that a function computes, as the program declares it beside the same value in f32.
+//! Precision report: each value of a function in its declared type compared with its f32 value.
 //!
 //! The same calls are made twice, once with each result rounded to its declared type and once unrounded. Values are
 //! tapped in batches, so memory is bounded by [`BUDGET`] and not by the program: a function with many values is run
@@ -35,7 +35,7 @@ pub struct Loss {
     pub name: String,
     /// The kind of operation.
     pub kind: String,
-    /// Where it stands: `function/name`.
+    /// Location: `function/name`.
     pub at: String,
     /// Its place among the values that are computed, from 1.
     pub index: usize,

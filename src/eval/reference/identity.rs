@@ -1,4 +1,4 @@
-//! What a reference is computed from: files by digest, adapters, versions.
+//! Identity of a reference: digests of files, adapters, versions.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -20,9 +20,9 @@ use crate::base::error::{ErrorKind, Hint};
 use crate::eval::divergence::Expected;
 use crate::lm::{Prepared, Sentence};
 
-/// What artifacts are measured against.
+/// The reference of an evaluation.
 pub trait Reference: Send + Sync {
-    /// What it is computed from: everything that could change its answers.
+    /// Identity: all inputs that can change the results.
     fn identity(&self) -> &Identity;
     /// What it is, in a few words for reports.
     fn describe(&self) -> String;
@@ -55,7 +55,7 @@ pub struct TokenizedText {
     pub form: TextForm,
 }
 
-/// How a text became tokens.
+/// Tokenization of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextForm {
@@ -67,7 +67,7 @@ pub enum TextForm {
     Chat,
 }
 
-/// What to embed.
+/// Sentences to embed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EmbedRequest {
     /// The sentences as they are given.
@@ -80,7 +80,7 @@ pub struct EmbedRequest {
     pub strip: bool,
 }
 
-/// What to continue.
+/// Prompts to continue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Continue {
     /// The tokens of each prompt.
@@ -149,7 +149,7 @@ impl Distributions {
             && [self.ids.len(), self.log_probs.len()] == [rows * top_k; 2]
     }
 
-    /// What the reference says after the token at `position` of window `w`.
+    /// Returns the reference distribution after the token at `position` of window `w`.
     pub fn at(&self, w: usize, position: usize) -> Expected<'_> {
         let row = w * self.window + position;
         let range = row * self.top_k..(row + 1) * self.top_k;
@@ -166,7 +166,7 @@ impl Distributions {
 /// Why the reference says nothing.
 #[derive(Debug, Error)]
 pub enum ReferenceError {
-    /// What computes it failed.
+    /// The computation of the reference failed.
     #[error("reference: {message}")]
     Failed {
         /// Error message.

@@ -132,7 +132,7 @@ impl Reference for PackageReference<'_> {
     }
 }
 
-/// What is kept of the logits of one position.
+/// Summary of the logits of one position.
 struct Summary {
     next: f32,
     ids: Vec<u32>,

@@ -24,7 +24,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// Where a text is no program, and why.
+/// Position and reason of a syntax error.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{at}: {what}")]
 pub struct TextError {
@@ -40,7 +40,7 @@ impl Hint for TextError {
     }
 }
 
-/// What is wrong with a text.
+/// An error of a program's text form.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum What {
     /// Something else than belongs there.

@@ -49,7 +49,7 @@ impl<'t> Parser<'t> {
         &self.token
     }
 
-    /// Where the next token begins.
+    /// Start of the next token.
     pub(super) fn at(&self) -> Position {
         self.at
     }

@@ -1,4 +1,4 @@
-//! How a checkpoint is read, and what speaks against its conversion.
+//! Prints how a checkpoint is read and why it cannot be converted.
 
 use std::path::Path;
 
