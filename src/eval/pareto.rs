@@ -22,8 +22,8 @@ pub enum ComparisonKind {
     Intervals,
 }
 
-/// True if `other` dominates `place`: it is at most as large, and the 95 % interval of the difference of their losses lies
-/// wholly above 0. Nothing where it is larger, which settles it.
+/// Returns whether `other` dominates `place`, and the kind of comparison: `other` is at most as large, and the 95 %
+/// interval of the difference of their losses is above 0. `None` if `other` is larger.
 pub fn dominated(
     place: Candidate<'_>,
     other: Candidate<'_>,

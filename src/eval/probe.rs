@@ -49,7 +49,7 @@ pub struct Step {
     pub function: String,
     /// The number of the call, from 0 for each function.
     pub call: usize,
-    /// Duration of it.
+    /// Duration of the call.
     pub time: Duration,
     /// Its output.
     pub outputs: BTreeMap<String, Output>,

@@ -306,7 +306,7 @@ pub struct Similarity {
     pub neighbours: Option<Neighbours>,
 }
 
-/// True if embeddings rank each other as the reference's do; cosines alone hide what changes places.
+/// Agreement of nearest neighbours with the reference; mean cosines can hide changes of rank.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Neighbours {
     /// How many neighbours are looked at.

@@ -52,7 +52,7 @@ fn percentile(cosines: &[f64]) -> Option<f64> {
     (sorted.len() >= FOR_P1).then(|| sorted[sorted.len().div_ceil(100) - 1])
 }
 
-/// True if both rank sentences alike; nothing with fewer than three of them.
+/// Returns the agreement of both rankings of the sentences; `None` with fewer than three sentences.
 fn neighbours(artifact: &[Vec<f32>], expected: &[Vec<f32>]) -> Option<Neighbours> {
     let n = artifact.len();
     if n < 3 {

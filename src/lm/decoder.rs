@@ -70,7 +70,7 @@ impl<'a> Decoder<'a> {
         Ok(logits)
     }
 
-    /// Resets the sequence and feeds `tokens`; returns the values named in `taps` for each chunk.
+    /// Resets the sequence and feeds `tokens`; passes the outputs of each chunk, with the values named in `taps`, to `each`.
     pub fn prefill_with(
         &mut self,
         tokens: &[u32],

@@ -47,7 +47,7 @@ pub enum Stop {
     Asked,
 }
 
-/// Called with every sampled token; returns true to continue.
+/// Called with every sampled token; returns `ControlFlow::Continue` to go on.
 pub type EachToken<'f> = dyn FnMut(u32) -> Result<ControlFlow<()>, LmError> + 'f;
 
 /// Continues `request.prompt` in `decoder`; `each` sees every token, the one that ends the text among them.

@@ -19,7 +19,7 @@ pub struct Piece {
     pub text: String,
 }
 
-/// Called with every piece; returns true to continue.
+/// Called with every piece; returns `ControlFlow::Continue` to go on.
 pub type EachPiece<'f> = dyn FnMut(&Piece) -> Result<ControlFlow<()>, LmError> + 'f;
 
 /// A continuation in text.

@@ -79,7 +79,7 @@ pub struct EncoderLayout {
     pub pool_mask: bool,
 }
 
-/// A capability of a package.
+/// Capabilities of a package: the layouts of its functions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Layout {
     /// Generating text.

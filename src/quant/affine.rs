@@ -25,7 +25,7 @@ use super::weight::Weight;
 pub struct Affine {
     /// The type of the integers.
     pub dtype: Dtype,
-    /// True if there are zero points.
+    /// Range of the integers: symmetric without zero points, or asymmetric.
     pub mode: Mode,
     /// Granularity of scales.
     pub grid: Grid,

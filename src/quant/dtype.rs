@@ -55,7 +55,7 @@ impl Dtype {
     }
 }
 
-/// True if the range of the integers stands for one around zero, or for that of the values.
+/// Range of values that the integers cover: symmetric around zero, or from the smallest to the largest value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// coremltools' `LINEAR_SYMMETRIC`: `sym`.

@@ -38,7 +38,7 @@ pub trait Runtime: Send + Sync {
 pub struct Source<'a> {
     /// The program.
     pub program: &'a Program,
-    /// Weight file that its constants refer to.
+    /// Blob storage that its constants refer to.
     pub blobs: Arc<dyn Blobs>,
     /// Constraints of inputs from the model description.
     pub rules: Rules,

@@ -209,7 +209,7 @@ pub(super) fn n_parts(scheme: Scheme, target: Target, output_channels: u64) -> u
     }
 }
 
-/// True if packages of `version` can hold `scheme`; the least that can is named otherwise.
+/// Fails, with the first target that can, if packages of `version` cannot hold `scheme`.
 pub(super) fn check(scheme: Scheme, version: i32) -> Result<(), CompressError> {
     let needed = if scheme == Scheme::FP16 {
         Target::Ios15
@@ -224,7 +224,7 @@ pub(super) fn check(scheme: Scheme, version: i32) -> Result<(), CompressError> {
     Err(CompressError::Target { scheme: scheme.to_string(), needed: needed.name(), version })
 }
 
-/// True if what was found for a weight fits, where that was not known before: the bits of `unique`.
+/// Fails if the encoding found for a weight does not fit the target: the bits of `unique` are known only then.
 pub(super) fn check_found(
     compressed: &quant::Compressed<'_>,
     scheme: Scheme,

@@ -179,7 +179,7 @@ pub enum ReferenceError {
     /// An answer of another form than was asked for.
     #[error("reference: {what}")]
     Answer {
-        /// Description of the error with it.
+        /// Description of the error.
         what: String,
     },
     /// A file.

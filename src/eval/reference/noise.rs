@@ -17,7 +17,7 @@ pub struct Noise {
     pub divergence: Vec<Vec<f64>>,
     /// Change of the negative log-likelihood of the token that follows, [W][T - 1].
     pub nll_change: Vec<Vec<f64>>,
-    /// True if the first choice stays, [W][T - 1].
+    /// Flags, [W][T - 1]: true if the top-1 token is unchanged.
     pub same_top: Vec<Vec<bool>>,
 }
 

@@ -204,7 +204,7 @@ fn take(values: &mut Values, name: &str) -> Result<Value, RuntimeError> {
     values.remove(name).ok_or_else(|| wrong(&format!("no value `{name}`")))
 }
 
-/// Returns an output of a part, or an error if it is missing.
+/// Returns the error for an unexpected or missing output of a part; `what` describes it.
 fn wrong(what: &str) -> RuntimeError {
     RuntimeError::input(format!("a part of the bundle gave {what}"))
 }

@@ -24,7 +24,7 @@ const RANK: usize = 5;
 pub struct Linear {
     /// The type of the integers.
     pub dtype: Dtype,
-    /// True if there are zero points.
+    /// Range of the integers: symmetric without zero points, or asymmetric.
     pub mode: Mode,
     /// Granularity of scales.
     pub granularity: ScaleGranularity,

@@ -61,7 +61,7 @@ pub struct LoraConfig {
     /// Which modules have a pair.
     #[serde(skip)]
     pub(super) targets: Targets,
-    /// True if the base's biases are to be merged as if trained: `none`, `all` or `lora_only`.
+    /// Trained biases of the base: `none`, `all` or `lora_only`.
     #[serde(default)]
     bias: Option<String>,
     #[serde(default)]
